@@ -1,0 +1,119 @@
+"""The cache's rules against what breaks them: overtaken fetches, old versions, floods."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.domain.cache import Page, PageCache
+
+
+def version(n: int) -> bytes:
+    return n.to_bytes(16, "big")
+
+
+def page(n: int, size: int = 10, tags: tuple[str, ...] = ()) -> Page:
+    return Page(b"x" * size, "text/html", f"e{n}", version(n), tags)
+
+
+def cache(**options: int) -> PageCache:
+    return PageCache(**{"capacity_bytes": 1 << 20, "lifetime_s": 60, **options})
+
+
+def fill(c: PageCache, path: str, p: Page, now: float = 0) -> bool:
+    return c.end_fetch(c.begin_fetch(path), p, now)
+
+
+def test_kept_until_its_lifetime_ends():
+    c = cache()
+    fill(c, "/a", page(1))
+    assert c.get("/a", 59) == page(1)
+    assert c.get("/a", 60) is None
+    assert (c.size_bytes, len(c)) == (0, 0)
+
+
+def test_a_purge_forgets_and_a_newer_page_stays():
+    c = cache()
+    fill(c, "/a", page(5))
+    assert c.purge("/a", version(5)) == 0 and c.get("/a", 0) == page(5)
+    assert c.purge("/a", version(6)) == 1 and c.get("/a", 0) is None
+    assert c.purge("/a") == 0
+
+
+def test_nothing_older_than_the_minimum_is_served_or_kept():
+    c = cache()
+    c.purge("/a", version(6))
+    assert not fill(c, "/a", page(5))
+    assert c.get("/a", 0) is None and c.statistics.refused == 1
+    assert fill(c, "/a", page(6)) and c.get("/a", 0) == page(6)
+
+
+def test_a_minimum_never_falls():
+    c = cache()
+    c.purge("/a", version(6))
+    c.purge("/a", version(4))
+    assert not fill(c, "/a", page(5))
+
+
+def test_a_fetch_overtaken_by_a_purge_is_answered_but_not_kept():
+    c = cache()
+    fetch = c.begin_fetch("/a")
+    c.purge("/a")
+    assert c.end_fetch(fetch, page(1), 0)
+    assert c.get("/a", 0) is None
+
+
+def test_a_fetch_overtaken_by_a_tag_purge_is_not_kept():
+    c = cache()
+    fetch = c.begin_fetch("/a")
+    c.purge_tags(["t"])
+    c.end_fetch(fetch, page(1, tags=("t",)), 0)
+    assert c.get("/a", 0) is None
+
+
+def test_an_older_page_never_replaces_a_newer_one():
+    c = cache()
+    slow = c.begin_fetch("/a")
+    fill(c, "/a", page(2))
+    c.end_fetch(slow, page(1), 0)
+    assert c.get("/a", 0) == page(2)
+
+
+def test_tags_purge_all_and_only_their_pages():
+    c = cache()
+    for n in range(10):
+        fill(c, f"/{n}", page(1, tags=("even" if n % 2 == 0 else "odd", "all")))
+    assert c.purge_tags(["even"]) == 5
+    assert [c.get(f"/{n}", 0) is None for n in range(10)] == [True, False] * 5
+    assert c.purge_tags(["even", "all"]) == 5
+    assert (c.size_bytes, c._by_tag) == (0, {})
+
+
+def test_minimums_are_bounded():
+    c = cache(max_minimums=100)
+    for n in range(1000):
+        c.purge(f"/{n}", version(1))
+    assert len(c._minimums) == 100 and c.minimum("/999") and not c.minimum("/0")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 20),
+            st.integers(0, 3000),
+            st.sampled_from(["fill", "purge", "tag"]),
+        )
+    )
+)
+def test_size_is_bounded_and_counted_exactly(steps):
+    c = cache(capacity_bytes=8000, max_page_bytes=4000)
+    for number, (name, size, what) in enumerate(steps):
+        if what == "fill":
+            fill(c, f"/{name}", page(number, size, (f"t{name % 3}",)))
+        elif what == "purge":
+            c.purge(f"/{name}", version(number) if size % 2 else b"")
+        else:
+            c.purge_tags([f"t{name % 3}"])
+        assert c.size_bytes <= 8000
+        assert c.size_bytes == sum(
+            e.page.size_bytes + len(p) for p, e in c._entries.items()
+        )
+        assert {p for paths in c._by_tag.values() for p in paths} == set(c._entries)

@@ -1,0 +1,66 @@
+"""Which stored record a URL path means, and the path under which the cache keeps it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes
+
+MAX_RECORD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Paths that begin with `path_prefix` are records `record_prefix` + the rest of the path, in `namespace`."""
+
+    path_prefix: str
+    namespace: str
+    record_prefix: str = ""
+    item_key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A record's item that a path means. `path` is the one spelling that the cache knows."""
+
+    path: str
+    namespace: str
+    record: bytes
+    item_key: bytes
+
+
+class BadPath(ValueError):
+    """The path means no record; the text says why."""
+
+
+# What stays as it is in a path besides letters, digits and "_.-~" (RFC 3986, section 3.3).
+_SAFE = "/:@!$&'()*+,;="
+
+
+def canonical(path: bytes) -> str:
+    """One spelling for all the ways to percent-encode the same bytes."""
+    return quote(path, safe=_SAFE)
+
+
+def resolve(routes: Sequence[Route], raw_path: str) -> Target | None:
+    """The target of a raw (percent-encoded) path; None when no route covers it. Raises BadPath."""
+    path = unquote_to_bytes(raw_path)
+    best: Route | None = None
+    for route in routes:
+        covers = path.startswith(route.path_prefix.encode())
+        if covers and (best is None or len(route.path_prefix) > len(best.path_prefix)):
+            best = route
+    if best is None:
+        return None
+    record = best.record_prefix.encode() + path[len(best.path_prefix.encode()) :]
+    if len(record) > MAX_RECORD_BYTES:
+        raise BadPath(
+            f"the page's name has {len(record)} bytes, at most {MAX_RECORD_BYTES} are allowed"
+        )
+    try:
+        text = record.decode()
+    except UnicodeDecodeError:
+        raise BadPath("the page's name is not UTF-8") from None
+    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
+        raise BadPath("the page's name has a control character")
+    if not record[len(best.record_prefix.encode()) :]:
+        raise BadPath("the path names no page")
+    return Target(canonical(path), best.namespace, record, best.item_key)
