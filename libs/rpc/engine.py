@@ -1,0 +1,92 @@
+"""The HTTP/2 engines under the pipeline. Both take the same handlers; configuration chooses (docs/decisions/0020)."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grpc
+from grpc import aio
+
+from libs.rpc.listen import Address
+from libs.rpc.options import ServerOptions, StartError
+
+
+class Engine(Protocol):
+    """What carries calls. Used in this order: listeners and services, ``start``, ``stop``; each once."""
+
+    def listen(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+        """Adds a listener and returns its port (0 for a Unix socket). Raises StartError when that cannot be."""
+
+    def add_service(self, name: str, handlers: Mapping[str, Any]) -> None:
+        """Adds the handlers of the service with the full name ``name``, by method name."""
+
+    async def start(self) -> None:
+        """Takes calls from now on."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls; returns when those under way have ended, or were cancelled after ``grace_s``."""
+
+
+def make_engine(options: ServerOptions, addresses: list[Address], *, share_ports: bool) -> Engine:
+    """The engine that ``options`` choose. ``share_ports`` lets other processes listen on the same ports.
+
+    Raises StartError when the engine cannot do what the options ask of it.
+    """
+    settings = [
+        ("grpc.so_reuseport", int(share_ports)),
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        ("grpc.max_concurrent_streams", options.max_concurrent_streams),
+        ("grpc.keepalive_time_ms", int(options.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(options.keepalive_timeout_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if options.engine == "native":
+        check_native(options, addresses)
+        # Imported here: a process that does not use it need not carry it.
+        import pygrpc_native.aio
+
+        return _Served(pygrpc_native.aio.server(options=settings))
+    settings += [
+        # Clients may ping as often as our own keepalive does, and half as often again.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.keepalive_s * 1000 / 1.5)),
+        ("grpc.enable_channelz", int(options.channelz)),
+    ]
+    return _Served(aio.server(options=settings))
+
+
+def check_native(options: ServerOptions, addresses: list[Address]) -> None:
+    """Raises StartError for what the native engine cannot do: TLS, several listeners, callers from other machines."""
+    cure = "; use server.engine grpcio"
+    if options.tls is not None:
+        raise StartError("server.engine native has no TLS: put a TLS proxy on this machine before it" + cure)
+    if len(addresses) != 1:
+        raise StartError(f"server.engine native listens on one address, server.listen has {len(addresses)}" + cure)
+    if not addresses[0].loopback:
+        raise StartError(f"server.engine native listens on loopback only, not on {addresses[0]}" + cure)
+
+
+class _Served:
+    """An engine with the API of ``grpc.aio.Server``, which both have."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def listen(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(str(address))
+            else:
+                port = self._server.add_secure_port(str(address), credentials)
+        except RuntimeError:
+            # The engine's own text goes to its log; the address was free a moment ago (libs/rpc/listen.py).
+            raise StartError(f"cannot listen on {address}: it was taken in this moment") from None
+        return 0 if address.path else int(port)
+
+    def add_service(self, name: str, handlers: Mapping[str, Any]) -> None:
+        self._server.add_registered_method_handlers(name, dict(handlers))
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        await self._server.stop(grace_s)
