@@ -132,7 +132,7 @@ class Gateway:
             done.exception()
 
     async def _fetch(self, target: Target) -> Page | None:
-        for strong in (False, True):
+        for strong in (True,) if self.cache.must_ask_strongly(time.monotonic()) else (False, True):
             fetch = self.cache.begin_fetch(target.path)
             page: Page | None = None
             try:
@@ -166,18 +166,14 @@ class Gateway:
             return _problem(404, "no route of this gateway covers the path")
         # A read that began before the purge may come back with what was there before it.
         self._loading.pop(target.path, None)
-        return web.json_response({"purged": self.cache.purge(target.path, minimum)})
+        return web.json_response({"purged": self.cache.purge(target.path, minimum, time.monotonic())})
 
     def _may_purge(self, remote: str | None) -> bool:
         try:
             address = ipaddress.ip_address(remote or "")
         except ValueError:
             return False
-        return any(
-            address in network
-            for network in self.options.purgers
-            if network.version == address.version
-        )
+        return any(address in network for network in self.options.purgers if network.version == address.version)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         healthy = await self.origin.healthy()

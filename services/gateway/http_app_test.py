@@ -24,13 +24,13 @@ class SteeredOrigin:
         self.strong_pages: dict[bytes, Page] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.reading = asyncio.Event()
         self.up = True
 
     async def fetch(self, target, *, strong):
         self.reads += 1
-        page = (strong and self.strong_pages.get(target.record)) or self.pages.get(
-            target.record
-        )
+        self.reading.set()
+        page = (strong and self.strong_pages.get(target.record)) or self.pages.get(target.record)
         await self.gate.wait()
         if not self.up:
             raise OriginUnavailable("storage cannot be reached")
@@ -40,9 +40,7 @@ class SteeredOrigin:
         return self.up
 
     def put(self, name, n, tags=()):
-        self.pages[f"p/{name}".encode()] = Page(
-            f"{name} {n}".encode(), "text/html", f"e{n}", version(n), tags
-        )
+        self.pages[f"p/{name}".encode()] = Page(f"{name} {n}".encode(), "text/html", f"e{n}", version(n), tags)
 
 
 class Client:
@@ -70,9 +68,7 @@ def served(test, **options):
         await site.start()
         try:
             async with aiohttp.ClientSession() as session:
-                await asyncio.wait_for(
-                    test(origin, Client(session, runner.addresses[0][1])), 20
-                )
+                await asyncio.wait_for(test(origin, Client(session, runner.addresses[0][1])), 20)
         finally:
             await runner.cleanup()
 
@@ -84,10 +80,7 @@ def test_a_page_is_read_once_and_then_kept_until_purged():
         origin.put("A", 1, ("t1", "t2"))
         status, body, headers = await http("GET", "/wiki/A")
         assert (status, body, headers["X-Cache"]) == (200, b"A 1", "MISS")
-        assert (
-            headers["ETag"] == '"e1"'
-            and headers["X-Wellspring-Version"] == version(1).hex()
-        )
+        assert headers["ETag"] == '"e1"' and headers["X-Wellspring-Version"] == version(1).hex()
         assert headers["Surrogate-Key"] == headers["Xkey"] == "t1 t2"
         origin.put("A", 2)
         assert (await http("GET", "/wiki/A"))[1] == b"A 1"
@@ -106,9 +99,7 @@ def test_purge_by_tag():
         for name in "AB":
             await http("GET", f"/wiki/{name}")
         assert (await http("PURGE", "/", Xkey="t other"))[1] == b'{"purged": 1}'
-        assert [
-            (await http("GET", f"/wiki/{name}"))[2]["X-Cache"] for name in "AB"
-        ] == ["MISS", "HIT"]
+        assert [(await http("GET", f"/wiki/{name}"))[2]["X-Cache"] for name in "AB"] == ["MISS", "HIT"]
 
     served(test)
 
@@ -131,8 +122,7 @@ def test_readers_who_wait_for_the_same_page_share_one_read():
         origin.put("A", 1)
         origin.gate.clear()
         readers = [asyncio.create_task(http("GET", "/wiki/A")) for _ in range(20)]
-        while not origin.reads:
-            await asyncio.sleep(0.01)
+        await origin.reading.wait()
         readers[0].cancel()
         await asyncio.sleep(0.05)
         origin.gate.set()
@@ -147,8 +137,7 @@ def test_a_read_that_a_purge_overtook_is_never_what_later_readers_get():
         origin.put("A", 1)
         origin.gate.clear()
         early = asyncio.create_task(http("GET", "/wiki/A"))
-        while not origin.reads:
-            await asyncio.sleep(0.01)
+        await origin.reading.wait()
         origin.put("A", 2)
         await http("PURGE", "/wiki/A", X_Min_Version=version(2).hex())
         origin.gate.set()
@@ -164,11 +153,7 @@ def test_a_lagging_replica_is_asked_strongly_and_then_refused():
         origin.put("A", 1)
         await http("PURGE", "/wiki/A", X_Min_Version=version(2).hex())
         status, _, headers = await http("GET", "/wiki/A")
-        assert (
-            status == 503
-            and headers["Retry-After"] == "1"
-            and headers["Cache-Control"] == "no-store"
-        )
+        assert status == 503 and headers["Retry-After"] == "1" and headers["Cache-Control"] == "no-store"
         origin.strong_pages[b"p/A"] = Page(b"A 2", "text/html", "e2", version(2))
         assert (await http("GET", "/wiki/A"))[1] == b"A 2"
 
@@ -184,10 +169,7 @@ def test_storage_away_is_said_and_not_kept():
         origin.up = True
         assert (await http("GET", "/wiki/A"))[0] == 200
         assert (await http("GET", "/healthz"))[0] == 200
-        assert (
-            b'wellspring_gateway_reads_total{cache="miss"} 2.0'
-            in (await http("GET", "/metrics"))[1]
-        )
+        assert b'wellspring_gateway_reads_total{cache="miss"} 2.0' in (await http("GET", "/metrics"))[1]
 
     served(test)
 

@@ -25,20 +25,12 @@ class CacheCollector(Collector):
         reads.add_metric(["hit"], counts.hits)
         reads.add_metric(["miss"], counts.misses)
         yield reads
-        yield CounterMetricFamily(
-            "wellspring_gateway_purged", "Pages that purges removed.", counts.purged
-        )
-        yield CounterMetricFamily(
-            "wellspring_gateway_evicted", "Pages removed for room.", counts.evicted
-        )
+        yield CounterMetricFamily("wellspring_gateway_purged", "Pages that purges removed.", counts.purged)
+        yield CounterMetricFamily("wellspring_gateway_evicted", "Pages removed for room.", counts.evicted)
         yield CounterMetricFamily(
             "wellspring_gateway_refused",
             "Reads of storage that were older than a purge's minimum.",
             counts.refused,
         )
-        yield GaugeMetricFamily(
-            "wellspring_gateway_cache_bytes", "Bytes held.", self._cache.size_bytes
-        )
-        yield GaugeMetricFamily(
-            "wellspring_gateway_cache_pages", "Pages held.", len(self._cache)
-        )
+        yield GaugeMetricFamily("wellspring_gateway_cache_bytes", "Bytes held.", self._cache.size_bytes)
+        yield GaugeMetricFamily("wellspring_gateway_cache_pages", "Pages held.", len(self._cache))

@@ -6,9 +6,7 @@ from typing import Protocol
 from services.gateway.domain.cache import Page
 from services.gateway.domain.routes import Target
 
-SURROGATE_KEYS = (
-    "surrogate-keys"  # the item attribute that holds a page's tags, separated by blanks
-)
+SURROGATE_KEYS = "surrogate-keys"  # the item attribute that holds a page's tags, separated by blanks
 
 
 class OriginUnavailable(Exception):

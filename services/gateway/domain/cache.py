@@ -2,7 +2,9 @@
 
 Three rules keep a reader from seeing an older version after a newer one:
 
-* a purge that names a minimum version is remembered: nothing older is served or kept from then on;
+* a purge that names a minimum version is remembered for a while: nothing older is served or kept from then on; when
+  there are more of them than may be remembered, every read asks storage strongly until the time of those forgotten is
+  over;
 * a fetch that was under way when its path was purged may be answered to the readers that wait for it only when it is
   new enough, and is not kept;
 * an entry is replaced only by one of the same or a higher version.
@@ -43,6 +45,14 @@ class Entry:
     expires_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Minimum:
+    """The lowest version that may be served, remembered until `expires_s` (monotonic seconds)."""
+
+    version: bytes
+    expires_s: float
+
+
 @dataclass(slots=True, eq=False)
 class Fetch:
     """A read of the origin that is under way; `overtaken` once a purge came in between."""
@@ -66,19 +76,21 @@ class Statistics:
 class PageCache:
     """Pages by path, least recently used out first.
 
-    `capacity_bytes` bounds pages and their index; `max_minimums` bounds how many paths' minimum versions are
-    remembered (the oldest are forgotten first).
+    `capacity_bytes` bounds pages and their index; minimum versions are remembered for `minimum_kept_s`, at most
+    `max_minimums` of them.
     """
 
     capacity_bytes: int
     lifetime_s: float
     max_minimums: int = 1_000_000
+    minimum_kept_s: float = 3600.0
     max_page_bytes: int = 8 << 20
     statistics: Statistics = field(default_factory=Statistics)
     size_bytes: int = 0
     _entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
     _by_tag: dict[str, set[str]] = field(default_factory=dict)
-    _minimums: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    _forgot_until_s: float = 0.0
+    _minimums: OrderedDict[str, Minimum] = field(default_factory=OrderedDict)
     _fetches: dict[str, set[Fetch]] = field(default_factory=dict)
 
     def get(self, path: str, now_s: float) -> Page | None:
@@ -118,15 +130,20 @@ class PageCache:
 
     def minimum(self, path: str) -> bytes:
         """The lowest version that may be served under `path`; empty: any."""
-        return self._minimums.get(path, b"")
+        known = self._minimums.get(path)
+        return known.version if known is not None else b""
 
-    def purge(self, path: str, min_version: bytes = b"") -> int:
+    def must_ask_strongly(self, now_s: float) -> bool:
+        """Whether a minimum version that may still matter had to be forgotten for room."""
+        return now_s < self._forgot_until_s
+
+    def purge(self, path: str, min_version: bytes = b"", now_s: float = 0.0) -> int:
         """Forgets the page under `path`; answers how many pages went (0 or 1).
 
         With a minimum version a page that is at least so new stays, and nothing older is served from now on.
         """
         if min_version:
-            self._raise_minimum(path, min_version)
+            self._raise_minimum(path, min_version, now_s)
         for fetch in self._fetches.get(path, ()):
             fetch.overtaken = True
         entry = self._entries.get(path)
@@ -175,9 +192,14 @@ class PageCache:
                 if not paths:
                     del self._by_tag[tag]
 
-    def _raise_minimum(self, path: str, min_version: bytes) -> None:
-        if min_version > self._minimums.get(path, b""):
-            self._minimums[path] = min_version
+    def _raise_minimum(self, path: str, min_version: bytes, now_s: float) -> None:
+        version = max(min_version, self.minimum(path))
+        self._minimums[path] = Minimum(version, now_s + self.minimum_kept_s)
         self._minimums.move_to_end(path)
-        while len(self._minimums) > self.max_minimums:
-            self._minimums.popitem(last=False)
+        while self._minimums:
+            oldest, known = next(iter(self._minimums.items()))
+            if known.expires_s > now_s:
+                if len(self._minimums) <= self.max_minimums:
+                    break
+                self._forgot_until_s = max(self._forgot_until_s, known.expires_s)
+            del self._minimums[oldest]

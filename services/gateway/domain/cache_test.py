@@ -87,11 +87,21 @@ def test_tags_purge_all_and_only_their_pages():
     assert (c.size_bytes, c._by_tag) == (0, {})
 
 
-def test_minimums_are_bounded():
-    c = cache(max_minimums=100)
-    for n in range(1000):
-        c.purge(f"/{n}", version(1))
-    assert len(c._minimums) == 100 and c.minimum("/999") and not c.minimum("/0")
+def test_minimums_are_bounded_and_forgetting_one_early_is_known():
+    c = cache(max_minimums=100, minimum_kept_s=60)
+    for n in range(100):
+        c.purge(f"/{n}", version(1), now_s=n / 100)
+    assert not c.must_ask_strongly(1)
+    c.purge("/100", version(1), now_s=1)
+    assert len(c._minimums) == 100 and c.minimum("/100") and not c.minimum("/0")
+    assert c.must_ask_strongly(59.9) and not c.must_ask_strongly(60)
+
+
+def test_minimums_end_with_their_time():
+    c = cache(minimum_kept_s=60)
+    c.purge("/a", version(1), now_s=0)
+    c.purge("/b", version(1), now_s=61)
+    assert not c.minimum("/a") and c.minimum("/b") and not c.must_ask_strongly(61)
 
 
 @given(
@@ -113,7 +123,5 @@ def test_size_is_bounded_and_counted_exactly(steps):
         else:
             c.purge_tags([f"t{name % 3}"])
         assert c.size_bytes <= 8000
-        assert c.size_bytes == sum(
-            e.page.size_bytes + len(p) for p, e in c._entries.items()
-        )
+        assert c.size_bytes == sum(e.page.size_bytes + len(p) for p, e in c._entries.items())
         assert {p for paths in c._by_tag.values() for p in paths} == set(c._entries)

@@ -52,9 +52,7 @@ def resolve(routes: Sequence[Route], raw_path: str) -> Target | None:
         return None
     record = best.record_prefix.encode() + path[len(best.path_prefix.encode()) :]
     if len(record) > MAX_RECORD_BYTES:
-        raise BadPath(
-            f"the page's name has {len(record)} bytes, at most {MAX_RECORD_BYTES} are allowed"
-        )
+        raise BadPath(f"the page's name has {len(record)} bytes, at most {MAX_RECORD_BYTES} are allowed")
     try:
         text = record.decode()
     except UnicodeDecodeError:

@@ -1,0 +1,47 @@
+"""What the executor asks of the other services and of caches, so that a test can stand in for each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.purge.client import Purge
+from libs.render.types import Document
+from wellspring.propagation.v1 import work_pb2
+
+
+class Work(Protocol):
+    """The engine's work interface; raises libs.errors errors (Aborted when a lease is not ours any more)."""
+
+    async def lease(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse: ...
+
+    async def complete(self, request: work_pb2.CompleteRequest) -> work_pb2.CompleteResponse: ...
+
+    async def extend(self, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse: ...
+
+    async def views(self) -> work_pb2.GetViewsResponse: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A rendered page on its way to the store; body None: the page is gone."""
+
+    record: bytes
+    body: bytes | None
+    content_type: str
+    tags: tuple[str, ...]
+
+
+class Documents(Protocol):
+    """The store, as far as rendering needs it. Raises libs.errors errors."""
+
+    async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
+        """The newest documents, in order."""
+
+    async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
+        """Stores each over whatever is older than `version`; in order None, or why it could not be."""
+
+
+class Caches(Protocol):
+    """Every cache of this data centre, inner before outer. Raises libs.purge.client.PurgeFailed."""
+
+    async def purge(self, purges: Sequence[Purge]) -> None: ...

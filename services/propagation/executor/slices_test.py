@@ -1,0 +1,215 @@
+"""A slice's steps, each made to fail in its turn: what is reported, and what was and was not done."""
+
+import asyncio
+
+import pytest
+
+from libs.errors.errors import Unavailable
+from libs.purge.client import PurgeFailed
+from libs.render.types import Document, RenderError, RenderResult
+from services.propagation.executor.hashing import output_hash
+from services.propagation.executor.limits import AdaptiveLimit
+from services.propagation.executor.renderers import RenderFailed
+from services.propagation.executor.slices import Item, ViewRuntime, run_slice
+from services.propagation.executor.sources import Sources
+from wellspring.propagation.v1 import work_pb2
+
+NONE = bytes(16)
+VIEW = work_pb2.View(
+    name="html",
+    resource_prefixes=["wiki/page/"],
+    store=work_pb2.Store(namespace="html", record="{resource}"),
+    purge=work_pb2.Purge(urls=["/wiki/{path}"], tags=["page-{name}"]),
+    max_dependencies=3,
+)
+VERSION = (7).to_bytes(16, "big")
+
+
+class World:
+    """Documents, outputs and purges in one place; `events` is the order of what happened."""
+
+    def __init__(self):
+        self.documents = {}
+        self.stored = {}
+        self.events = []
+        self.reads = []
+        self.store_error = self.purge_error = None
+        self.refuse = {}
+        self.pages = {}
+
+    def put_source(self, name, version=1):
+        self.documents[name.encode()] = Document(b"x", version.to_bytes(16, "big"), "text/x-wiki")
+
+    async def fetch(self, namespace, records):
+        self.reads.append(list(records))
+        return [self.documents.get(r) for r in records]
+
+    async def put(self, namespace, item_key, outputs, version):
+        if self.store_error:
+            raise self.store_error
+        for output in outputs:
+            if output.record not in self.refuse:
+                self.stored[output.record] = output
+                self.events.append(("stored", output.record.decode()))
+        return [self.refuse.get(output.record) for output in outputs]
+
+    async def purge(self, purges):
+        if self.purge_error:
+            raise self.purge_error
+        self.events += [("purged", p.path) for p in purges]
+        assert all(p.min_version == VERSION for p in purges)
+
+    async def render(self, request):
+        page = self.pages.get(request.resource, b"page")
+        if isinstance(page, Exception):
+            raise page
+        if callable(page):
+            return await page(request)
+        if isinstance(page, bytes):
+            return RenderResult(page, "text/html", [("wiki/page/T", "content")], ["t"])
+        return page
+
+    async def close(self):
+        pass
+
+
+def slice_of(world, *names, hashes=None, timeout_s=None, minimums=None):
+    view = work_pb2.View()
+    view.CopyFrom(VIEW)
+    if timeout_s:
+        view.render.timeout.FromNanoseconds(int(timeout_s * 1e9))
+    view.render.max_output_bytes = 1000
+    items = [Item(n, f"wiki/page/{name}", (hashes or {}).get(name, NONE)) for n, name in enumerate(names)]
+    sources = Sources(world, "src", "wiki/page/", minimums or {}, 1000)
+    runtime = ViewRuntime(view, world, AdaptiveLimit(8))
+    return asyncio.run(run_slice(runtime, items, VERSION, sources, world, world))
+
+
+def names(report):
+    return sorted(item.resource.rsplit("/", 1)[1] for item, _, _ in report.done)
+
+
+def test_changed_pages_are_stored_then_purged_then_done():
+    world = World()
+    report = slice_of(world, "A b", "Ü")
+    assert names(report) == ["A b", "Ü"] and report.changed == 2
+    assert world.events[2:] == [("purged", "/wiki/A%20b"), ("purged", "/wiki/%C3%9C")]
+    assert world.events[:2] == [("stored", "wiki/page/A b"), ("stored", "wiki/page/Ü")]
+    assert world.stored[b"wiki/page/A b"].tags == ("page-A%20b", "t")
+
+
+def test_a_page_with_the_accepted_bytes_is_neither_stored_nor_purged():
+    world = World()
+    same = output_hash(b"page", "text/html", ("t",))
+    report = slice_of(world, "A", "B", hashes={"A": same})
+    assert names(report) == ["A", "B"] and report.changed == 1
+    assert world.events == [("stored", "wiki/page/B"), ("purged", "/wiki/B")]
+
+
+def test_what_is_stored_but_not_purged_is_not_done():
+    world = World()
+    world.purge_error = PurgeFailed("cache http://x: answered 500")
+    report = slice_of(world, "A")
+    assert not report.done and report.failed[0].reason == "PURGE_FAILED" and report.failed[0].retryable
+
+
+def test_what_is_not_stored_is_never_purged():
+    world = World()
+    world.refuse[b"wiki/page/A"] = "VALUE_TOO_LARGE"
+    report = slice_of(world, "A", "B")
+    assert names(report) == ["B"] and ("purged", "/wiki/A") not in world.events
+    world = World()
+    world.store_error = Unavailable("storage is away")
+    report = slice_of(world, "A")
+    assert not report.done and not world.events and report.failed[0].retryable
+
+
+def test_a_page_that_is_gone_is_removed_and_purged():
+    world = World()
+    world.pages["wiki/page/A"] = RenderResult(b"no such page", "text/html", [], [], missing=True)
+    report = slice_of(world, "A")
+    assert names(report) == ["A"] and world.stored[b"wiki/page/A"].body is None
+    assert world.events[-1] == ("purged", "/wiki/A")
+
+
+async def never(request):
+    await asyncio.sleep(60)
+
+
+async def garbage(request):
+    return "html"
+
+
+@pytest.mark.parametrize(
+    ("page", "reason", "retryable"),
+    [
+        (RenderFailed("RENDERER_HTTP_500", "x"), "RENDERER_HTTP_500", True),
+        (RenderError("bad input"), "RENDER_ERROR", False),
+        (ZeroDivisionError("secret text"), "RENDERER_RAISED", True),
+        (never, "RENDER_TIMEOUT", True),
+        (garbage, "RENDERER_GARBAGE", False),
+        (b"", "OUTPUT_EMPTY", True),
+        (b"x" * 1001, "OUTPUT_TOO_LARGE", False),
+        (RenderResult(b"x", "t", [(f"r{n}", "content") for n in range(4)]), "TOO_MANY_DEPENDENCIES", False),
+        (RenderResult(b"x", "t", [("view/html/wiki/page/bad", "content")]), "SELF_DEPENDENCY", False),
+    ],
+)
+def test_one_bad_page_is_told_apart_and_the_others_are_done(page, reason, retryable):
+    world = World()
+    world.pages["wiki/page/bad"] = page
+    report = slice_of(world, "A", "bad", "B", timeout_s=0.2)
+    assert names(report) == ["A", "B"]
+    (failed,) = report.failed
+    assert (failed.reason, failed.retryable) == (reason, retryable)
+    assert "secret" not in failed.detail
+
+
+def test_an_input_older_than_the_change_is_reported_and_nothing_stored():
+    world = World()
+    world.put_source("T", 4)
+
+    async def page(request):
+        await request.fetch(["wiki/page/T"])
+        return RenderResult(b"x", "t")
+
+    world.pages["wiki/page/A"] = page
+    report = slice_of(world, "A", minimums={"wiki/page/T": (5).to_bytes(16, "big")})
+    assert [i.resource for i in report.saw_older] == ["wiki/page/A"] and not world.events and not report.failed
+    world.put_source("T", 5)
+    assert slice_of(world, "A", minimums={"wiki/page/T": (5).to_bytes(16, "big")}).changed == 1
+
+
+def test_a_shared_input_is_read_once_for_the_slice():
+    world = World()
+    world.put_source("T")
+
+    async def page(request):
+        found = await request.fetch(["wiki/page/T", request.resource, "elsewhere/T"])
+        assert found["wiki/page/T"] is not None and found["elsewhere/T"] is None
+        return RenderResult(b"x", "t")
+
+    world.pages = {f"wiki/page/{n}": page for n in range(20)}
+    report = slice_of(world, *map(str, range(20)))
+    assert report.changed == 20
+    assert sum(reads.count(b"T") for reads in world.reads) == 1
+
+
+def test_hashes_tell_all_that_is_stored_apart():
+    assert (
+        len(
+            {
+                output_hash(*args)
+                for args in [
+                    (b"a", "t", ()),
+                    (b"b", "t", ()),
+                    (b"a", "u", ()),
+                    (b"a", "t", ("x",)),
+                    (b"a", "t", ("x", "y")),
+                    (b"a", "t", ("xy",)),
+                    (b"", "t", ()),
+                    (None, "t", ()),
+                ]
+            }
+        )
+        == 8
+    )
