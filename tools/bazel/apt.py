@@ -145,7 +145,7 @@ class SignedIndex:
             raise AptError(f"the signed index of {root} {suite} cannot be used: " + " ".join(said or [out[-500:]]))
 
     def record(self, package: str) -> dict[str, str]:
-        """The index's fields of the newest version of `package`, or of what provides it; AptError when there is none."""
+        """The index's fields of the newest version of `package`, or of what provides it; AptError without any."""
         _, providers = run(["apt-cache", "showpkg", package], self._env)
         providing = providers.partition("Reverse Provides:")[2].split()
         for name in (package, *providing[:1]):

@@ -172,11 +172,17 @@ def test_when_nothing_helps_the_message_names_commands(monkeypatch, tmp_path, ca
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert debian_bazel.main() == 1
     said = capsys.readouterr().err
-    assert "BAZELW_DEBIAN_MIRROR=" in said and "BAZELW_STALE_INDEX=1 ./bazelw version" in said and "apt-get install" in said
+    assert (
+        "BAZELW_DEBIAN_MIRROR=" in said
+        and "BAZELW_STALE_INDEX=1 ./bazelw version" in said
+        and "apt-get install" in said
+    )
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("line", ["abc", "0" * 64 + "  /etc/passwd", "0" * 63 + "  pool/a/b_1_amd64.deb", "0" * 64 + "  pool/x"])
+@pytest.mark.parametrize(
+    "line", ["abc", "0" * 64 + "  /etc/passwd", "0" * 63 + "  pool/a/b_1_amd64.deb", "0" * 64 + "  pool/x"]
+)
 def test_a_broken_lock_names_its_line(line):
     with pytest.raises(ValueError, match=r"debian\.lock:2"):
         apt.read_lock(f"# comment\n{line}\n")

@@ -23,7 +23,12 @@ def bazelw(tmp_path):
     path.mkdir()
 
     def run(*args, **env):
-        environment = {"PATH": f"{path}:/usr/bin:/bin", "HOME": str(tmp_path), "WELLSPRING_PYTHON": sys.executable, **env}
+        environment = {
+            "PATH": f"{path}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "WELLSPRING_PYTHON": sys.executable,
+            **env,
+        }
         environment.setdefault("BAZELW_DEBIAN_MIRROR", f"file://{tmp_path}/nowhere")
         return subprocess.run(
             [str(tree / "bazelw"), *args], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False

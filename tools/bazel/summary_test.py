@@ -11,7 +11,9 @@ from tools.bazel.summary import summarise
 
 
 def junit(path, *cases):
-    path.write_text('<?xml version="1.0"?><testsuites><testsuite name="pytest">' + "".join(cases) + "</testsuite></testsuites>")
+    path.write_text(
+        '<?xml version="1.0"?><testsuites><testsuite name="pytest">' + "".join(cases) + "</testsuite></testsuites>"
+    )
     return path
 
 
@@ -98,7 +100,10 @@ def test_a_target_that_failed_to_build_is_named(report):
 
 
 def test_an_incompatible_target_is_skipped_with_its_reason(report):
-    skipped = {"id": {"targetCompleted": {"label": "//a"}}, "aborted": {"reason": "SKIPPED", "description": "not for arm"}}
+    skipped = {
+        "id": {"targetCompleted": {"label": "//a"}},
+        "aborted": {"reason": "SKIPPED", "description": "not for arm"},
+    }
     assert report(configured("//a"), skipped) == ["SKIPPED //a: not for arm", "0 passed, 0 failed, 1 skipped"]
 
 
@@ -120,7 +125,10 @@ def test_a_pattern_that_cannot_be_loaded_is_named(report):
 
 
 def test_no_event_file_at_all(tmp_path):
-    assert summarise(tmp_path / "none", 2).lines() == ["FAILED bazel: ended with exit code 2 (see above)", "0 passed, 1 failed"]
+    assert summarise(tmp_path / "none", 2).lines() == [
+        "FAILED bazel: ended with exit code 2 (see above)",
+        "0 passed, 1 failed",
+    ]
 
 
 def test_a_last_line_cut_short_is_left_out(tmp_path):

@@ -1,4 +1,4 @@
-"""Runs `bazel test` and then says what it came to: `python3 -m tools.bazel.test_command BAZEL [OPTION]... test [ARG]...`.
+"""Runs `bazel test`, then says what it came to: `python3 -m tools.bazel.test_command BAZEL [OPTION]... test [ARG]...`.
 
 Used by bazelw. Bazel's output and exit code are its own; the report (see summary.py) comes last, on stdout.
 """

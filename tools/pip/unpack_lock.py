@@ -25,6 +25,8 @@ from pip._vendor.packaging.utils import parse_wheel_filename
 
 BUILD = """package(default_visibility = ["//visibility:public"])
 
+exports_files(["site"])
+
 py_library(
     name = "{name}",
     data = ["site"],
@@ -82,7 +84,7 @@ def normalise(name: str) -> str:
 
 
 def target_path(name: str) -> str | None:
-    """Where a member of a wheel goes, below OUT/<dist>; None for what is not kept (headers, data files, test suites)."""
+    """Where a member of a wheel goes, below OUT/<dist>; None for what is not kept (headers, data, test suites)."""
     if m := re.fullmatch(r"[^/]+\.data/(purelib|platlib|scripts)/(.*)", name):
         return ("bin/" if m[1] == "scripts" else "site/") + m[2]
     if re.match(r"[^/]+\.data/", name) or "/tests/" in name:

@@ -1,5 +1,6 @@
-"""The entry point of every py_test: pytest under Bazel's test protocol (JUnit XML, shards, filter, temporary folder)."""
+"""The entry point of every py_test: pytest under Bazel's test protocol (JUnit XML, shards, filter, scratch folder)."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ class Shard:
         self.index, self.total = index, total
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        kept, dropped = [], []
+        kept: list[pytest.Item] = []
+        dropped: list[pytest.Item] = []
         for i, item in enumerate(sorted(items, key=lambda item: item.nodeid)):
             (kept if i % self.total == self.index else dropped).append(item)
         if dropped:
@@ -27,6 +29,10 @@ def main(argv: Sequence[str]) -> int:
     args = ["-p", "no:cacheprovider", "-ra", "--color=no", "--import-mode=importlib", "-c", os.devnull, "--rootdir=."]
     plugins = []
     env = os.environ
+    # Found plugins would have their whole packages rewritten for assertions: a second of every test with hypothesis.
+    env.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    if importlib.util.find_spec("_hypothesis_pytestplugin"):
+        args += ["-p", "_hypothesis_pytestplugin"]
     if xml := env.get("XML_OUTPUT_FILE"):
         args.append("--junitxml=" + xml)
     if tmp := env.get("TEST_TMPDIR"):

@@ -11,7 +11,11 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ARCHIVES = {"current": ("7.7.2-1", ""), "expired": ("7.7.2-1", "Sat, 02 Jan 2021 00:00:00 UTC"), "moved": ("8.1.0-1", "")}
+ARCHIVES = {
+    "current": ("7.7.2-1", ""),
+    "expired": ("7.7.2-1", "Sat, 02 Jan 2021 00:00:00 UTC"),
+    "moved": ("8.1.0-1", ""),
+}
 
 
 def packages(bazel: str) -> list[tuple[str, str, str]]:
@@ -51,7 +55,15 @@ def write(folder: Path, version: str, valid_until: str, gpg: list[str]) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         gpg = ["gpg", "--homedir", home, "--batch", "--quiet", "--digest-algo", "SHA512"]
-        new_key = ["--passphrase", "", "--quick-generate-key", "test archive <nobody@localhost>", "rsa3072", "sign", "never"]
+        new_key = [
+            "--passphrase",
+            "",
+            "--quick-generate-key",
+            "test archive <nobody@localhost>",
+            "rsa3072",
+            "sign",
+            "never",
+        ]
         subprocess.run([*gpg, *new_key], check=True)
         (HERE / "key.gpg").unlink(missing_ok=True)
         subprocess.run([*gpg, "--export", "-o", HERE / "key.gpg"], check=True)
