@@ -1,7 +1,8 @@
-"""Time, passed in: what code asks for instead of the ``time`` module, so that a test or a simulation decides what time it is.
+"""Time, passed in: what code asks for instead of the ``time`` module, so that a test or a simulation decides what time
+it is.
 
-Two kinds of time are never mixed: wall time (``time_ns``) is for people, expiry and the order of last-writer-wins, and may jump;
-monotonic time (``monotonic``, ``sleep``) is for waiting and measuring, and does not.
+Two kinds of time are never mixed: wall time (``time_ns``) is for people, expiry and the order of last-writer-wins, and
+may jump; monotonic time (``monotonic``, ``sleep``) is for waiting and measuring, and does not.
 """
 
 import asyncio
@@ -44,10 +45,10 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-async def within(
-    clock: Clock, seconds: float, work: Coroutine[Any, Any, _Result]
-) -> _Result:
-    """The result of ``work``, or TimeoutError when ``clock`` counts ``seconds`` first; ``work`` is cancelled and over by then."""
+async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of ``work``, or TimeoutError when ``clock`` counts ``seconds`` first; ``work`` is cancelled and over
+    by then.
+    """
     task = asyncio.ensure_future(work)
     alarm = asyncio.ensure_future(clock.sleep(seconds))
     try:
@@ -62,11 +63,12 @@ async def within(
 
 
 class MonotoneMicros:
-    """Microseconds of wall time that strictly increase, whatever the wall clock does: each call of :meth:`next` gives a new number.
+    """Microseconds of wall time that strictly increase, whatever the wall clock does: each call of :meth:`next` gives a
+    new number.
 
-    While the wall clock stands behind what was given (it was set back, or numbers are taken faster than one a microsecond) the
-    numbers go on by one; ``lead_us`` says how far they are ahead of it, for the caller to refuse when that is too much. Give
-    ``floor_us`` the highest number that a former process used, as far as it is recorded.
+    While the wall clock stands behind what was given (it was set back, or numbers are taken faster than one a
+    microsecond) the numbers go on by one; ``lead_us`` says how far they are ahead of it, for the caller to refuse when
+    that is too much. Give ``floor_us`` the highest number that a former process used, as far as it is recorded.
     """
 
     def __init__(self, clock: Clock, floor_us: int = 0) -> None:

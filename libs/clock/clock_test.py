@@ -17,9 +17,7 @@ def test_numbers_increase_whatever_the_wall_clock_does():
     micros = MonotoneMicros(clock)
     last = 0
     for _ in range(2_000):
-        clock.set_wall(
-            clock.time_ns() + rng.choice([-(10**12), -1000, 0, 1, 1000, 10**9])
-        )
+        clock.set_wall(clock.time_ns() + rng.choice([-(10**12), -1000, 0, 1, 1000, 10**9]))
         number = micros.next()
         assert number > last
         assert number >= clock.time_ns() // 1000
@@ -96,9 +94,7 @@ def test_run_waits_for_other_threads_when_told_to():
     async def main():
         loop = asyncio.get_running_loop()
         done = loop.create_future()
-        threading.Timer(
-            0.02, lambda: loop.call_soon_threadsafe(done.set_result, "from outside")
-        ).start()
+        threading.Timer(0.02, lambda: loop.call_soon_threadsafe(done.set_result, "from outside")).start()
         async with asyncio.timeout(1):
             return await done
 

@@ -1,4 +1,5 @@
-"""A clock that moves when it is told, or by itself when every task waits: hours of timeouts in milliseconds, the same every time.
+"""A clock that moves when it is told, or by itself when every task waits: hours of timeouts in milliseconds, the same
+every time.
 
 By hand, on any event loop::
 
@@ -21,7 +22,8 @@ from typing import Any, TypeVar
 _Result = TypeVar("_Result")
 
 _START_NS = 1_700_000_000_000_000_000
-"""Where wall time begins unless said otherwise: a moment in November 2023, so that forgotten conversions of units show."""
+"""Where wall time begins unless said otherwise: a moment in November 2023, so that forgotten conversions of units show.
+"""
 
 _STALL_S = 30.0
 """How long, in real seconds, :meth:`VirtualClock.run` waits for another thread before it calls a standstill."""
@@ -71,21 +73,20 @@ class VirtualClock:
         self._move_to(target_ns)
         await _settle()
 
-    def run(
-        self, main: Coroutine[Any, Any, _Result], *, patience_s: float = 0.0
-    ) -> _Result:
+    def run(self, main: Coroutine[Any, Any, _Result], *, patience_s: float = 0.0) -> _Result:
         """Run ``main`` on an event loop of its own that moves this clock to the next timer whenever every task waits.
 
-        ``patience_s``: real seconds to wait for files, sockets and other threads before the clock moves; needed where work is done
-        outside the loop. Raises RuntimeError when all tasks wait, no timer is set and nothing comes from outside for 30 real seconds.
+        ``patience_s``: real seconds to wait for files, sockets and other threads before the clock moves; needed where
+        work is done outside the loop. Raises RuntimeError when all tasks wait, no timer is set and nothing comes from
+        outside for 30 real seconds.
         """
-        with asyncio.Runner(
-            loop_factory=lambda: _VirtualLoop(self, patience_s)
-        ) as runner:
+        with asyncio.Runner(loop_factory=lambda: _VirtualLoop(self, patience_s)) as runner:
             return runner.run(main)
 
     def jump(self, limit_s: float | None) -> bool:
-        """Move to the next sleeper, or by ``limit_s`` seconds if that is sooner; False when there is neither. For event loops."""
+        """Move to the next sleeper, or by ``limit_s`` seconds if that is sooner; False when there is neither. For event
+        loops.
+        """
         due_ns = self._next_due_ns()
         if limit_s is not None:
             # Rounded up: a timer of the loop must not be found a fraction of a nanosecond before it is due.
@@ -124,9 +125,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._clock = clock
         self._patience_s = patience_s
 
-    def select(
-        self, timeout: float | None = None
-    ) -> list[tuple[selectors.SelectorKey, int]]:
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """As the base class, in virtual time."""
         waits = timeout is None or timeout > 0
         events = super().select(self._patience_s if waits else 0)

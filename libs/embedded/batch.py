@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Puts and deletes, applied in the order in which they were added. Get one from ``store.batch()``; it is used up by a commit.
+    """Puts and deletes, applied in the order in which they were added. Get one from ``store.batch()``; it is used up by
+    a commit.
 
-    Keep batches under about 2,000 changes where latency matters: applying one holds the interpreter for about a microsecond a change.
+    Keep batches under about 2,000 changes where latency matters: applying one holds the interpreter for about a
+    microsecond a change.
     """
 
     __slots__ = ("_used", "puts", "raw", "size_bytes")
@@ -54,9 +56,11 @@ class Batch:
             self.size_bytes += len(key)
 
     def delete_range(self, family: "Family", start: bytes, end: bytes) -> None:
-        """Remove every key in [start, end) by one record. An empty range is nothing; raises ValueError when ``start`` > ``end``.
+        """Remove every key in [start, end) by one record. An empty range is nothing; raises ValueError when ``start`` >
+        ``end``.
 
-        Many live range deletes in one family slow its reads until compaction removes them: for whole records, not for single keys.
+        Many live range deletes in one family slow its reads until compaction removes them: for whole records, not for
+        single keys.
         """
         # The driver would write a range that runs backwards to its log and stop the database when it reads it back.
         if start > end:
@@ -68,8 +72,6 @@ class Batch:
     def take(self) -> rocksdict.WriteBatch:
         """The driver's batch, once. Raises ValueError when the batch was committed before."""
         if self._used:
-            raise ValueError(
-                "this batch was committed before; make a new one by store.batch()"
-            )
+            raise ValueError("this batch was committed before; make a new one by store.batch()")
         self._used = True
         return self.raw

@@ -18,13 +18,13 @@ def ingest(
     directory: Path,
     options: rocksdict.Options,
 ) -> int:
-    """Write strictly ascending ``items`` as files of about 64 MiB in ``directory``, then move all of them into ``family`` at once.
+    """Write strictly ascending ``items`` as files of about 64 MiB in ``directory``, then move all of them into
+    ``family`` at once.
 
-    Returns the number of items. Raises ValueError when keys do not ascend, and typed errors of the disk; nothing is visible then.
+    Returns the number of items. Raises ValueError when keys do not ascend, and typed errors of the disk; nothing is
+    visible then.
     """
-    shutil.rmtree(
-        directory, ignore_errors=True
-    )  # what a crash in the middle of an earlier load left
+    shutil.rmtree(directory, ignore_errors=True)  # what a crash in the middle of an earlier load left
     try:
         directory.mkdir()
         paths, count = _write(items, directory, options)
@@ -39,18 +39,14 @@ def ingest(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _write(
-    items: Iterable[tuple[bytes, bytes]], directory: Path, options: rocksdict.Options
-) -> tuple[list[str], int]:
+def _write(items: Iterable[tuple[bytes, bytes]], directory: Path, options: rocksdict.Options) -> tuple[list[str], int]:
     paths: list[str] = []
     writer: rocksdict.SstFileWriter | None = None
     last: bytes | None = None
     count = size = 0
     for key, value in items:
         if last is not None and key <= last:
-            raise ValueError(
-                f"bulk loading needs strictly ascending keys: {key!r} came after {last!r}"
-            )
+            raise ValueError(f"bulk loading needs strictly ascending keys: {key!r} came after {last!r}")
         if writer is None:
             paths.append(str(directory / f"{len(paths):06d}.sst"))
             writer = rocksdict.SstFileWriter(options)

@@ -1,5 +1,5 @@
-"""The RocksDB database of a data directory: opened, checked after a crash, written, synced, closed. Nothing else names the driver's
-database object."""
+"""The RocksDB database of a data directory: opened, checked after a crash, written, synced, closed. Nothing else names
+the driver's database object."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,16 +33,11 @@ class Database:
         self._options = options
         self._write_options = rocksdict.WriteOptions()
         self.families = {
-            name: Family(
-                name, raw.get_column_family(name), raw.get_column_family_handle(name)
-            )
-            for name in options
+            name: Family(name, raw.get_column_family(name), raw.get_column_family_handle(name)) for name in options
         }
 
     @classmethod
-    def open(
-        cls, directory: DataDirectory, specs: Sequence[FamilySpec], settings: Settings
-    ) -> "Database":
+    def open(cls, directory: DataDirectory, specs: Sequence[FamilySpec], settings: Settings) -> "Database":
         """Open or create the database, recover its log and check that all that was acknowledged is there.
 
         Raises WrongDirectory for a family that this version does not know, StoreDamaged, or what the driver raises.
@@ -54,9 +49,7 @@ class Database:
             durable = mark.read()
             watermark.keep_logs(path, directory.unverified)
             cache = rocksdict.Cache(settings.cache_bytes)
-            options = {
-                spec.name: family_options(spec, settings, cache) for spec in specs
-            }
+            options = {spec.name: family_options(spec, settings, cache) for spec in specs}
             raw = rocksdict.Rdict(
                 str(path),
                 database_options(settings, cache),
@@ -111,12 +104,11 @@ class Database:
 def _refuse_unknown_families(path: Path, known: set[str]) -> None:
     if not (path / "CURRENT").exists():
         return
-    found = set(
-        rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True))
-    ) - {"default"}
+    found = set(rocksdict.Rdict.list_cf(str(path), rocksdict.Options(raw_mode=True))) - {"default"}
     unknown = sorted(found - known)
     if unknown:
         raise WrongDirectory(
-            f"{path} holds families that this release does not know: {', '.join(unknown)}; run the release that wrote them",
+            f"{path} holds families that this release does not know: {', '.join(unknown)};"
+            " run the release that wrote them",
             metadata={"path": str(path), "families": ",".join(unknown)},
         )

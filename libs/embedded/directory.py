@@ -54,8 +54,9 @@ class DataDirectory:
     def acquire(cls, path: Path, *, schema: str, version: int) -> "DataDirectory":
         """Create or open ``path`` for data of the service ``schema`` in ``version`` and lock it.
 
-        Raises DirectoryInUse (naming the process), WrongDirectory (saying what is there and what is allowed), StoreUnavailable
-        (not a directory, not writable) or DiskFull. Nothing is left behind when it raises, except an empty directory.
+        Raises DirectoryInUse (naming the process), WrongDirectory (saying what is there and what is allowed),
+        StoreUnavailable (not a directory, not writable) or DiskFull. Nothing is left behind when it raises, except an
+        empty directory.
         """
         _make(path)
         lock_fd = _lock(path)
@@ -104,9 +105,7 @@ def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (FileExistsError, NotADirectoryError):
-        raise StoreUnavailable(
-            f"{path} cannot be a data directory: it, or a part of its path, is a file"
-        ) from None
+        raise StoreUnavailable(f"{path} cannot be a data directory: it, or a part of its path, is a file") from None
     except OSError as error:
         raise translate(error, f"creating the data directory {path}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
@@ -150,13 +149,12 @@ def _check_format(path: Path, schema: str, version: int) -> None:
         _create_format(path, schema, version)
         return
     except (OSError, UnicodeDecodeError) as error:
-        raise WrongDirectory(
-            f"{path / _FORMAT} cannot be read; restore it from a backup of the directory"
-        ) from error
+        raise WrongDirectory(f"{path / _FORMAT} cannot be read; restore it from a backup of the directory") from error
     found = _parse(text, path / _FORMAT)
     if found["schema"] != schema:
         raise WrongDirectory(
-            f"{path} holds data of the service {found['schema']!r}; this is the service {schema!r}: configure a directory of its own",
+            f"{path} holds data of the service {found['schema']!r}; this is the service {schema!r}:"
+            " configure a directory of its own",
             metadata={
                 "path": str(path),
                 "found": str(found["schema"]),
@@ -165,8 +163,8 @@ def _check_format(path: Path, schema: str, version: int) -> None:
         )
     if found["layout"] != _LAYOUT or found["version"] != version:
         raise WrongDirectory(
-            f"{path} holds data in version {found['version']} (layout {found['layout']}); this release reads version {version}"
-            f" (layout {_LAYOUT}) only: run the release that wrote it, or configure a new directory",
+            f"{path} holds data in version {found['version']} (layout {found['layout']}); this release reads"
+            f" version {version} (layout {_LAYOUT}) only: run the release that wrote it, or configure a new directory",
             metadata={
                 "path": str(path),
                 "found": str(found["version"]),
@@ -185,21 +183,17 @@ def _parse(text: str, file: Path) -> dict[str, object]:
         raise damaged from None
     if not isinstance(found, dict) or found.get("magic") != _MAGIC:
         raise damaged
-    if not isinstance(found.get("schema"), str) or not all(
-        type(found.get(k)) is int for k in ("layout", "version")
-    ):
+    if not isinstance(found.get("schema"), str) or not all(type(found.get(k)) is int for k in ("layout", "version")):
         raise damaged
     return found
 
 
 def _create_format(path: Path, schema: str, version: int) -> None:
-    strangers = sorted(
-        entry.name for entry in path.iterdir() if entry.name not in _OURS_BEFORE_FORMAT
-    )
+    strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS_BEFORE_FORMAT)
     if strangers:
         raise WrongDirectory(
-            f"{path} is not empty ({', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''}) and has no {_FORMAT} file:"
-            " not a Wellspring data directory; configure an empty or a new directory",
+            f"{path} is not empty ({', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''})"
+            f" and has no {_FORMAT} file: not a Wellspring data directory; configure an empty or a new directory",
             metadata={"path": str(path)},
         )
     try:

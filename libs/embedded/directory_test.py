@@ -49,9 +49,7 @@ def test_another_process_holds_it(tmp_path):
     )
     try:
         assert holder.stdout.readline() == b"open\n"
-        with pytest.raises(
-            DirectoryInUse, match=f"in use by process {holder.pid};"
-        ) as caught:
+        with pytest.raises(DirectoryInUse, match=f"in use by process {holder.pid};") as caught:
             opened(tmp_path)
         assert caught.value.metadata["pid"] == str(holder.pid)
     finally:
@@ -71,9 +69,7 @@ def test_held_by_this_process(tmp_path):
 def test_of_another_service(tmp_path):
     opened(tmp_path, schema="session").close()
     before = tree(tmp_path)
-    with pytest.raises(
-        WrongDirectory, match="of the service 'session'; this is the service 'storage'"
-    ):
+    with pytest.raises(WrongDirectory, match="of the service 'session'; this is the service 'storage'"):
         opened(tmp_path)
     assert tree(tmp_path) == before
 
@@ -81,14 +77,9 @@ def test_of_another_service(tmp_path):
 def test_of_another_version(tmp_path):
     opened(tmp_path, version=2).close()
     before = tree(tmp_path)
-    with pytest.raises(
-        WrongDirectory, match=r"in version 2 .* reads version 1 "
-    ) as caught:
+    with pytest.raises(WrongDirectory, match=r"in version 2 .* reads version 1 ") as caught:
         opened(tmp_path)
-    assert (
-        caught.value.metadata["found"] == "2"
-        and caught.value.metadata["allowed"] == "1"
-    )
+    assert caught.value.metadata["found"] == "2" and caught.value.metadata["allowed"] == "1"
     assert tree(tmp_path) == before
 
 
@@ -101,16 +92,12 @@ def test_of_another_version(tmp_path):
         "null",
         '{"magic": "other"}',
         b"\xff\xfe",
-        json.dumps(
-            {"magic": "wellspring-data", "layout": 1, "schema": 5, "version": 1}
-        ),
+        json.dumps({"magic": "wellspring-data", "layout": 1, "schema": 5, "version": 1}),
     ],
 )
 def test_a_damaged_format_file(tmp_path, text):
     opened(tmp_path).close()
-    (tmp_path / "FORMAT").write_bytes(
-        text if isinstance(text, bytes) else text.encode()
-    )
+    (tmp_path / "FORMAT").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(WrongDirectory, match=r"FORMAT (is damaged|cannot be read)"):
         opened(tmp_path)
 
@@ -150,9 +137,7 @@ def test_a_file_in_the_place_of_the_directory(tmp_path):
 
 def test_not_writable(tmp_path):
     if os.geteuid() == 0:
-        program = (
-            "import os, sys\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        )
+        program = "import os, sys\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     else:
         program = "import sys\n"
     closed = tmp_path / "closed"
@@ -182,6 +167,4 @@ def test_not_writable(tmp_path):
     assert len(lines) == 2, answer
     for line in lines:
         assert line.startswith("StoreUnavailable"), answer
-        assert "owner" in line or "mode" in line or "path" in line or "reach" in line, (
-            answer
-        )
+        assert "owner" in line or "mode" in line or "path" in line or "reach" in line, answer

@@ -1,4 +1,5 @@
-"""What can go wrong with a data directory, as typed errors, and the one place where the driver's text becomes one of them.
+"""What can go wrong with a data directory, as typed errors, and the one place where the driver's text becomes one of
+them.
 
     WellspringError
     ├── FailedPrecondition
@@ -74,7 +75,8 @@ class StoreDamaged(DataLoss):
 
 
 def translate(error: BaseException, doing: str) -> WellspringError:
-    """The typed error for what the driver or the operating system raised while ``doing`` (a phrase: "writing to /data").
+    """The typed error for what the driver or the operating system raised while ``doing`` (a phrase: "writing to
+    /data").
 
     A WellspringError passes unchanged. The original text is logged, for it may name files and keys.
     """
@@ -87,9 +89,7 @@ def translate(error: BaseException, doing: str) -> WellspringError:
             f"{doing} failed: the disk is full; free space or move the data directory to a larger disk, then restart"
         )
     if any(word in text for word in _DAMAGED):
-        return StoreDamaged(
-            f"{doing} failed: stored data does not match its checksum; restore a backup"
-        )
+        return StoreDamaged(f"{doing} failed: stored data does not match its checksum; restore a backup")
     if any(word in text for word in _REFUSED):
         return StoreUnavailable(
             f"{doing} failed: the operating system refuses access; check the owner and mode of the directory"

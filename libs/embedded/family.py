@@ -19,7 +19,9 @@ class Page(NamedTuple):
 
 
 class FamilySize(NamedTuple):
-    """What a family takes, in bytes: on disk with and without what is deleted or overwritten, in memory; about how many keys."""
+    """What a family takes, in bytes: on disk with and without what is deleted or overwritten, in memory; about how many
+    keys.
+    """
 
     live_bytes: int
     disk_bytes: int
@@ -33,9 +35,7 @@ def prefix_end(prefix: bytes) -> bytes | None:
     return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
 
 
-def bounds(
-    prefix: bytes | None, start: bytes | None, end: bytes | None
-) -> tuple[bytes, bytes | None]:
+def bounds(prefix: bytes | None, start: bytes | None, end: bytes | None) -> tuple[bytes, bytes | None]:
     """The range [start, end) asked for by a prefix, by bounds, or by both (their intersection); None is without end."""
     low, high = start or b"", end
     if prefix:
@@ -46,10 +46,10 @@ def bounds(
     return low, high
 
 
-def cut(
-    items: Iterator[tuple[bytes, bytes]], reverse: bool, max_items: int, max_bytes: int
-) -> Page:
-    """Take from ``items`` until a bound is reached; one item always, however large. Raises ValueError for bounds below 1."""
+def cut(items: Iterator[tuple[bytes, bytes]], reverse: bool, max_items: int, max_bytes: int) -> Page:
+    """Take from ``items`` until a bound is reached; one item always, however large. Raises ValueError for bounds below
+    1.
+    """
     if max_items < 1 or max_bytes < 1:
         raise ValueError("a page has at least one item and one byte")
     taken: list[tuple[bytes, bytes]] = []
@@ -64,14 +64,12 @@ def cut(
 
 
 class Family:
-    """One family of an open store. Reads return at once (microseconds from memory, a disk read at worst) and see every batch that
-    was submitted before, durable already or not. Get one from ``store.family(name)``."""
+    """One family of an open store. Reads return at once (microseconds from memory, a disk read at worst) and see every
+    batch that was submitted before, durable already or not. Get one from ``store.family(name)``."""
 
     __slots__ = ("_db", "handle", "name")
 
-    def __init__(
-        self, name: str, db: rocksdict.Rdict, handle: rocksdict.ColumnFamily
-    ) -> None:
+    def __init__(self, name: str, db: rocksdict.Rdict, handle: rocksdict.ColumnFamily) -> None:
         self.name = name
         self.handle = handle
         self._db = db
@@ -106,8 +104,8 @@ class Family:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Every (key, value) with ``prefix`` and in [start, end), ascending, or descending in ``reverse``.
 
-        The iterator shows the family as it is at its first step, whatever is written later, and pins files while it lives: use it up
-        without waiting in between, and use :meth:`page` for more.
+        The iterator shows the family as it is at its first step, whatever is written later, and pins files while it
+        lives: use it up without waiting in between, and use :meth:`page` for more.
         """
         low, high = bounds(prefix, start, end)
         return self._iterate(low, high, reverse, "items")
@@ -134,7 +132,9 @@ class Family:
         max_items: int = 1_000,
         max_bytes: int = 1 << 20,
     ) -> Page:
-        """A piece of the range of :meth:`scan` with at most ``max_items`` and ``max_bytes`` (one item always), and where to go on."""
+        """A piece of the range of :meth:`scan` with at most ``max_items`` and ``max_bytes`` (one item always), and
+        where to go on.
+        """
         return cut(
             self.scan(prefix, start=start, end=end, reverse=reverse),
             reverse,
@@ -169,8 +169,7 @@ class Family:
             return FamilySize(
                 live_bytes=(value("rocksdb.estimate-live-data-size") or 0)
                 + (value("rocksdb.live-blob-file-size") or 0),
-                disk_bytes=(value("rocksdb.total-sst-files-size") or 0)
-                + (value("rocksdb.total-blob-file-size") or 0),
+                disk_bytes=(value("rocksdb.total-sst-files-size") or 0) + (value("rocksdb.total-blob-file-size") or 0),
                 memory_bytes=value("rocksdb.cur-size-all-mem-tables") or 0,
                 keys=value("rocksdb.estimate-num-keys") or 0,
             )
@@ -194,9 +193,7 @@ class Family:
     def compact(self, start: bytes | None, end: bytes | None) -> None:
         """Rewrite [start, end) without what is gone. Blocks. Raises typed errors."""
         options = rocksdict.CompactOptions()
-        options.set_bottommost_level_compaction(
-            rocksdict.BottommostLevelCompaction.force_optimized()
-        )
+        options.set_bottommost_level_compaction(rocksdict.BottommostLevelCompaction.force_optimized())
         try:
             self._db.flush(True)
             self._db.compact_range(start, end, options)
@@ -208,9 +205,7 @@ class Family:
         self._db.close()
         del self.handle
 
-    def _iterate(
-        self, low: bytes, high: bytes | None, reverse: bool, what: str
-    ) -> Iterator[Any]:
+    def _iterate(self, low: bytes, high: bytes | None, reverse: bool, what: str) -> Iterator[Any]:
         if high is not None and low >= high:
             return
         options = rocksdict.ReadOptions()

@@ -1,12 +1,13 @@
 """Group commit: many batches, already applied, made durable by one sync of the write-ahead log.
 
-One thread does nothing but sync. While it waits for the disk the event loop goes on applying batches; the next sync covers all of
-them. The loop hands the thread one token at a time, so the two share no lock.
+One thread does nothing but sync. While it waits for the disk the event loop goes on applying batches; the next sync
+covers all of them. The loop hands the thread one token at a time, so the two share no lock.
 """
 
 import asyncio
 import collections
 import functools
+import heapq
 import queue
 import threading
 from collections.abc import Callable
@@ -19,7 +20,9 @@ class GroupCommit:
     """Futures of batches that wait for the disk, in the order in which the batches were applied."""
 
     def __init__(self, sync: Callable[[], None], max_pending: int, doing: str) -> None:
-        """``sync`` makes durable all that is applied when it is called; it runs in the group's thread and may raise anything."""
+        """``sync`` makes durable all that is applied when it is called; it runs in the group's thread and may raise
+        anything.
+        """
         self._sync = sync
         self._max_pending = max_pending
         self._doing = doing
@@ -29,6 +32,9 @@ class GroupCommit:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
+        self._barriers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self.written = 0
+        self.durable = 0
         self.failure: WellspringError | None = None
         self.syncs = 0
 
@@ -59,23 +65,33 @@ class GroupCommit:
             loop = self._start()
         future: asyncio.Future[None] = loop.create_future()
         self._pending.append(future)
+        self.written += 1
         if not self._syncing:
             self._next()
         return future
+
+    async def barrier(self, number: int) -> None:
+        """Wait until batch ``number`` is durable. Raises as its commit does."""
+        if number <= self.durable:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._barriers, (min(number, self.written), id(future), future))
+        await future
 
     def fail(self, failure: WellspringError) -> None:
         """Refuse what waits and all that comes, with ``failure``."""
         if self.failure is None:
             self.failure = failure
-        while self._pending:
-            future = self._pending.popleft()
+        for future in [*self._pending, *(future for _, _, future in self._barriers)]:
             if not future.done():
                 future.set_exception(self.failure)
-                future.exception()  # a caller that went away need not be told that nobody looked
+                future.exception()  # nothing is logged for a caller that went away
+        self._pending.clear()
+        self._barriers.clear()
         self._make_room()
 
     def stop(self) -> None:
-        """End the thread; blocks for the sync in progress. What still waits is left to :meth:`finish` or :meth:`fail`."""
+        """End the thread; blocks for the sync in progress. What waits is left to :meth:`finish` or :meth:`fail`."""
         if self._thread is not None:
             self._tokens.put(False)
             self._thread.join()
@@ -88,9 +104,7 @@ class GroupCommit:
 
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(
-            target=self._run, args=(self._loop,), name="embedded-sync", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(self._loop,), name="embedded-sync", daemon=True)
         self._thread.start()
         return self._loop
 
@@ -101,12 +115,10 @@ class GroupCommit:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._tokens.get():
-            count = len(
-                self._pending
-            )  # all of them are applied: the sync that starts now covers them
+            count = len(self._pending)  # all of them are applied: the sync that starts now covers them
             try:
                 self._sync()
-            except Exception as error:  # noqa: BLE001 - the driver raises plain Exception
+            except Exception as error:
                 _tell(loop, functools.partial(self.fail, translate(error, self._doing)))
                 return
             if not _tell(loop, functools.partial(self._synced, count)):
@@ -121,18 +133,21 @@ class GroupCommit:
 
     def _release(self, count: int) -> None:
         for _ in range(min(count, len(self._pending))):
-            future = self._pending.popleft()
-            if not future.done():
-                future.set_result(None)
+            _done(self._pending.popleft())
+            self.durable += 1
+        while self._barriers and self._barriers[0][0] <= self.durable:
+            _done(heapq.heappop(self._barriers)[2])
         self._make_room()
 
     def _make_room(self) -> None:
-        if self._room is not None and (
-            len(self._pending) < self._max_pending or self.failure is not None
-        ):
-            if not self._room.done():
-                self._room.set_result(None)
+        if self._room is not None and (len(self._pending) < self._max_pending or self.failure is not None):
+            _done(self._room)
             self._room = None
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> bool:

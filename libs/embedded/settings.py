@@ -1,4 +1,6 @@
-"""How a store is tuned: the settings that an operator may change, the families of keys, and their translation for RocksDB."""
+"""How a store is tuned: the settings that an operator may change, the families of keys, and their translation for
+RocksDB.
+"""
 
 import dataclasses
 import enum
@@ -10,7 +12,9 @@ MIB = 1024 * KIB
 
 
 class Compression(enum.Enum):
-    """How blocks are compressed on disk: LZ4 where data is read hot, ZSTD where size matters, NONE where it is dense already."""
+    """How blocks are compressed on disk: LZ4 where data is read hot, ZSTD where size matters, NONE where it is dense
+    already.
+    """
 
     NONE = "none"
     LZ4 = "lz4"
@@ -22,8 +26,8 @@ class FamilySpec:
     """A family: a key space of its own inside the store, with its own memory table and files.
 
     ``bloom_bits`` per key make a miss cheap (10: 1 % false positives; 0: none, for a family that is only scanned).
-    ``block_bytes`` is what one read from disk brings. ``large_values_bytes``: values from this size on live in blob files, so that
-    compaction need not copy them; None keeps all of them beside their keys.
+    ``block_bytes`` is what one read from disk brings. ``large_values_bytes``: values from this size on live in blob
+    files, so that compaction need not copy them; None keeps all of them beside their keys.
     """
 
     name: str
@@ -35,13 +39,15 @@ class FamilySpec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Bounds of one store. Its memory is at most about ``cache_bytes`` + ``write_buffer_bytes`` + what waits for the disk.
+    """Bounds of one store. Its memory is at most about ``cache_bytes`` + ``write_buffer_bytes`` + what waits for the
+    disk.
 
     cache_bytes: blocks, indexes and filters read from disk. write_buffer_bytes: memory tables of all families together.
     log_bytes: size of the write-ahead log at which memory tables are written out, hence the bound on recovery's work.
     max_pending_commits: commits that may wait for the disk; beyond it, `room` waits and `submit` raises QueueFull.
-    reserve_bytes: free space on the disk below which puts are refused (deletes are not), so that compaction can still make room.
-    background_jobs: threads of RocksDB for flushes and compactions. open_files: file handles; -1 keeps all open.
+    reserve_bytes: free space on the disk below which puts are refused (deletes are not), so that compaction can still
+    make room. background_jobs: threads of RocksDB for flushes and compactions. open_files: file handles; -1 keeps all
+    open.
     """
 
     cache_bytes: int = 64 * MIB
@@ -63,9 +69,7 @@ class Settings:
             ("open_files", -1),
         ):
             if getattr(self, field) < least:
-                raise ValueError(
-                    f"Settings.{field} is {getattr(self, field)}; {least} or more is allowed"
-                )
+                raise ValueError(f"Settings.{field} is {getattr(self, field)}; {least} or more is allowed")
 
 
 def database_options(settings: Settings, cache: rocksdict.Cache) -> rocksdict.Options:
@@ -73,13 +77,12 @@ def database_options(settings: Settings, cache: rocksdict.Cache) -> rocksdict.Op
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
-    # Recovery keeps a prefix of what was written, in order; watermark.py checks that the prefix holds all that was acknowledged.
+    # Recovery keeps a prefix of what was written, in order; watermark.py checks that the prefix holds all that was
+    # acknowledged.
     options.set_wal_recovery_mode(rocksdict.DBRecoveryMode.point_in_time())
     options.set_paranoid_checks(True)
     options.set_write_buffer_manager(
-        rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
-            settings.write_buffer_bytes, False, cache
-        )
+        rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(settings.write_buffer_bytes, False, cache)
     )
     options.set_max_total_wal_size(settings.log_bytes)
     options.set_max_background_jobs(settings.background_jobs)
@@ -92,9 +95,7 @@ def database_options(settings: Settings, cache: rocksdict.Cache) -> rocksdict.Op
     return options
 
 
-def family_options(
-    spec: FamilySpec, settings: Settings, cache: rocksdict.Cache
-) -> rocksdict.Options:
+def family_options(spec: FamilySpec, settings: Settings, cache: rocksdict.Cache) -> rocksdict.Options:
     """Options of one family."""
     options = rocksdict.Options(raw_mode=True)
     table = rocksdict.BlockBasedOptions()

@@ -11,10 +11,11 @@ from libs.embedded.family import Family, Page, bounds, cut
 
 
 class Snapshot:
-    """Reads of the chosen families at the moment of creation. Use it as a context manager: it pins files while it lives.
+    """Reads of the chosen families at the moment of creation. Use it as a context manager: it pins files while it
+    lives.
 
-    It stands on one pinned iterator a family (the driver's own snapshot object is not honoured by its iterators), so it serves one
-    read at a time: a scan ends where the next read of the same family begins.
+    It stands on one pinned iterator a family (the driver's own snapshot object is not honoured by its iterators), so it
+    serves one read at a time: a scan ends where the next read of the same family begins.
     """
 
     def __init__(self, pinned: dict[str, rocksdict.RdictIter]) -> None:
@@ -61,12 +62,12 @@ class Snapshot:
         end: bytes | None = None,
         reverse: bool = False,
     ) -> Iterator[tuple[bytes, bytes]]:
-        """As ``Family.scan``, at the moment of the snapshot. Raises RuntimeError when another read of the family interrupts it."""
+        """As ``Family.scan``, at the moment of the snapshot. Raises RuntimeError when another read of the family
+        interrupts it.
+        """
         low, high = bounds(prefix, start, end)
         iterator = self._begin(family)
-        return self._walk(
-            family, iterator, self._reads[family.name], low, high, reverse
-        )
+        return self._walk(family, iterator, self._reads[family.name], low, high, reverse)
 
     def page(
         self,
@@ -90,9 +91,7 @@ class Snapshot:
     def _begin(self, family: Family) -> rocksdict.RdictIter:
         iterator = self._pinned.get(family.name)
         if iterator is None:
-            raise StoreUnavailable(
-                f"the snapshot is closed or was made without the family {family.name}"
-            )
+            raise StoreUnavailable(f"the snapshot is closed or was made without the family {family.name}")
         self._reads[family.name] += 1
         return iterator
 
@@ -124,9 +123,7 @@ class Snapshot:
             raise translate(error, f"scanning {family.name}") from error
 
     @staticmethod
-    def _seek(
-        iterator: rocksdict.RdictIter, low: bytes, high: bytes | None, reverse: bool
-    ) -> None:
+    def _seek(iterator: rocksdict.RdictIter, low: bytes, high: bytes | None, reverse: bool) -> None:
         if not reverse:
             iterator.seek(low)
         elif high is None:

@@ -1,7 +1,7 @@
 """The reserve: puts are refused while the disk still has room, so that the database never meets a full one.
 
-A full disk stops RocksDB in the middle of its own work, and a store in that state cannot even delete. With a reserve left, deletes
-and compaction still work, and puts are accepted again by themselves once there is space.
+A full disk stops RocksDB in the middle of its own work, and a store in that state cannot even delete. With a reserve
+left, deletes and compaction still work, and puts are accepted again by themselves once there is space.
 """
 
 import os
@@ -20,11 +20,11 @@ def free_bytes(path: Path) -> int:
 
 
 class Reserve:
-    """Asks for the free space again after every ``reserve / 8`` bytes written (1 to 16 MiB), and at each put while there is too little."""
+    """Asks for the free space again after every ``reserve / 8`` bytes written (1 to 16 MiB), and at each put while
+    there is too little.
+    """
 
-    def __init__(
-        self, path: Path, reserve_bytes: int, free: Callable[[Path], int] = free_bytes
-    ) -> None:
+    def __init__(self, path: Path, reserve_bytes: int, free: Callable[[Path], int] = free_bytes) -> None:
         self._path = path
         self._reserve = reserve_bytes
         self._free = free
@@ -33,7 +33,9 @@ class Reserve:
         self.low = False
 
     def check(self, size_bytes: int) -> None:
-        """Account for a write of ``size_bytes``. Raises DiskFull when it would cut into the reserve; OSError when it cannot tell."""
+        """Account for a write of ``size_bytes``. Raises DiskFull when it would cut into the reserve; OSError when it
+        cannot tell.
+        """
         self._unchecked += size_bytes
         if self._unchecked < self._interval and not self.low:
             return
@@ -42,8 +44,8 @@ class Reserve:
         self.low = self._reserve > 0 and free - size_bytes < self._reserve
         if self.low:
             raise DiskFull(
-                f"the disk of {self._path} has {free // _MIB} MiB free and {self._reserve // _MIB} MiB are kept in reserve:"
-                " writes are refused until space is freed; deletes are accepted",
+                f"the disk of {self._path} has {free // _MIB} MiB free and {self._reserve // _MIB} MiB are kept"
+                " in reserve: writes are refused until space is freed; deletes are accepted",
                 retry_after_s=5.0,
                 metadata={"free_bytes": str(free), "reserve_bytes": str(self._reserve)},
             )

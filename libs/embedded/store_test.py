@@ -61,9 +61,7 @@ def test_submit_is_visible_at_once_so_that_the_loop_is_the_lock(tmp_path):
                 return await store.transact(decide)
 
             answers = await asyncio.gather(*(add_one() for _ in range(500)))
-            assert sorted(answers) == list(range(1, 501)), (
-                "two transactions read the same value"
-            )
+            assert sorted(answers) == list(range(1, 501)), "two transactions read the same value"
             assert family.get(b"n") == b"500"
             assert store.syncs < 500, "commits that wait together share a sync"
 
@@ -93,10 +91,7 @@ def test_scans_agree_with_a_sorted_list(tmp_path, seed):
     rng = random.Random(seed)
     with opened(tmp_path) as store:
         family = store.family("a")
-        model = {
-            bytes(rng.choices(b"\x00ab\xff", k=rng.randrange(4))): b"%d" % number
-            for number in range(60)
-        }
+        model = {bytes(rng.choices(b"\x00ab\xff", k=rng.randrange(4))): b"%d" % number for number in range(60)}
         batch = store.batch()
         batch.put_many(family, model.items())
         store.write_through(batch)
@@ -106,9 +101,7 @@ def test_scans_agree_with_a_sorted_list(tmp_path, seed):
             batch.delete_many(family, list(model)[::2])
             batch.put(family, b"zz", b"new")
             store.write_through(batch)
-            now = {k: v for k, v in model.items() if k not in set(list(model)[::2])} | {
-                b"zz": b"new"
-            }
+            now = {k: v for k, v in model.items() if k not in set(list(model)[::2])} | {b"zz": b"new"}
             for _ in range(200):
                 prefix, start, end, reverse = (
                     rng.choice(keys),
@@ -117,27 +110,18 @@ def test_scans_agree_with_a_sorted_list(tmp_path, seed):
                     rng.random() < 0.5,
                 )
 
-                def expected(
-                    items, prefix=prefix, start=start, end=end, reverse=reverse
-                ):
-                    inside = [
+                def expected(items, prefix=prefix, start=start, end=end, reverse=reverse):
+                    return [
                         (k, v)
                         for k, v in sorted(items.items(), reverse=reverse)
-                        if k.startswith(prefix or b"")
-                        and k >= (start or b"")
-                        and (end is None or k < end)
+                        if k.startswith(prefix or b"") and k >= (start or b"") and (end is None or k < end)
                     ]
-                    return inside
 
                 ranged = {"start": start, "end": end, "reverse": reverse}
                 assert list(family.scan(prefix, **ranged)) == expected(now)
-                assert list(family.scan_keys(prefix, **ranged)) == [
-                    k for k, _ in expected(now)
-                ]
+                assert list(family.scan_keys(prefix, **ranged)) == [k for k, _ in expected(now)]
                 assert list(snapshot.scan(family, prefix, **ranged)) == expected(model)
-                assert list(
-                    pages(family, prefix, ranged, rng.randrange(1, 5))
-                ) == expected(now)
+                assert list(pages(family, prefix, ranged, rng.randrange(1, 5))) == expected(now)
             assert snapshot.get_many(family, [b"zz", *model]) == [None, *model.values()]
 
 
@@ -260,11 +244,36 @@ def test_a_caller_that_goes_away_does_not_undo_or_block_others(tmp_path):
     asyncio.run(run())
 
 
+def test_a_barrier_waits_for_its_batch_and_no_other(tmp_path):
+    async def run():
+        with opened(tmp_path) as store:
+            family = store.family("a")
+            await store.durable()  # nothing was written
+            first = store.batch()
+            first.put(family, b"1", b"")
+            store.submit(first).cancel()  # the caller went away
+            sequence = store.written_sequence
+            assert (sequence, store.durable_sequence) == (1, 0)
+            waits = asyncio.gather(store.durable(sequence), store.durable(), store.durable(sequence + 100))
+            for number in range(20):
+                batch = store.batch()
+                batch.put(family, b"%d" % number, b"")
+                store.submit(batch)
+            await store.durable(sequence)
+            assert store.durable_sequence >= 1
+            await waits
+            await store.durable()
+            assert store.durable_sequence == store.written_sequence == 21
+            syncs = store.syncs
+            await store.durable()
+            assert store.syncs == syncs, "nothing waits: nothing is synced"
+
+    asyncio.run(run())
+
+
 def test_puts_stop_at_the_reserve_and_go_on_when_there_is_space(tmp_path):
     free = {"bytes": 1 << 40}
-    settings = Settings(
-        cache_bytes=1 << 20, write_buffer_bytes=1 << 20, reserve_bytes=8 << 20
-    )
+    settings = Settings(cache_bytes=1 << 20, write_buffer_bytes=1 << 20, reserve_bytes=8 << 20)
 
     async def run():
         with opened(tmp_path, settings=settings, free=lambda _: free["bytes"]) as store:
@@ -294,10 +303,7 @@ def test_puts_stop_at_the_reserve_and_go_on_when_there_is_space(tmp_path):
 def test_bulk_loading_shows_all_or_nothing(tmp_path):
     with opened(tmp_path) as store:
         family = store.family("b")
-        assert (
-            store.ingest("b", ((b"%06d" % number, b"v") for number in range(50_000)))
-            == 50_000
-        )
+        assert store.ingest("b", ((b"%06d" % number, b"v") for number in range(50_000))) == 50_000
         assert sum(1 for _ in family.scan()) == 50_000
         with pytest.raises(ValueError, match="strictly ascending"):
             store.ingest("b", [(b"x", b"1"), (b"z", b"1"), (b"y", b"1")])
@@ -376,7 +382,5 @@ def test_compaction_frees_what_was_deleted(tmp_path):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(
-        ValueError, match=r"Settings\.cache_bytes is 5; 1048576 or more"
-    ):
+    with pytest.raises(ValueError, match=r"Settings\.cache_bytes is 5; 1048576 or more"):
         Settings(cache_bytes=5)

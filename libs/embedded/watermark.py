@@ -1,9 +1,10 @@
 """The durable watermark: proof, after a crash, that recovery brought back everything that had been acknowledged.
 
-RocksDB recovers its write-ahead log up to the first record that does not match its checksum. That is right for the tail that a
-power cut tore, which nobody was told is durable, and wrong for a damaged record before it: everything after would vanish without
-a word. The two look the same in the log. So after each sync the sequence number that it made durable is written to a small file.
-The file itself is not synced: it may be older than the log, never newer. Recovery that ends below it has lost acknowledged data.
+RocksDB recovers its write-ahead log up to the first record that does not match its checksum. That is right for the tail
+that a power cut tore, which nobody was told is durable, and wrong for a damaged record before it: everything after
+would vanish without a word. The two look the same in the log. So after each sync the sequence number that it made
+durable is written to a small file. The file itself is not synced: it may be older than the log, never newer. Recovery
+that ends below it has lost acknowledged data.
 
 Until that is checked, the logs are kept under a second name (hard links), for recovery deletes them.
 """
@@ -36,7 +37,8 @@ class Watermark:
             if crc == zlib.crc32(record[:8]):
                 return int(sequence)
         raise StoreDamaged(
-            f"{self._path} is damaged: the disk changed it; check the disk, then remove the file to open without its check"
+            f"{self._path} is damaged: the disk changed it; check the disk,"
+            " then remove the file to open without its check"
         )
 
     def write(self, sequence: int) -> None:
@@ -74,11 +76,13 @@ def drop_logs(unverified: Path) -> None:
 
 
 def check(recovered: int, durable: int, path: Path, unverified: Path) -> None:
-    """Compare the recovered sequence number with the durable one. Raises StoreDamaged when acknowledged data is missing."""
+    """Compare the recovered sequence number with the durable one. Raises StoreDamaged when acknowledged data is
+    missing.
+    """
     if recovered < durable:
         raise StoreDamaged(
-            f"the write-ahead log in {path.parent} is damaged: recovery ended at write {recovered}, but writes up to {durable} were"
-            f" acknowledged. Restore a backup. The damaged logs are kept in {unverified};"
+            f"the write-ahead log in {path.parent} is damaged: recovery ended at write {recovered}, but writes up to"
+            f" {durable} were acknowledged. Restore a backup. The damaged logs are kept in {unverified};"
             f" to open with what is left, accepting the loss, remove {path}",
             metadata={"recovered": str(recovered), "acknowledged": str(durable)},
         )

@@ -1,4 +1,6 @@
-"""Identifiers: request ids, nonces and 16-byte versions. Randomness and clock are passed in, so that a simulation repeats them."""
+"""Identifiers: request ids, nonces and 16-byte versions. Randomness and clock are passed in, so that a simulation
+repeats them.
+"""
 
 import os
 import struct
@@ -18,7 +20,9 @@ _MAX = (1 << 64) - 1
 
 
 def request_id(clock: Clock, random_bytes: RandomBytes = os.urandom) -> str:
-    """A UUID of version 7 (RFC 9562, section 5.7) in its usual text form: unique, and sorting by the millisecond of its birth."""
+    """A UUID of version 7 (RFC 9562, section 5.7) in its usual text form: unique, and sorting by the millisecond of its
+    birth.
+    """
     random = int.from_bytes(random_bytes(10), "big")
     value = (clock.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | random
     value = value & ~(0xF << 76) | 7 << 76
@@ -32,10 +36,11 @@ def nonce(random_bytes: RandomBytes = os.urandom) -> bytes:
 
 
 def pack_version(high: int, low: int) -> bytes:
-    """The version (high, low): both as 8 bytes, most significant first, so that versions compare bytewise as the pairs do.
+    """The version (high, low): both as 8 bytes, most significant first, so that versions compare bytewise as the pairs
+    do.
 
-    ``high`` is a time in microseconds, a revision number or an epoch; ``low`` tells apart what shares it. Raises ValueError outside
-    0 to 2^64 - 1.
+    ``high`` is a time in microseconds, a revision number or an epoch; ``low`` tells apart what shares it. Raises
+    ValueError outside 0 to 2^64 - 1.
     """
     if not (0 <= high <= _MAX and 0 <= low <= _MAX):
         raise ValueError(f"a version has two numbers of 64 bits: got {high} and {low}")
@@ -53,17 +58,13 @@ def unpack_version(version: bytes) -> tuple[int, int]:
 class Versions:
     """Versions of one process: strictly ascending, unique among processes by 64 random bits below the microsecond."""
 
-    def __init__(
-        self, micros: MonotoneMicros, random_bytes: RandomBytes = os.urandom
-    ) -> None:
+    def __init__(self, micros: MonotoneMicros, random_bytes: RandomBytes = os.urandom) -> None:
         self._micros = micros
         self._random_bytes = random_bytes
 
     def next(self) -> bytes:
         """A version greater than all that this object gave, 16 bytes."""
-        return pack_version(
-            self._micros.next(), int.from_bytes(self._random_bytes(8), "big")
-        )
+        return pack_version(self._micros.next(), int.from_bytes(self._random_bytes(8), "big"))
 
     def after(self, version: bytes) -> bytes:
         """A version greater than all given and than ``version``. Raises ValueError when ``version`` is not 16 bytes."""

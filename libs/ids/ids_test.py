@@ -25,9 +25,7 @@ def test_request_ids_are_uuids_of_version_7():
 
 def test_a_seed_repeats_them():
     clock = VirtualClock()
-    assert request_id(clock, random.Random(3).randbytes) == request_id(
-        clock, random.Random(3).randbytes
-    )
+    assert request_id(clock, random.Random(3).randbytes) == request_id(clock, random.Random(3).randbytes)
     assert nonce(random.Random(3).randbytes) == nonce(random.Random(3).randbytes)
     assert len(nonce()) == 16 and nonce() != nonce()
 
@@ -41,10 +39,7 @@ def test_versions_compare_as_their_pairs():
         )
         for _ in range(500)
     ]
-    assert [
-        unpack_version(version)
-        for version in sorted(pack_version(*pair) for pair in pairs)
-    ] == sorted(pairs)
+    assert [unpack_version(version) for version in sorted(pack_version(*pair) for pair in pairs)] == sorted(pairs)
 
 
 @pytest.mark.parametrize("pair", [(-1, 0), (0, -1), (1 << 64, 0), (0, 1 << 64)])

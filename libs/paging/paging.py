@@ -4,10 +4,10 @@ A token is, in base64url without padding::
 
     version (1 byte) · key id (4) · expiry, Unix seconds (5) · cursor · HMAC-SHA-256 cut to 16 bytes
 
-The HMAC covers all before it and the request's identity: the method, and every argument that decides what is listed. Hence a token
-cannot be forged, moved to another method, parent or filter, or used after its expiry; a page size may change from page to page.
-The cursor is not encrypted: put nothing into it that the caller may not see. 16 bytes of HMAC are the strength of the AES-128 class
-(RFC 2104, section 5: no less than half of the digest).
+The HMAC covers all before it and the request's identity: the method, and every argument that decides what is listed.
+Hence a token cannot be forged, moved to another method, parent or filter, or used after its expiry; a page size may
+change from page to page. The cursor is not encrypted: put nothing into it that the caller may not see. 16 bytes of HMAC
+are the strength of the AES-128 class (RFC 2104, section 5: no less than half of the digest).
 """
 
 import base64
@@ -31,37 +31,32 @@ _MAX_TOKEN_CHARS = 8192
 class PageTokens:
     """Issues and opens the tokens of one service."""
 
-    def __init__(
-        self, keys: Sequence[bytes], clock: Clock, ttl_s: int = DEFAULT_TTL_S
-    ) -> None:
-        """``keys``: 32 random bytes each, shared by all servers of the service. The first issues; all open, so that a key is changed
-        by putting a new one first and dropping the old one after ``ttl_s``. Raises ValueError for no key or one of another length.
+    def __init__(self, keys: Sequence[bytes], clock: Clock, ttl_s: int = DEFAULT_TTL_S) -> None:
+        """``keys``: 32 random bytes each, shared by all servers of the service. The first issues; all open, so that a
+        key is changed by putting a new one first and dropping the old one after ``ttl_s``. Raises ValueError for no key
+        or one of another length.
         """
         if not keys or any(len(key) != KEY_BYTES for key in keys):
-            raise ValueError(
-                f"page tokens need at least one key, each of {KEY_BYTES} bytes"
-            )
+            raise ValueError(f"page tokens need at least one key, each of {KEY_BYTES} bytes")
         self._keys = {_key_id(key): key for key in keys}
         self._issuing = _key_id(keys[0])
         self._clock = clock
         self._ttl_s = ttl_s
 
-    def issue(
-        self, cursor: bytes, *, method: str, identity: Sequence[str | bytes]
-    ) -> str:
-        """A token for going on at ``cursor``. ``identity`` lists the arguments that decide what is listed, in a fixed order."""
+    def issue(self, cursor: bytes, *, method: str, identity: Sequence[str | bytes]) -> str:
+        """A token for going on at ``cursor``. ``identity`` lists the arguments that decide what is listed, in a fixed
+        order.
+        """
         expiry_s = self._clock.time_ns() // 10**9 + self._ttl_s
         body = _VERSION + self._issuing + expiry_s.to_bytes(5, "big") + cursor
         mac = _mac(self._keys[self._issuing], body, method, identity)
         return base64.urlsafe_b64encode(body + mac).rstrip(b"=").decode()
 
-    def open(
-        self, token: str, *, method: str, identity: Sequence[str | bytes]
-    ) -> bytes | None:
+    def open(self, token: str, *, method: str, identity: Sequence[str | bytes]) -> bytes | None:
         """The cursor of ``token``; None for an empty token, which asks for the first page.
 
-        Raises InvalidArgument naming ``page_token``, reason PAGE_TOKEN_INVALID when it was not issued for this request (or at all),
-        PAGE_TOKEN_EXPIRED when it is too old.
+        Raises InvalidArgument naming ``page_token``, reason PAGE_TOKEN_INVALID when it was not issued for this request
+        (or at all), PAGE_TOKEN_EXPIRED when it is too old.
         """
         if not token:
             return None
@@ -82,9 +77,7 @@ def _decode(token: str) -> bytes:
     if len(token) > _MAX_TOKEN_CHARS:
         raise _foreign()
     try:
-        sealed = base64.b64decode(
-            token + "=" * (-len(token) % 4), altchars=b"-_", validate=True
-        )
+        sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
         raise _foreign() from None
     # One text for one token: unused bits at the end of the last character are zero.
@@ -94,7 +87,10 @@ def _decode(token: str) -> bytes:
 
 
 def _foreign() -> InvalidArgument:
-    what = "was not issued for this request; pass next_page_token of the answer before, with the same other arguments, or leave it out"
+    what = (
+        "was not issued for this request; pass next_page_token of the answer before, with the same other arguments,"
+        " or leave it out"
+    )
     return InvalidArgument.field("page_token", what, reason="PAGE_TOKEN_INVALID")
 
 
@@ -102,9 +98,7 @@ def _key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"wellspring page token key\0" + key).digest()[:4]
 
 
-def _mac(
-    key: bytes, body: bytes, method: str, identity: Sequence[str | bytes]
-) -> bytes:
+def _mac(key: bytes, body: bytes, method: str, identity: Sequence[str | bytes]) -> bytes:
     mac = hmac.new(key, digestmod=hashlib.sha256)
     for part in (method, *identity, body):
         encoded = part.encode() if isinstance(part, str) else part

@@ -64,9 +64,7 @@ def test_noise_is_refused():
     for _ in range(500):
         refused(
             tokens,
-            base64.urlsafe_b64encode(rng.randbytes(rng.randrange(1, 80)))
-            .rstrip(b"=")
-            .decode(),
+            base64.urlsafe_b64encode(rng.randbytes(rng.randrange(1, 80))).rstrip(b"=").decode(),
         )
     refused(tokens, tokens.issue(b"c", **REQUEST) + "=")
 
@@ -84,9 +82,7 @@ def test_expiry():
 def test_keys_rotate():
     clock = VirtualClock()
     new = os.urandom(32)
-    old_tokens, both, after = (
-        PageTokens(keys, clock) for keys in ([KEY], [new, KEY], [new])
-    )
+    old_tokens, both, after = (PageTokens(keys, clock) for keys in ([KEY], [new, KEY], [new]))
     token = old_tokens.issue(b"cursor", **REQUEST)
     assert both.open(token, **REQUEST) == b"cursor"
     refused(after, token)
