@@ -177,5 +177,8 @@ def _names(relation: str) -> list[list[str]]:
 def _run(*command: str, env: dict[str, str] | None = None) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
-        raise ArchiveError(f"'{' '.join(command)}' failed ({done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
+        said = (done.stdout + done.stderr).strip()
+        # apt's own errors, without its progress.
+        errors = [line for line in said.splitlines() if line.startswith(("E:", "Err:"))]
+        raise ArchiveError(f"'{' '.join(command)}' failed ({done.returncode}): " + ("\n".join(errors) or said[-2000:]))
     return done.stdout

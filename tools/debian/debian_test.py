@@ -129,6 +129,17 @@ def test_a_vanished_file_has_its_successor_and_that_is_said(wanted, served, tmp_
     assert "redis 7.1 in place of the locked version" in said
 
 
+def test_where_neither_is_to_be_had_both_reasons_are_given(wanted, served, monkeypatch, tmp_path):
+    def unreadable(*_):
+        raise archive.ArchiveError("the index has expired")
+
+    monkeypatch.setattr(fetch, "resolve", unreadable)
+    with pytest.raises(
+        archive.ArchiveError, match=r"redis_7\.0\.deb: no longer.*bookworm names another: the index has exp"
+    ):
+        fetch.fetch(wanted, ["x/"], tmp_path)
+
+
 def test_tampering_is_refused_and_never_replaced(wanted, monkeypatch, tmp_path):
     def tampered(*_):
         raise archive.Tampered("other bytes")

@@ -49,8 +49,14 @@ def fetch(wanted: Lock, bases: list[str], folder: Path) -> tuple[list[Path], lis
     try:
         return _download(bases, wanted.packages, folder), [(p, "pinned") for p in wanted.packages]
     except archive.Gone as gone:
-        say(f"{gone}; taking today's versions from the signed index of {wanted.suite}")
-    packages = resolve(wanted, bases, folder / "apt")
+        vanished = gone
+    try:
+        packages = resolve(wanted, bases, folder / "apt")
+    except archive.ArchiveError as error:
+        raise archive.ArchiveError(
+            f"{vanished}, and no signed index of {wanted.suite} names another: {error}"
+        ) from error
+    say(f"{vanished}; taking today's versions from the signed index of {wanted.suite}")
     kinds = [(p, "pinned" if p in pinned else "successor") for p in packages]
     for package, kind in kinds:
         if kind == "successor":
