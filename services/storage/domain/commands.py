@@ -1,0 +1,61 @@
+"""The digest of a mutation's body: what a retry with the same token must repeat."""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Mapping
+
+from services.storage.domain.model import Condition, ConditionKind, Delete, Put
+
+_PUT = struct.Struct(">BIQQBH")
+_DELETE = struct.Struct(">BBIII")
+_KINDS = {None: 0, ConditionKind.ABSENT: 1, ConditionKind.ETAG: 2, ConditionKind.OLDER_THAN: 3}
+
+
+def body_digest(
+    puts: Iterable[Put],
+    deletes: Iterable[Delete],
+    record_condition: Condition | None,
+    annotations: Mapping[str, str] | None,
+    value_digest: bytes | None = None,
+) -> bytes:
+    """16 bytes over everything that the mutation asks for; ``value_digest`` stands for the value of an upload.
+
+    Every part is preceded by its length, so that no two bodies flow into the same bytes.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    update = digest.update
+    for put in puts:
+        value = put.value if value_digest is None else value_digest
+        kind, operand = _condition(put.condition)
+        update(_PUT.pack(1, len(put.key), len(value), put.expire_us, kind, len(put.attributes)) + operand + put.key)
+        update(value)
+        if put.content_type or put.attributes:
+            _texts(update, (put.content_type, *(text for pair in put.attributes for text in pair)))
+    for delete in deletes:
+        selection = delete.selection
+        kind, operand = _condition(delete.condition)
+        keys = selection.keys
+        end = b"" if selection.end is None else selection.end
+        update(_DELETE.pack(2 if keys is None else 3, kind, len(keys or ()), len(selection.start), len(end)) + operand)
+        update(selection.start + end)
+        for key in keys or ():
+            update(struct.pack(">I", len(key)) + key)
+    if record_condition is not None:
+        kind, operand = _condition(record_condition)
+        update(struct.pack(">BB", 4, kind) + operand)
+    if annotations:
+        _texts(update, (text for pair in sorted(annotations.items()) for text in pair))
+    return digest.digest()
+
+
+def _condition(condition: Condition | None) -> tuple[int, bytes]:
+    if condition is None:
+        return 0, b""
+    return _KINDS[condition.kind], condition.operand
+
+
+def _texts(update: object, texts: Iterable[str]) -> None:
+    assert callable(update)
+    for text in texts:
+        encoded = text.encode()
+        update(struct.pack(">I", len(encoded)) + encoded)

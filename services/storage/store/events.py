@@ -1,0 +1,69 @@
+"""A change of the feed as bytes.
+
+version 16 · flags 1 · time 8 · item count 4 · items named 2 · annotations 2 · length 2 · record
+(length 2 · key · flags 1 · size 8 · length 1 · media type)… · (length 2 · key · length 2 · text)…
+"""
+
+import struct
+from typing import Final
+
+from services.storage.domain.feed import ChangeEvent, ItemChange
+
+_EVENT = struct.Struct(">16sBQIHHH")
+_ITEM = struct.Struct(">BQB")
+_U16 = struct.Struct(">H")
+_CREATED: Final = 1
+_DELETED: Final = 2
+
+
+def encode(event: ChangeEvent) -> bytes:
+    """The row of a change."""
+    flags = (_CREATED if event.created else 0) | (_DELETED if event.deleted else 0)
+    named, notes = event.items, event.annotations
+    head = _EVENT.pack(event.version, flags, event.time_us, event.item_count, len(named), len(notes), len(event.record))
+    parts = [head, event.record]
+    for item in named:
+        kind = item.content_type.encode()[:255]
+        parts += (_U16.pack(len(item.key)), item.key, _ITEM.pack(item.deleted, item.size, len(kind)), kind)
+    for pair in notes:
+        for text in pair:
+            encoded = text.encode()
+            parts += (_U16.pack(len(encoded)), encoded)
+    return b"".join(parts)
+
+
+def decode(row: bytes) -> ChangeEvent:
+    """The change in a row."""
+    version, flags, time_us, count, named, notes, length = _EVENT.unpack_from(row)
+    at = _EVENT.size + length
+    record = row[at - length : at]
+    items = []
+    for _ in range(named):
+        key, at = _piece(row, at)
+        deleted, size, length = _ITEM.unpack_from(row, at)
+        at += _ITEM.size + length
+        items.append(ItemChange(key, bool(deleted), row[at - length : at].decode(), size))
+    pairs = []
+    for _ in range(notes):
+        key, at = _piece(row, at)
+        text, at = _piece(row, at)
+        pairs.append((key.decode(), text.decode()))
+    return ChangeEvent(
+        record, version, tuple(items), count, bool(flags & _CREATED), bool(flags & _DELETED), time_us, tuple(pairs)
+    )
+
+
+def event_version(row: bytes) -> bytes:
+    """The version alone."""
+    return row[:16]
+
+
+def event_time(row: bytes) -> int:
+    """The time alone."""
+    return int(_EVENT.unpack_from(row)[2])
+
+
+def _piece(row: bytes, at: int) -> tuple[bytes, int]:
+    (length,) = _U16.unpack_from(row, at)
+    at += 2
+    return row[at : at + length], at + length

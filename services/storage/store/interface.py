@@ -1,0 +1,215 @@
+"""What storage asks of a backend. Small, so that one built on conditional row writes can do it too.
+
+Every answer is durable: a read never shows, and a refusal never rests on, what a crash could take back. Positions and
+cursors are the backend's own bytes; the servicer signs them before they leave. Times are microseconds since 1970.
+Errors are those of ``domain/errors.py``, and Unavailable or ResourceExhausted of the backend itself.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
+
+from libs.errors.errors import WellspringError
+from services.storage.domain.feed import ChangeEvent
+from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
+from services.storage.domain.namespace import Namespace, Settings
+
+
+class Write(NamedTuple):
+    """One atomic mutation of one record of a namespace."""
+
+    namespace: Namespace
+    command: Command
+
+
+class Read(NamedTuple):
+    """A page of a record: the selected items after the key ``after`` (before it in reverse), within both bounds.
+
+    One item always comes if there is one, however large.
+    """
+
+    namespace: Namespace
+    record: bytes
+    selection: Selection
+    after: bytes | None
+    max_bytes: int
+    max_items: int
+    omit_values: bool = False
+
+
+class Page(NamedTuple):
+    """``resume`` is the key to go on after, None when the selection is exhausted. ``found``: the record has an item,
+    selected or not; ``version`` is its newest. ``size`` counts the bytes of keys and values answered."""
+
+    items: list[Item]
+    resume: bytes | None
+    found: bool
+    version: bytes
+    size: int
+
+
+class Scan(NamedTuple):
+    """A piece of a namespace: records in [start, end) (``end`` None: to the last), from ``position`` on (None: from the
+    start), each projected by ``selection``; about ``max_records`` and ``max_bytes``, one record at least in part."""
+
+    namespace: Namespace
+    start: bytes
+    end: bytes | None
+    position: bytes | None
+    selection: Selection
+    omit_values: bool
+    max_records: int
+    max_bytes: int
+
+
+class ScannedRecord(NamedTuple):
+    """A record, or a piece of it: ``partial`` when more of it follows."""
+
+    record: bytes
+    items: list[Item]
+    partial: bool
+
+
+class ScanPage(NamedTuple):
+    """``position`` is where to go on, None at the end. A page may be empty and not the last."""
+
+    records: list[ScannedRecord]
+    position: bytes | None
+
+
+class FeedPage(NamedTuple):
+    """Changes in order, and the cursor behind the last of them (or behind what was passed over)."""
+
+    events: list[ChangeEvent]
+    cursor: bytes
+    more: bool
+
+
+class Remembered(NamedTuple):
+    """A mutation that is remembered: ``current`` when readers see what it wrote."""
+
+    version: bytes
+    current: bool
+
+
+class KeptVersion(NamedTuple):
+    """An earlier (or the present) version of an item; ``deleted`` for the delete that ended it, whose item has no
+    value."""
+
+    item: Item
+    deleted: bool
+
+
+class Usage(NamedTuple):
+    """What a namespace holds; ``exact`` when nothing was estimated."""
+
+    records: int
+    items: int
+    size_bytes: int
+    exact: bool
+    counted_us: int
+
+
+class Manifest(NamedTuple):
+    """Where an uploaded value lies: ``upload`` names its ``chunks``; ``size`` bytes, with their CRC-32C."""
+
+    upload: bytes
+    size: int
+    crc32c: int
+    chunk_sizes: tuple[int, ...]
+
+
+class Store(Protocol):
+    """One backend."""
+
+    # Namespaces
+
+    async def namespaces(self) -> list[Namespace]:
+        """All of them, those in their grace period too, by name."""
+
+    async def create_namespace(self, settings: Settings, now_us: int) -> Namespace:
+        """A new namespace with a number never used before. The caller has made sure that the name is free."""
+
+    async def replace_namespace(self, namespace: Namespace) -> None:
+        """New settings or state under the same number."""
+
+    async def purge_namespace(self, namespace: Namespace) -> None:
+        """Removes it and all its data."""
+
+    # Records
+
+    async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
+        """Each write atomic for itself, in order; one receipt or one error for each."""
+
+    async def read(self, read: Read) -> Page: ...
+
+    async def read_many(self, reads: Sequence[Read], max_bytes: int) -> list[Page | WellspringError]:
+        """Each read for itself; those that no longer fit ``max_bytes`` together are BatchBudgetSpent."""
+
+    async def scan(self, scan: Scan) -> ScanPage: ...
+
+    async def split(self, namespace: Namespace, parts: int) -> list[bytes]:
+        """At most ``parts`` - 1 record keys, ascending, that cut the namespace into about equal parts."""
+
+    async def outcome(self, namespace: Namespace, record: bytes, token: WriteToken) -> Remembered | None:
+        """What is remembered of a token; None when nothing is."""
+
+    async def usage(self, namespace: Namespace) -> Usage: ...
+
+    # The feed
+
+    async def feed_start(self, namespace: Namespace, *, from_beginning: bool) -> bytes:
+        """The cursor before the oldest kept change, or behind the newest."""
+
+    async def feed(self, namespace: Namespace, cursor: bytes, max_events: int) -> FeedPage:
+        """Changes behind ``cursor``. Raises ResumeTokenExpired when some of them are no longer kept."""
+
+    async def feed_grown(self, namespace: Namespace, cursor: bytes, timeout_s: float) -> bool:
+        """Waits until there is something behind ``cursor``; False when the time was over first."""
+
+    def feed_reaches(self, namespace: Namespace, cursor: bytes) -> bool:
+        """Whether the feed has come as far as ``cursor``: whether a read of this server sees that write."""
+
+    def feed_cursor(self, namespace: Namespace, receipt: Receipt) -> bytes:
+        """The cursor behind the write of ``receipt``: what its cookie carries."""
+
+    # The past
+
+    async def versions(
+        self, namespace: Namespace, record: bytes, key: bytes, after: bytes | None, limit: int, *, omit_values: bool
+    ) -> tuple[list[KeptVersion], bytes | None]:
+        """Versions of an item, newest first, behind the position ``after``; and where to go on, None at the end."""
+
+    async def undelete(self, namespace: Namespace, command: Command, selection: Selection, version: bytes) -> Receipt:
+        """Puts back what the delete with ``version`` (the newest when empty) removed of ``selection`` and what is not
+        there again since. ``deleted_items`` of the receipt counts the restored ones. ``command`` brings the record, the
+        token and the body. Raises VersionNotFound, ItemNotFound."""
+
+    # Big values
+
+    async def begin_upload(self, namespace: Namespace, now_us: int) -> bytes:
+        """The name of a new upload, swept if it is not finished in time."""
+
+    async def put_chunk(self, namespace: Namespace, upload: bytes, index: int, chunk: bytes) -> None: ...
+
+    async def drop_upload(self, namespace: Namespace, upload: bytes) -> None:
+        """Removes what was uploaded."""
+
+    async def manifest(self, namespace: Namespace, record: bytes, key: bytes) -> tuple[Item, Manifest | None, bytes]:
+        """The item, its manifest, and the value when it is not chunked. Raises ItemNotFound."""
+
+    def chunks(self, namespace: Namespace, manifest: Manifest, offset: int, limit: int) -> AsyncIterator[bytes]:
+        """The bytes [offset, offset + limit) of an uploaded value, in pieces. Raises ChecksumMismatch."""
+
+    # Care
+
+    async def signing_key(self) -> bytes:
+        """32 random bytes, made on first use and the same for every server of the store: what tokens are signed
+        with."""
+
+    async def sweep(self, now_us: int, budget: int) -> bool:
+        """Removes about ``budget`` things whose time is over; True when there is more to do."""
+
+    async def check(self) -> None:
+        """Raises when the backend cannot work."""
+
+    async def close(self) -> None: ...

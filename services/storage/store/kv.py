@@ -1,0 +1,75 @@
+"""The ordered key-value store that the one-machine backend stands on: what it uses of ``libs.embedded``, as protocols.
+
+``store/memory.py`` has the same in memory, for tests and simulation.
+"""
+
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import Any, Protocol
+
+from libs.errors.errors import WellspringError
+
+
+class Family(Protocol):
+    """One key space; reads return at once and see every batch submitted before."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+
+    def scan(
+        self,
+        prefix: bytes | None = None,
+        *,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def scan_keys(
+        self,
+        prefix: bytes | None = None,
+        *,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[bytes]: ...
+
+    def first(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None: ...
+
+    def last(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None: ...
+
+
+class Batch(Protocol):
+    """Changes that become true together. ``family`` is one of the same store's."""
+
+    def __len__(self) -> int: ...
+
+    def put(self, family: Any, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, family: Any, key: bytes) -> None: ...
+
+    def delete_range(self, family: Any, start: bytes, end: bytes) -> None: ...
+
+
+class Kv(Protocol):
+    """The store: between a read and ``submit`` without an ``await`` nothing else happens."""
+
+    @property
+    def failure(self) -> WellspringError | None: ...
+
+    def family(self, name: str) -> Family: ...
+
+    def batch(self) -> Any:
+        """An empty ``Batch``; Any, because each store takes back only its own."""
+
+    def submit(self, batch: Any) -> Awaitable[None]:
+        """Applies the batch now; awaiting ends when it is durable."""
+
+    async def durable(self) -> None:
+        """Waits until everything applied so far is durable."""
+
+    def close(self) -> None: ...

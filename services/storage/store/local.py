@@ -1,0 +1,180 @@
+"""The one-machine backend: the parts that read, write and sweep one ordered key-value store, put together."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from libs.errors.errors import WellspringError
+from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
+from services.storage.domain.namespace import MAX_DRIFT_US, Namespace, Settings
+from services.storage.store.catalog import Catalog
+from services.storage.store.families import Families
+from services.storage.store.feedreader import FeedReader
+from services.storage.store.history import History
+from services.storage.store.interface import (
+    FeedPage,
+    KeptVersion,
+    Manifest,
+    Page,
+    Read,
+    Remembered,
+    Scan,
+    ScanPage,
+    Usage,
+    Write,
+)
+from services.storage.store.kv import Kv
+from services.storage.store.ledger import Ledger
+from services.storage.store.past import PastReader
+from services.storage.store.reader import Reader
+from services.storage.store.settling import Settling
+from services.storage.store.sweeper import Sweeper
+from services.storage.store.uploads import Uploads
+from services.storage.store.writer import Writer
+
+_HOUR_US: Final = 3600 * 1_000_000
+MIN_TOKEN_WINDOW_US: Final = 2 * MAX_DRIFT_US
+"""A token may be ahead of the clock when it comes and behind it when it is forgotten; then it must be refused."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """``token_window_us``: how long mutations are remembered for their retries. ``grace_us``: how long deletes of LWW
+    namespaces hold off late writes. Both at least ``MIN_TOKEN_WINDOW_US``, or ValueError."""
+
+    token_window_us: int = _HOUR_US
+    grace_us: int = 24 * _HOUR_US
+
+    def __post_init__(self) -> None:
+        for name in ("token_window_us", "grace_us"):
+            if getattr(self, name) < MIN_TOKEN_WINDOW_US:
+                raise ValueError(f"{name} is {getattr(self, name)}; {MIN_TOKEN_WINDOW_US} or more is allowed")
+
+
+class LocalStore:
+    """A ``Store`` over a ``Kv``. All its methods belong to the thread of the event loop."""
+
+    def __init__(self, kv: Kv, clock_us: Callable[[], int], options: LocalOptions | None = None) -> None:
+        """``clock_us`` tells the time in microseconds since 1970."""
+        options = options or LocalOptions()
+        self.options = options
+        self._kv = kv
+        families = Families(kv)
+        settling = Settling(kv)
+        history = History(families)
+        self._ledger = Ledger(families)
+        self._catalog = Catalog(kv, families, self._ledger)
+        self._clock_us = clock_us
+        self._writer = Writer(kv, families, history, self._ledger, settling, clock_us, options.grace_us)
+        self._reader = Reader(families, self._ledger, settling, clock_us)
+        self._feed = FeedReader(families, self._ledger, settling)
+        self._past = PastReader(families, history, self._ledger, settling, self._writer, clock_us)
+        self._uploads = Uploads(kv, families, settling, self._writer, clock_us)
+        self._sweeper = Sweeper(
+            kv,
+            families,
+            history,
+            self._ledger,
+            self._catalog,
+            settling,
+            self._writer,
+            grace_us=options.grace_us,
+            token_window_us=options.token_window_us,
+        )
+
+    # Namespaces
+
+    async def namespaces(self) -> list[Namespace]:
+        return self._catalog.all()
+
+    async def create_namespace(self, settings: Settings, now_us: int) -> Namespace:
+        return await self._catalog.create(settings, now_us)
+
+    async def replace_namespace(self, namespace: Namespace) -> None:
+        await self._catalog.replace(namespace)
+
+    async def purge_namespace(self, namespace: Namespace) -> None:
+        await self._catalog.purge(namespace)
+
+    # Records
+
+    async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
+        return await self._writer.mutate(writes)
+
+    async def read(self, read: Read) -> Page:
+        return await self._reader.read(read)
+
+    async def read_many(self, reads: Sequence[Read], max_bytes: int) -> list[Page | WellspringError]:
+        return await self._reader.read_many(reads, max_bytes)
+
+    async def scan(self, scan: Scan) -> ScanPage:
+        return await self._reader.scan(scan)
+
+    async def split(self, namespace: Namespace, parts: int) -> list[bytes]:
+        return await self._reader.split(namespace, parts)
+
+    async def outcome(self, namespace: Namespace, record: bytes, token: WriteToken) -> Remembered | None:
+        return await self._past.outcome(namespace, record, token)
+
+    async def usage(self, namespace: Namespace) -> Usage:
+        account = self._ledger.account(namespace.number)
+        return Usage(account.records, account.items, account.size, True, self._clock_us())
+
+    # The feed
+
+    async def feed_start(self, namespace: Namespace, *, from_beginning: bool) -> bytes:
+        return await self._feed.start(namespace, from_beginning=from_beginning)
+
+    async def feed(self, namespace: Namespace, cursor: bytes, max_events: int) -> FeedPage:
+        return await self._feed.read(namespace, cursor, max_events)
+
+    async def feed_grown(self, namespace: Namespace, cursor: bytes, timeout_s: float) -> bool:
+        return await self._feed.grown(namespace, cursor, timeout_s)
+
+    def feed_reaches(self, namespace: Namespace, cursor: bytes) -> bool:
+        return self._feed.reaches(namespace, cursor)
+
+    def feed_cursor(self, namespace: Namespace, receipt: Receipt) -> bytes:
+        return self._feed.cursor(namespace, receipt)
+
+    # The past
+
+    async def versions(
+        self, namespace: Namespace, record: bytes, key: bytes, after: bytes | None, limit: int, *, omit_values: bool
+    ) -> tuple[list[KeptVersion], bytes | None]:
+        return await self._past.versions(namespace, record, key, after, limit, omit_values=omit_values)
+
+    async def undelete(self, namespace: Namespace, command: Command, selection: Selection, version: bytes) -> Receipt:
+        return await self._past.undelete(namespace, command, selection, version)
+
+    # Big values
+
+    async def begin_upload(self, namespace: Namespace, now_us: int) -> bytes:
+        return await self._uploads.begin(namespace, now_us)
+
+    async def put_chunk(self, namespace: Namespace, upload: bytes, index: int, chunk: bytes) -> None:
+        await self._uploads.put_chunk(namespace, upload, index, chunk)
+
+    async def drop_upload(self, namespace: Namespace, upload: bytes) -> None:
+        await self._uploads.drop(namespace, upload)
+
+    async def manifest(self, namespace: Namespace, record: bytes, key: bytes) -> tuple[Item, Manifest | None, bytes]:
+        return await self._uploads.manifest(namespace, record, key)
+
+    def chunks(self, namespace: Namespace, manifest: Manifest, offset: int, limit: int) -> AsyncIterator[bytes]:
+        return self._uploads.chunks(namespace, manifest, offset, limit)
+
+    # Care
+
+    async def signing_key(self) -> bytes:
+        return await self._catalog.signing_key()
+
+    async def sweep(self, now_us: int, budget: int) -> bool:
+        return await self._sweeper.sweep(now_us, budget)
+
+    async def check(self) -> None:
+        if self._kv.failure is not None:
+            raise self._kv.failure
+
+    async def close(self) -> None:
+        self._kv.close()

@@ -1,0 +1,125 @@
+"""An item as bytes: a fixed header, then its media type and attributes if it has any, then its value.
+
+    version 16 · write_us 8 · expire_us 8 · flags 1 · [length 2 · media type · length 2 · attributes] · value
+
+The attributes are pairs of texts, each with its length in 2 bytes. The value of a chunked item is its manifest.
+A tombstone is a header alone.
+"""
+
+import struct
+from typing import Final
+
+from services.storage.domain.decide import Known
+from services.storage.domain.model import Item
+from services.storage.store.interface import Manifest
+
+_HEADER = struct.Struct(">16sQQB")
+_U16 = struct.Struct(">H")
+_MANIFEST = struct.Struct(">16sQI")
+
+HEADER_SIZE: Final = _HEADER.size
+_ORDERED: Final = 1
+_META: Final = 2
+_CHUNKED: Final = 4
+_DEAD: Final = 8
+
+
+def encode(
+    version: bytes,
+    write_us: int,
+    expire_us: int,
+    *,
+    ordered: bool,
+    content_type: str,
+    attributes: tuple[tuple[str, str], ...],
+    value: bytes,
+    chunked: bool,
+) -> bytes:
+    """The row of an item."""
+    flags = (_ORDERED if ordered else 0) | (_CHUNKED if chunked else 0)
+    if not (content_type or attributes):
+        return _HEADER.pack(version, write_us, expire_us, flags) + value
+    kind = content_type.encode()
+    notes = b"".join(_text(text) for pair in attributes for text in pair)
+    header = _HEADER.pack(version, write_us, expire_us, flags | _META)
+    return b"".join((header, _U16.pack(len(kind)), kind, _U16.pack(len(notes)), notes, value))
+
+
+def encode_tomb(version: bytes, write_us: int, *, ordered: bool) -> bytes:
+    """The row of a tombstone left at ``write_us``."""
+    return _HEADER.pack(version, write_us, 0, (_ORDERED if ordered else 0) | _DEAD)
+
+
+def known(row: bytes) -> Known:
+    """What decisions need of a row."""
+    version, _, expire_us, flags = _HEADER.unpack_from(row)
+    return Known(version, expire_us, bool(flags & _ORDERED), bool(flags & _DEAD))
+
+
+def write_time(row: bytes) -> int:
+    """When the row was written, microseconds."""
+    return int(_HEADER.unpack_from(row)[1])
+
+
+def is_chunked(row: bytes) -> bool:
+    """Whether the row's value is a manifest."""
+    return bool(row[HEADER_SIZE - 1] & _CHUNKED)
+
+
+def decode(key: bytes, row: bytes, *, omit_value: bool = False) -> Item:
+    """The item in a row that is no tombstone."""
+    version, write_us, expire_us, flags = _HEADER.unpack_from(row)
+    if not flags:
+        size = len(row) - HEADER_SIZE
+        value = b"" if omit_value else row[HEADER_SIZE:]
+        return Item(key, value, version, write_us, expire_us, "", (), size, False)
+    content_type, attributes, at = _notes(row) if flags & _META else ("", (), HEADER_SIZE)
+    if flags & _CHUNKED:
+        size = int(_MANIFEST.unpack_from(row, at)[1])
+        return Item(key, b"", version, write_us, expire_us, content_type, attributes, size, True)
+    value = b"" if omit_value else row[at:]
+    return Item(key, value, version, write_us, expire_us, content_type, attributes, len(row) - at, False)
+
+
+def raw_value(row: bytes) -> bytes:
+    """The value in a row: the manifest of a chunked one."""
+    return row[_notes(row)[2] :] if row[HEADER_SIZE - 1] & _META else row[HEADER_SIZE:]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The value of a chunked item."""
+    sizes = manifest.chunk_sizes
+    return _MANIFEST.pack(manifest.upload, manifest.size, manifest.crc32c) + struct.pack(f">{len(sizes)}I", *sizes)
+
+
+def manifest_of(row: bytes) -> Manifest:
+    """The manifest in the row of a chunked item."""
+    value = raw_value(row)
+    upload, size, crc32c = _MANIFEST.unpack_from(value)
+    count = (len(value) - _MANIFEST.size) // 4
+    return Manifest(upload, size, crc32c, struct.unpack_from(f">{count}I", value, _MANIFEST.size))
+
+
+def charged_size(row: bytes) -> int:
+    """Bytes that a row counts for: of a chunked one, the size of its value too."""
+    return len(row) + (manifest_of(row).size if is_chunked(row) else 0)
+
+
+def _notes(row: bytes) -> tuple[str, tuple[tuple[str, str], ...], int]:
+    (length,) = _U16.unpack_from(row, HEADER_SIZE)
+    at = HEADER_SIZE + 2
+    content_type = row[at : at + length].decode()
+    at += length
+    (length,) = _U16.unpack_from(row, at)
+    at += 2
+    end, texts = at + length, []
+    while at < end:
+        (length,) = _U16.unpack_from(row, at)
+        at += 2 + length
+        texts.append(row[at - length : at].decode())
+    return content_type, tuple(zip(texts[::2], texts[1::2], strict=True)), end
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _U16.pack(len(encoded)) + encoded
