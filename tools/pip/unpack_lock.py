@@ -7,6 +7,7 @@ distribution instead of thousands, and depends on what the wheel's Requires-Dist
 
 import argparse
 import compileall
+import json
 import os
 import py_compile
 import re
@@ -19,6 +20,7 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
 
+# pip brings its own copy of `packaging`: a repository rule has nothing else to import.
 from pip._vendor.packaging.markers import default_environment
 from pip._vendor.packaging.requirements import Requirement
 from pip._vendor.packaging.utils import parse_wheel_filename
@@ -40,11 +42,6 @@ filegroup(
     name = "bin",
     srcs = glob(["bin/*"], allow_empty = True),
 )
-
-filegroup(
-    name = "metadata",
-    srcs = glob(["site/*.dist-info/METADATA"]),
-)
 """
 
 PROTOS = """
@@ -62,6 +59,8 @@ PROTO_WHEELS: Mapping[str, tuple[str, list[str]]] = {
     "googleapis_common_protos": ("site", ["//grpcio_tools:protos"]),
 }
 
+KEPT_FIELDS = ("Name", "Version", "Summary", "License-Expression", "License", "Classifier", "Requires-Dist")
+
 ROOT = """package(default_visibility = ["//visibility:public"])
 
 # Every distribution of the lock.
@@ -71,10 +70,8 @@ py_library(
     deps = {all},
 )
 
-filegroup(
-    name = "metadata",
-    srcs = {metadata},
-)
+# What each wheel says of itself: a JSON object of name -> fields of its METADATA.
+exports_files(["metadata.json"])
 """
 
 
@@ -100,7 +97,7 @@ def unpack(wheel: Path, folder: Path) -> None:
             if info.is_dir() or relative is None:
                 continue
             to = Path(os.path.normpath(folder / relative))
-            if not to.is_relative_to(folder):
+            if not to.is_relative_to(folder / relative.split("/", 1)[0]):
                 raise SystemExit(f"{wheel.name}: the member {info.filename} would leave its folder")
             to.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(info) as source, to.open("wb") as out:
@@ -160,8 +157,7 @@ def write_build_files(out: Path, deps: Mapping[str, list[str]]) -> None:
             root, needs = PROTO_WHEELS[name]
             text += PROTOS.format(root=root, deps=needs)
         (out / name / "BUILD").write_text(text)
-    labels = {"all": ["//" + n for n in names], "metadata": [f"//{n}:metadata" for n in names]}
-    (out / "BUILD").write_text(ROOT.format(**labels))
+    (out / "BUILD").write_text(ROOT.format(all=["//" + n for n in names]))
     (out / "WORKSPACE").write_text("")
 
 
@@ -173,12 +169,15 @@ def main() -> None:
     out: Path = args.out.resolve()
     wheels = out / ".wheels"
     download(args.lock, wheels)
-    requires = {}
+    requires, said = {}, {}
     for wheel in sorted(wheels.iterdir()):
         name = normalise(parse_wheel_filename(wheel.name)[0])
         unpack(wheel, out / name)
-        requires[name] = [Requirement(r) for r in metadata(out / name / "site").get_all("Requires-Dist") or []]
+        fields = metadata(out / name / "site")
+        requires[name] = [Requirement(r) for r in fields.get_all("Requires-Dist") or []]
+        said[name] = {key: [str(v) for v in fields.get_all(key) or []] for key in KEPT_FIELDS}
     shutil.rmtree(wheels)
+    (out / "metadata.json").write_text(json.dumps(said, indent=1, sort_keys=True) + "\n")
     write_build_files(out, dependencies(requires))
     # Compiled once here, not in every test; "unchecked": the sources never change under a locked hash.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
