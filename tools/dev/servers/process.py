@@ -21,7 +21,12 @@ from pathlib import Path
 START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 30.0
 _TAIL_BYTES = 4000
-_starter = ThreadPoolExecutor(1, thread_name_prefix="server-starter")
+_starters: dict[int, ThreadPoolExecutor] = {}
+
+
+def _starter() -> ThreadPoolExecutor:
+    """The one thread that starts children; one for each process id, since a fork leaves the parent's thread behind."""
+    return _starters.setdefault(os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="server-starter"))
 
 
 class ServerError(RuntimeError):
@@ -70,16 +75,20 @@ class Process:
             raise ServerError("'setpriv' is not on PATH (package util-linux): a server could outlive its test")
         self._paused = False
         with self.log_path.open("ab") as log:
-            self._child = _starter.submit(
-                subprocess.Popen,
-                [setpriv, "--pdeathsig", "KILL", *self.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                env=self._environment,
-                start_new_session=True,
-            ).result()
+            self._child = (
+                _starter()
+                .submit(
+                    subprocess.Popen,
+                    [setpriv, "--pdeathsig", "KILL", *self.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.directory,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+                .result()
+            )
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float = START_TIMEOUT_S, every_s: float = 0.05) -> None:
         """Waits until `ready()` is true. OSError from it means "not yet". Raises ServerError at death or time-out."""
