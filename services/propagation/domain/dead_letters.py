@@ -1,0 +1,139 @@
+"""Dead letters: asked for, replayed, given up by name."""
+
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyroaring import BitMap
+
+from services.propagation.domain import reopening
+from services.propagation.domain.control import find_record
+from services.propagation.domain.errors import ChangeNotFound
+from services.propagation.domain.fanout import want
+from services.propagation.domain.holds import key
+from services.propagation.domain.records import TALLY, read_root, read_tally
+from services.propagation.domain.sequence import encode
+from services.propagation.domain.shard import Shard, Step
+from services.propagation.store.interface import Held
+
+_CHUNK = 2_000
+"""Dead letters handled by one commit, so that the engine goes on meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Empty fields match everything. `root` is a change id."""
+
+    view: str = ""
+    resource_prefix: str = ""
+    root: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One of them, by name."""
+
+    view: str
+    resource: str
+    root: str
+    held: Held
+
+
+def query(shard: Shard, wanted: Filter, limit: int, after: bytes = b"") -> tuple[list[DeadLetter], bytes]:
+    """Up to `limit` of those that match, after the key `after`; and the key to go on after, empty at the end."""
+    found: list[DeadLetter] = []
+    for letter in _matching(shard, wanted, after):
+        if len(found) == limit:
+            last = found[-1].held
+            return found, key(last.view, last.resource)
+        found.append(letter)
+    return found, b""
+
+
+def count(shard: Shard, wanted: Filter) -> int:
+    """How many match."""
+    if wanted == Filter():
+        return shard.holds.dead_count
+    return sum(1 for _ in _matching(shard, wanted, b""))
+
+
+def replay(shard: Shard, wanted: Filter) -> tuple[int, Awaitable[None] | None]:
+    """Makes up to a commit's worth of those that match pending again; 0 when none is left to replay."""
+    chosen, _ = query(shard, wanted, _CHUNK)
+    if not chosen:
+        return 0, None
+    step = shard.step()
+    by_root: dict[tuple[int, int], BitMap] = {}
+    for letter in chosen:
+        by_root.setdefault((letter.held.root, letter.held.view), BitMap()).add(letter.held.resource)
+    for (root_sequence, view), items in by_root.items():
+        _replay(step, root_sequence, view, items)
+    return len(chosen), step.write()
+
+
+def _replay(step: Step, root_sequence: int, view: int, items: BitMap) -> None:
+    shard = step.shard
+    root = reopening.reopened(step, root_sequence) if root_sequence else None
+    if root is None:
+        root = reopening.made_alone(step)
+    in_groups = BitMap()
+    for group in root.of_view(view):
+        in_groups |= group.failed
+    root.flips.pop(view, None)
+    taken_over = min(root.buried, len(items - in_groups))
+    root.buried -= taken_over
+    root.total -= taken_over
+    want(step, root, 1, step.next_sequence(), view, items)
+    step.touch(root)
+    shard.signals.work.fire()
+
+
+def discard(shard: Shard, wanted: Filter) -> tuple[int, Awaitable[None] | None]:
+    """Gives up to a commit's worth of those that match up for good; 0 when none is left."""
+    chosen, _ = query(shard, wanted, _CHUNK)
+    if not chosen:
+        return 0, None
+    step = shard.step()
+    by_view: dict[int, BitMap] = {}
+    finished: dict[int, int] = {}
+    for letter in chosen:
+        by_view.setdefault(letter.held.view, BitMap()).add(letter.held.resource)
+        if letter.held.root not in shard.roots:
+            finished[letter.held.root] = finished.get(letter.held.root, 0) + 1
+    for view, items in by_view.items():
+        shard.holds.release(step.commit, view, items)
+        for root in shard.roots.values():
+            for group in root.of_view(view):
+                gone = group.failed & items
+                if gone:
+                    group.failed -= gone
+                    root.total -= len(gone)
+                    step.touch(root)
+    for sequence, gone_count in finished.items():
+        tally = read_tally(shard.store, sequence)
+        gone_count = min(gone_count, tally.failed)
+        given_up = replace(tally, failed=tally.failed - gone_count, total=tally.total - gone_count)
+        step.commit.put_record(TALLY, encode(sequence), given_up.pack())
+    return len(chosen), step.write()
+
+
+def _matching(shard: Shard, wanted: Filter, after: bytes) -> Iterator[DeadLetter]:
+    view = shard.views.number(wanted.view) if wanted.view else None
+    root: int | None = None
+    if wanted.root:
+        try:
+            root = find_record(shard, wanted.root).sequence
+        except ChangeNotFound:
+            return
+    ids: dict[int, str] = {}
+    for held in shard.holds.dead_letters(view, after):
+        if (root is not None and held.root != root) or (wanted.reason and held.reason != wanted.reason):
+            continue
+        name = shard.store.resource_names(np.array([held.resource], np.uint32))[0].decode()
+        if not name.startswith(wanted.resource_prefix):
+            continue
+        if held.root not in ids:
+            record = read_root(shard.store, held.root)
+            ids[held.root] = record.change.id if record is not None else ""
+        yield DeadLetter(shard.views.name(held.view), name, ids[held.root], held)

@@ -1,0 +1,237 @@
+"""Dependency sets: declared by callers, replaced by completions; and changes that came before the edge did.
+
+An edge may arrive after its input changed: while a lease was out, or because a caller declares it late. Such a
+dependent is pending although no fan-out met it; `late` finds those edges and `pend_late` makes their dependents pending
+under the root of the change, opened again if it had finished.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from pyroaring import BitMap
+
+from services.propagation.domain import reopening
+from services.propagation.domain.errors import BatchInvalid, ResourceInvalid, SelfDependency, TooManyDependencies
+from services.propagation.domain.fanout import want
+from services.propagation.domain.leases import Lease
+from services.propagation.domain.names import CONTENT, OUTPUT_PREFIX, output_parts
+from services.propagation.domain.roots import Root
+from services.propagation.domain.shard import Shard, Step
+from services.propagation.store.interface import EdgeDelta, Numbers
+from services.propagation.store.numbers import to_numbers, to_set
+
+_OUTPUT_PREFIX = OUTPUT_PREFIX.encode()
+
+Outputs = dict[int, tuple[int, int]]
+"""Input number -> (view, resource) of the item whose output it is."""
+
+
+class Mode(IntEnum):
+    """What a declaration does to a set, with the contract's numbers."""
+
+    REPLACE = 1
+    ADD = 2
+    REMOVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Sets by name: dependent i has the next counts[i] entries of `index`, each an index into (names, aspects).
+
+    `dependents` are numbers in any order; `path` names the field for errors.
+    """
+
+    dependents: Numbers
+    counts: Numbers
+    names: list[bytes]
+    aspects: list[str] | str
+    index: Numbers
+    path: str = "dependencies"
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Dependents whose new input had changed at `changed_at`, after what they were rendered from. `root` 0: unknown."""
+
+    view: int
+    input: int
+    changed_at: int
+    root: int
+    dependents: BitMap
+
+
+def declare(
+    shard: Shard, view_name: str, names: list[bytes], declared: Declared, mode: Mode
+) -> tuple[EdgeDelta, Awaitable[None]]:
+    """Changes the sets of the dependents `names`; declared.dependents is ignored. Answers the edges, and durability."""
+    view = shard.views.number(view_name)
+    step = shard.step()
+    numbers = step.commit.intern_resources(names)
+    declared = Declared(numbers, declared.counts, declared.names, declared.aspects, declared.index, declared.path)
+    delta, outputs = change(step, view, declared, mode)
+    for late_edges in _late_of(shard, view, delta, outputs):
+        pend_late(step, None, late_edges)
+    return delta, step.write()
+
+
+def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outputs]:
+    """Puts new sets into the step's commit."""
+    return change(step, view, declared, Mode.REPLACE)
+
+
+def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeDelta, Outputs]:
+    """Puts changed sets into the step's commit. Raises SelfDependency, TooManyDependencies, ResourceInvalid."""
+    limit = step.shard.views.by_number[view].max_dependencies
+    counts = declared.counts
+    if len(counts) and int(counts.max()) > limit:
+        raise TooManyDependencies.field(
+            f"{declared.path}[{int(counts.argmax())}]",
+            f"has {int(counts.max()):,} dependencies; the view allows {limit:,}",
+        )
+    if int(counts.sum()) != len(declared.index):
+        raise BatchInvalid.field(
+            declared.path, f"counts sum to {int(counts.sum()):,} but input_index has {len(declared.index):,} entries"
+        )
+    if len(declared.index) and int(declared.index.max()) >= len(declared.names):
+        raise BatchInvalid.field(
+            f"{declared.path}.input_index", f"holds {int(declared.index.max())}; there are {len(declared.names)} inputs"
+        )
+    dependents, counts, index = _ascending(declared)
+    resources = step.commit.intern_resources(declared.names)
+    numbers = step.commit.intern_inputs(resources, declared.aspects)
+    outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
+    inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
+    if mode is Mode.REPLACE:
+        delta = step.commit.replace_dependencies(view, dependents, counts, inputs)
+    else:
+        delta = step.commit.change_dependencies(view, dependents, counts, inputs, remove=mode is Mode.REMOVE)
+    return delta, outputs
+
+
+def _ascending(declared: Declared) -> tuple[Numbers, Numbers, Numbers]:
+    dependents, counts, index = declared.dependents, declared.counts, declared.index
+    if len(dependents) < 2 or bool((dependents[1:] > dependents[:-1]).all()):
+        return dependents, counts, index
+    order = np.argsort(dependents, kind="stable")
+    ordered = dependents[order]
+    doubled = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(doubled):
+        second = int(order[int(doubled[0]) + 1])
+        raise ResourceInvalid.field(f"{declared.path}[{second}]", "is a dependent that the request names before")
+    starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))[:-1][order]
+    lengths = counts[order].astype(np.int64)
+    ends = np.cumsum(lengths)
+    places = np.arange(len(index)) + np.repeat(starts - (ends - lengths), lengths)
+    return ordered, counts[order], index[places]
+
+
+def _outputs(
+    step: Step, view: int, declared: Declared, numbers: Numbers, edge_dependents: Numbers, index: Numbers
+) -> Outputs:
+    outputs: Outputs = {}
+    own = np.full(len(numbers), -1, np.int64)
+    for at, name in enumerate(declared.names):
+        if not name.startswith(_OUTPUT_PREFIX):
+            continue
+        parts = output_parts(name.decode())
+        aspect = declared.aspects if isinstance(declared.aspects, str) else declared.aspects[at]
+        source_view = step.shard.store.views.get(parts[0]) if parts is not None else None
+        if parts is None or source_view is None or aspect != CONTENT:
+            continue
+        source = int(step.commit.intern_resources([parts[1].encode()])[0])
+        outputs[int(numbers[at])] = (source_view, source)
+        if source_view == view:
+            own[at] = source
+    if outputs and len(index):
+        circular = np.flatnonzero(own[index] == edge_dependents)
+        if len(circular):
+            itself = declared.names[int(index[circular[0]])].decode()
+            raise SelfDependency.field(declared.path, f"{itself} depends on itself")
+    return outputs
+
+
+def late(
+    shard: Shard, lease: Lease, delta: EdgeDelta, outputs: Outputs, changed: BitMap, changed_at: int
+) -> list[Late]:
+    """Of the edges that a completion adds: those whose input changed after its lease began.
+
+    `changed` are items of the lease's view whose output changes with this completion, at `changed_at`.
+    """
+    found: list[Late] = []
+    for number, at, root in _changes(shard, delta.added_inputs, outputs, lease.view, changed, changed_at):
+        if at > lease.sequence:
+            dependents = to_set(delta.added_dependents[delta.added_inputs == number])
+            found.append(Late(lease.view, number, at, root, dependents))
+    return found
+
+
+def _late_of(shard: Shard, view: int, delta: EdgeDelta, outputs: Outputs) -> list[Late]:
+    """Of declared edges: those whose input changed after the dependent was rendered.
+
+    A dependent never rendered waits for its first change, unless the input's root is still under way.
+    """
+    found: list[Late] = []
+    for number, at, root in _changes(shard, delta.added_inputs, outputs, view, BitMap(), 0):
+        dependents = delta.added_dependents[delta.added_inputs == number]
+        rendered = shard.store.rendered_at(view, np.sort(dependents))
+        stale = (rendered < at) & ((rendered > 0) | (root in shard.roots))
+        if stale.any():
+            found.append(Late(view, number, at, root, to_set(np.sort(dependents)[stale])))
+    return found
+
+
+def _changes(
+    shard: Shard, inputs: Numbers, outputs: Outputs, view: int, changed: BitMap, changed_at: int
+) -> list[tuple[int, int, int]]:
+    """(input, changed_at, root) of those of the inputs that ever changed; an output's time is in its column."""
+    if not len(inputs):
+        return []
+    ordered = np.sort(inputs)
+    distinct = ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))].tolist()
+    known = shard.store.input_changes(distinct)
+    found: list[tuple[int, int, int]] = []
+    for number in distinct if outputs else list(known):
+        change = known.get(number)
+        at, root = (change.changed_at, change.root) if change is not None else (0, 0)
+        item = outputs.get(number)
+        if item is not None:
+            column = int(shard.store.output_changed_at(item[0], np.array([item[1]], np.uint32))[0])
+            column = changed_at if item[0] == view and item[1] in changed else column
+            at, root = column, root if at == column else 0
+        if at:
+            found.append((number, at, root))
+    return found
+
+
+def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
+    """Makes the dependents of late edges pending: under the change's root, or where that is not known their lease's."""
+    if late_edges.root:
+        root = reopening.reopened(step, late_edges.root)
+        if root is not None:
+            _pend(step, root, late_edges)
+        return
+    remaining = late_edges.dependents
+    for root, items in lease.parts if lease is not None else []:
+        mine = remaining & items
+        if mine and root.sequence in step.shard.roots:
+            _pend(step, root, Late(late_edges.view, late_edges.input, late_edges.changed_at, 0, mine))
+            remaining = remaining - mine
+    if remaining:
+        root = reopening.made_for(step, late_edges.input)
+        _pend(step, root, Late(late_edges.view, late_edges.input, late_edges.changed_at, 0, remaining))
+
+
+def _pend(step: Step, root: Root, late_edges: Late) -> None:
+    level = 1 if late_edges.input in root.record.inputs else max(2, root.levels)
+    want(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents)
+
+
+def dependencies_of(shard: Shard, view: int, resource: int) -> list[tuple[bytes, str]]:
+    """(name, aspect) of each input that an item declared."""
+    _, inputs = shard.store.dependencies(view, np.array([resource], np.uint32))
+    parts = shard.store.input_parts(inputs)
+    ordered = to_numbers(BitMap([part[0] for part in parts]))
+    names = dict(zip(ordered.tolist(), shard.store.resource_names(ordered), strict=True))
+    return sorted((names[number], aspect) for number, aspect in parts)

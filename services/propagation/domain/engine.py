@@ -1,0 +1,123 @@
+"""The engine: the shard, its abilities by name, and what must be done as time goes by.
+
+Everything that changes something is one call without an await; where it answers an awaitable, that ends when the change
+is durable, and only then may a caller be told.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from random import Random
+
+from libs.clock.clock import Clock
+from libs.errors.errors import WellspringError
+from services.propagation.domain import failures, leasing, publish, recovery, retention
+from services.propagation.domain.change import Change
+from services.propagation.domain.completion import Completion, complete
+from services.propagation.domain.fanout import second_pass
+from services.propagation.domain.heat import Heat
+from services.propagation.domain.leases import Answer
+from services.propagation.domain.shard import Settings, Shard
+from services.propagation.domain.views import View, Views
+from services.propagation.store.interface import Store
+
+_FORGET_EVERY_S = 5.0
+_COMPACT_ITEMS = 200_000
+IDLE_S = 1.0
+"""The longest time between two ticks."""
+
+
+class Engine:
+    """One shard of propagation over a store. Opening it recovers everything from the store."""
+
+    def __init__(
+        self, store: Store, clock: Clock, rng: Random, settings: Settings, views: Sequence[View] = (), revision: int = 0
+    ) -> None:
+        self.shard = Shard(store, Views((), {}, 0), clock, rng, settings)
+        self._forgot_s = clock.monotonic()
+        self.put_views(views, revision)
+        recovery.recover(self.shard)
+
+    def put_views(self, views: Sequence[View], revision: int) -> Awaitable[None]:
+        """Takes over other views. What is pending in a view that is no longer there is given up."""
+        shard = self.shard
+        step = shard.step()
+        step.commit.intern_views([view.name for view in views])
+        durable = step.write()
+        shard.views = Views(views, shard.store.views, revision)
+        step = shard.step()
+        for root in shard.roots.values():
+            retired = [place for place, group in root.groups.items() if group.view not in shard.views.by_number]
+            for place in retired:
+                group = root.groups.pop(place)
+                root.total -= len(group.pending) + len(group.failed)
+                step.touch(root)
+        return step.write() if shard.roots else durable
+
+    def publish(self, change: Change) -> tuple[publish.Accepted, Awaitable[None] | None]:
+        """See publish.publish."""
+        return publish.publish(self.shard, change)
+
+    def lease(self, executor: str, capacity: Mapping[str, int]) -> list[leasing.Grant]:
+        """Leases of at most so many items of each view. Raises ViewNotFound."""
+        return leasing.lease(self.shard, executor, {self.shard.views.number(v): n for v, n in capacity.items()})
+
+    def complete(self, completion: Completion) -> tuple[Answer, Awaitable[None] | None]:
+        """See completion.complete."""
+        return complete(self.shard, completion)
+
+    def extend(self, lease_id: int, fencing: int) -> float:
+        """Moves a lease's deadline; answers seconds from now. Raises Fenced, LeaseExpired."""
+        shard = self.shard
+        lease = shard.leases.get(lease_id, fencing, shard.now_s())
+        view = shard.views.by_number.get(lease.view, failures.RETIRED)
+        shard.leases.extend(lease, shard.now_s() + view.lease_s)
+        return view.lease_s
+
+    def tick(self) -> float:
+        """Does what is due; answers in how many seconds to call again, at most IDLE_S."""
+        shard = self.shard
+        now_s = shard.now_s()
+        if shard.halted is not None:
+            self._restart()
+            return IDLE_S
+        if shard.holds.wake(now_s):
+            shard.signals.work.fire()
+        over = shard.leases.expired(now_s)
+        settled = shard.settling.due(now_s)
+        if over or settled:
+            step = shard.step()
+            for lease in over:
+                failures.lost(step, lease)
+            for due in settled:
+                second_pass(step, due)
+            step.write()
+        if now_s - self._forgot_s >= _FORGET_EVERY_S and not retention.forget(shard):
+            self._forgot_s = now_s
+        if shard.store.needs_compaction:
+            shard.store.compact(_COMPACT_ITEMS)
+            return 0.0
+        times = [shard.holds.next_due_s, shard.leases.next_deadline_s, shard.settling.next_due_s]
+        return max(0.0, min([IDLE_S, *(at - now_s for at in times if at is not None)]))
+
+    def _restart(self) -> None:
+        """Tries to go on after the store refused a write."""
+        try:
+            recovery.recover(self.shard)
+        except WellspringError as error:
+            self.shard.halted = error
+
+    async def durable(self) -> None:
+        """Waits until all that was written is durable: before an answer that a crash must not take back."""
+        step = self.shard.step()
+        await step.write()
+
+    async def run(self) -> None:
+        """Ticks for ever."""
+        while True:
+            wait_s = self.tick()
+            await asyncio.sleep(max(wait_s, 0.005))
+
+    @property
+    def heat(self) -> Heat:
+        """Reads as the gateway reports them."""
+        return self.shard.heat

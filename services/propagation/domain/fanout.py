@@ -1,0 +1,149 @@
+"""Making items pending under a root: the dependents of what changed.
+
+`pend` is the one way in. It keeps the counters exact (an item counts once for each time it must be rendered), releases
+dead letters that the change may heal, stops oscillations, and notes on the leases in flight that they began too early.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pyroaring import BitMap
+
+from services.propagation.domain import oscillation
+from services.propagation.domain.records import EVERY_VIEW, Fanout
+from services.propagation.domain.roots import Root
+from services.propagation.domain.settling import Due
+from services.propagation.domain.shard import Shard, Step
+from services.propagation.store.interface import Numbers, Store
+from services.propagation.store.numbers import to_numbers
+
+
+def dependents_of(store: Store, inputs: Iterable[int]) -> dict[int, BitMap]:
+    """By view: what depends on any of the inputs."""
+    found: dict[int, BitMap] = {}
+    for number in inputs:
+        for view, members in store.dependents(number).items():
+            if view in found:
+                found[view] |= members
+            else:
+                found[view] = members
+    return found
+
+
+def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
+    """Adds the root's resource itself, in the views that render it."""
+    name = root.record.change.resource
+    number = int(shard.store.find_resources([name.encode()])[0])
+    for view in shard.views.covering(name):
+        found.setdefault(view, BitMap()).add(number)
+
+
+def spread(
+    step: Step, root: Root, level: int, changed_at: int, inputs: Numbers, *, own: bool = False, own_number: int = 0
+) -> None:
+    """The inputs changed under the root: makes their dependents pending at the level, and notes it for a restart."""
+    shard = step.shard
+    found = dependents_of(shard.store, inputs.tolist())
+    if own:
+        for view in shard.views.covering(root.record.change.resource):
+            found.setdefault(view, BitMap()).add(own_number)
+    note(step, root, level, changed_at, inputs, found, own=own)
+
+
+def note(
+    step: Step, root: Root, level: int, changed_at: int, inputs: Numbers, found: dict[int, BitMap], *, own: bool = False
+) -> None:
+    """As spread, with the dependents already looked up (or only some of them meant)."""
+    shard = step.shard
+    found = {view: items for view, items in found.items() if items and view in shard.views.by_number}
+    if not found:
+        return
+    noted_at = step.next_sequence()
+    Fanout(root.sequence, noted_at, changed_at, level, EVERY_VIEW, own, inputs).put(step.commit)
+    for view, items in found.items():
+        pend(step, root, level, view, items)
+        settle_s = shard.views.by_number[view].settle_s
+        if settle_s > 0:
+            due = (root.sequence, noted_at, view)
+            shard.settling.note(step.commit, due, settle_s, step.now_ns, step.now_s)
+            root.settling += 1
+
+
+def want(step: Step, root: Root, level: int, changed_at: int, view: int, items: BitMap) -> None:
+    """Makes just these items pending, for a change at `changed_at`, and notes them for a restart."""
+    noted_at = step.next_sequence()
+    numbers = to_numbers(items)
+    Fanout(root.sequence, noted_at, changed_at, level, view, False, numbers, listed=True).put(step.commit)
+    pend(step, root, level, view, items)
+
+
+def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
+    """Makes the items pending at the level, those that are not waiting under the root already."""
+    shard = step.shard
+    items = oscillation.stop(step, root, level, view, items)
+    release(step, view, items)
+    if root.groups:
+        items = items - waiting_for(shard, root, view)
+    if not items:
+        return
+    group = root.group(level, view)
+    root.total += len(items) - items.intersection_cardinality(group.pending)
+    group.pending |= items
+    hot = shard.heat.hot(view)
+    if hot:
+        group.hot |= hot & items
+    if shard.leases.lent(view):
+        shard.leases.mark_dirty(view, root.sequence, group.level, items)
+    step.touch(root)
+    shard.signals.work.fire()
+
+
+def waiting_for(shard: Shard, root: Root, view: int) -> BitMap:
+    """Items of the view that are pending under the root and will be leased anew for it."""
+    waiting = BitMap()
+    for group in root.of_view(view):
+        waiting |= group.pending
+    if waiting and shard.leases.lent(view):
+        waiting -= shard.leases.clean(view, root.sequence, waiting)
+    return waiting
+
+
+def release(step: Step, view: int, items: BitMap) -> BitMap:
+    """Ends the dead letters among the items; they are pending again under each unfinished root that wants them."""
+    shard = step.shard
+    if not shard.holds.dead(view):
+        return BitMap()
+    released = shard.holds.release(step.commit, view, items)
+    if released:
+        for root in shard.roots.values():
+            for group in root.of_view(view):
+                healed = group.failed & released
+                if healed:
+                    group.failed -= healed
+                    group.pending |= healed
+                    step.touch(root)
+        shard.signals.work.fire()
+    return released
+
+
+def second_pass(step: Step, due: Due) -> None:
+    """The settle delay of a fan-out is over: the view's dependents are pending once more."""
+    root_sequence, noted_at, view = due
+    shard = step.shard
+    shard.settling.clear(step.commit, due)
+    root = shard.roots.get(root_sequence)
+    if root is None:
+        return
+    root.settling -= 1
+    step.touch(root)
+    noted = Fanout.read(shard.store, root_sequence, noted_at)
+    if noted is None or view not in shard.views.by_number:
+        return
+    found = dependents_of(shard.store, noted.inputs.tolist())
+    if noted.own:
+        add_own(shard, root, found)
+    items = found.get(view)
+    if items:
+        again = step.next_sequence()
+        replace(noted, noted_at=again, changed_at=again, view=view).put(step.commit)
+        pend(step, root, noted.level, view, items)

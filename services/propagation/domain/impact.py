@@ -1,0 +1,86 @@
+"""What an edit would cost, before it is saved."""
+
+from dataclasses import dataclass
+
+from pyroaring import BitMap
+
+from services.propagation.domain.fanout import dependents_of
+from services.propagation.domain.names import check_resource
+from services.propagation.domain.shard import Shard
+from services.propagation.store.numbers import to_numbers
+
+_MOST_EXPANDED = 20_000
+"""Outputs whose dependents are looked up for the transitive bound; each of those beyond is counted as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewImpact:
+    """Of one view: items to render, renderer-seconds, share that will turn out unchanged, wall-clock seconds."""
+
+    view: str
+    dependents: int
+    render_s: float
+    unchanged_share: float
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """`transitive` is an upper bound of renders at deeper levels; `queue_ahead` is pending in the lane now."""
+
+    views: list[ViewImpact]
+    transitive: int
+    queue_ahead: int
+
+
+def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
+    """What a change of these aspects of the resource would make pending. Raises ResourceInvalid."""
+    name = check_resource(resource, "resource")
+    number = int(shard.store.find_resources([name])[0])
+    found: dict[int, BitMap] = {}
+    if number >= 0:
+        inputs = [shard.store.find_input(number, aspect) for aspect in aspects]
+        found = dependents_of(shard.store, [known for known in inputs if known >= 0])
+    impacts: list[ViewImpact] = []
+    own = set(shard.views.covering(resource))
+    for view in sorted(own | found.keys()):
+        if view not in shard.views.by_number:
+            continue
+        items = found.get(view, BitMap())
+        size = len(items) + (view in own and (number < 0 or number not in items))
+        cost = shard.costs.of(view)
+        wall_s = size / cost.rate_per_s if cost.rate_per_s > 0 else 0.0
+        impacts.append(ViewImpact(shard.views.name(view), size, size * cost.seconds, cost.unchanged, wall_s))
+    if number >= 0:
+        for view in own:
+            found.setdefault(view, BitMap()).add(number)
+    return Impact(impacts, _transitive(shard, found), pending_in_lane(shard, shard.settings.default_lane))
+
+
+def _transitive(shard: Shard, found: dict[int, BitMap]) -> int:
+    """Items reached through outputs, each counted once, were no output to stay as it is."""
+    reached: dict[int, BitMap] = {view: items.copy() for view, items in found.items()}
+    ring = found
+    total = expanded = 0
+    while ring and expanded < _MOST_EXPANDED:
+        ahead: dict[int, BitMap] = {}
+        for view, items in ring.items():
+            sources = items & shard.store.outputs_with_dependents(view)
+            if not sources:
+                continue
+            sources = sources[: _MOST_EXPANDED - expanded]
+            expanded += len(sources)
+            inputs = shard.store.output_inputs(view, to_numbers(sources)).tolist()
+            for target, members in dependents_of(shard.store, inputs).items():
+                fresh = members - reached.get(target, BitMap())
+                if fresh:
+                    reached[target] = reached.get(target, BitMap()) | fresh
+                    ahead[target] = ahead.get(target, BitMap()) | fresh
+                    total += len(fresh)
+        ring = ahead
+    return total
+
+
+def pending_in_lane(shard: Shard, lane: str) -> int:
+    """Items pending for the runnable roots of a lane."""
+    return sum(root.pending for root in shard.roots.values() if root.record.lane == lane and root.runnable)

@@ -1,0 +1,181 @@
+"""Giving leases: which items an executor gets next, and what it must know to render them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pyroaring import BitMap
+
+from services.propagation.domain import superseding
+from services.propagation.domain.leases import Lease
+from services.propagation.domain.paths import resource_name
+from services.propagation.domain.roots import Group, Root
+from services.propagation.domain.shard import Shard
+from services.propagation.store.interface import Held
+from services.propagation.store.numbers import to_numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An input that the renderer must see at least at this version."""
+
+    resource: str
+    aspect: str
+    version: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease with all that goes to the executor. `attempts` are (index in the lease's ids, failures before)."""
+
+    lease: Lease
+    names: bytes
+    roots: list[tuple[Root, list[Seen]]]
+    attempts: list[tuple[int, int]]
+    rendered_version: bytes
+
+
+def lease(shard: Shard, executor: str, capacity: Mapping[int, int]) -> list[Grant]:
+    """Leases of at most `capacity[view]` items a view; none when there is nothing to do now.
+
+    A lease holds items of one view and of one revision of the views, for one or more roots.
+    """
+    grants: list[Grant] = []
+    for view, limit in capacity.items():
+        known = shard.views.by_number.get(view)
+        room = min(limit, shard.settings.max_lent - len(shard.leases.lent(view)))
+        if known is None or room <= 0 or shard.halted is not None:
+            continue
+        taker = _Taker(shard, view)
+        shard.scheduler.fill(room, shard.costs.of(view).seconds, taker.take)
+        grants += [_grant(shard, executor, view, known.lease_s, parts, taker.suspicion) for parts in taker.batches()]
+    return grants
+
+
+class _Taker:
+    """Takes items of one view from the roots that the scheduler names."""
+
+    def __init__(self, shard: Shard, view: int) -> None:
+        self._shard = shard
+        self._view = view
+        self._taken = BitMap()
+        self._parts: dict[int, tuple[Root, BitMap]] = {}
+        self.suspicion = 0
+        self._suspects = shard.suspects.of(view)
+        self._turn = shard.suspects.turn(view) if self._suspects else False
+
+    def take(self, root: Root, limit: int) -> int:
+        """Takes up to `limit` items for the root; answers how many."""
+        if self.suspicion:
+            return 0
+        for group in root.of_view(self._view):
+            if not group.pending or self._waits_for_lower(root, group):
+                continue
+            items = self._pick(root, group, limit)
+            if items:
+                self._taken |= items
+                _, had = self._parts.get(root.sequence, (root, BitMap()))
+                self._parts[root.sequence] = (root, had | items)
+                return len(items)
+        return 0
+
+    def batches(self) -> list[list[tuple[Root, BitMap]]]:
+        """The parts taken, by the revision of the views that their roots began with."""
+        by_revision: dict[int, list[tuple[Root, BitMap]]] = {}
+        for root, items in self._parts.values():
+            by_revision.setdefault(root.record.revision, []).append((root, items))
+        return list(by_revision.values())
+
+    def _pick(self, root: Root, group: Group, limit: int) -> BitMap:
+        shard, view = self._shard, self._view
+        busy = [shard.leases.lent(view), shard.holds.waiting(view), self._taken]
+        for heir in superseding.excluded(root, view):
+            busy += [other.pending for other in heir.of_view(view)]
+        if self._suspects and not self._turn:
+            items = group.next(limit, *busy, *self._suspects.values())
+            if items:
+                return items
+        if self._suspects and not self._taken:
+            for level in sorted(self._suspects, reverse=True):
+                hit = group.pending & self._suspects[level]
+                for others in busy:
+                    hit -= others
+                if hit:
+                    self.suspicion = level
+                    return hit[: max(1, limit >> (3 * level))]
+        return group.next(limit, *busy, *self._suspects.values())
+
+    def _waits_for_lower(self, root: Root, group: Group) -> bool:
+        """Whether items of a lower level, still to be rendered, may yet make items of this one pending again."""
+        if group.level == 1:
+            return False
+        shard = self._shard
+        for lower in root.groups.values():
+            if lower.level < group.level and lower.pending:
+                feeding = lower.pending & shard.store.outputs_with_dependents(lower.view)
+                if feeding and feeding - shard.holds.waiting(lower.view):
+                    return True
+        return False
+
+
+def _grant(
+    shard: Shard, executor: str, view: int, lease_s: float, parts: list[tuple[Root, BitMap]], suspicion: int
+) -> Grant:
+    items = BitMap() if len(parts) > 1 else parts[0][1]
+    if len(parts) > 1:
+        for _, part in parts:
+            items |= part
+    ids = to_numbers(items)
+    sequence = shard.sequence.next(shard.clock.time_ns())
+    lease_id, fencing = shard.leases.identity()
+    granted = Lease(
+        id=lease_id,
+        fencing=fencing,
+        view=view,
+        sequence=sequence,
+        revision=parts[0][0].record.revision,
+        executor=executor,
+        deadline_s=shard.now_s() + lease_s,
+        ids=ids,
+        items=items,
+        remaining=items.copy(),
+        hashes=shard.store.hashes(view, ids),
+        parts=parts,
+        suspicion=suspicion,
+    )
+    shard.leases.add(granted)
+    return Grant(
+        lease=granted,
+        names=shard.store.packed_names(ids),
+        roots=_wanted(shard, view, items),
+        attempts=_attempts(shard, view, ids, items),
+        rendered_version=shard.sequence.version(sequence),
+    )
+
+
+def _wanted(shard: Shard, view: int, items: BitMap) -> list[tuple[Root, list[Seen]]]:
+    """Each unfinished root for which items are rendered, with the inputs that must be seen."""
+    wanted: list[tuple[Root, list[Seen]]] = []
+    for root in shard.roots.values():
+        levels = [group.level for group in root.of_view(view) if group.pending.intersect(items)]
+        if levels:
+            change = root.record.change
+            seen = [Seen(change.resource, aspect, change.version) for aspect in change.aspects]
+            for level in levels:
+                seen += [_seen(shard, number, version) for number, version in root.inputs_at.get(level, {}).items()]
+            wanted.append((root, seen))
+    return wanted
+
+
+def _seen(shard: Shard, number: int, version: bytes) -> Seen:
+    resource, aspect = shard.store.input_parts(np.array([number], np.uint32))[0]
+    return Seen(resource_name(shard, resource), aspect, version)
+
+
+def _attempts(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> list[tuple[int, int]]:
+    tried = items & shard.holds.attempted(view)
+    if not tried:
+        return []
+    helds: list[Held | None] = [shard.holds.get(view, resource) for resource in tried]
+    at = np.searchsorted(ids, to_numbers(tried)).tolist()
+    return [(index, held.attempts) for index, held in zip(at, helds, strict=True) if held is not None]

@@ -1,0 +1,94 @@
+"""After a restart: unfinished roots from their records, what is pending from the edges and the columns.
+
+For each fan-out of a root: the dependents of its inputs whose `rendered_at` lies before it. Nothing that a crash lost
+is needed for that, and leases that were out are simply pending again.
+"""
+
+from collections.abc import Awaitable
+
+from pyroaring import BitMap
+
+from services.propagation.domain.fanout import add_own, dependents_of
+from services.propagation.domain.records import ACTIVE, EVERY_VIEW, Fanout, read_root, read_tally
+from services.propagation.domain.roots import Root
+from services.propagation.domain.sequence import decode
+from services.propagation.domain.shard import Shard
+from services.propagation.store.numbers import to_set
+
+
+def recover(shard: Shard) -> Awaitable[None]:
+    """Derives the whole state in memory anew from the store; what it awaits is durability of what it found to be over.
+
+    Raises what the store raises when it takes no writes.
+    """
+    shard.roots.clear()
+    shard.newest.clear()
+    shard.leases.drop_all()
+    shard.suspects.drop_all()
+    for lane in shard.scheduler.lanes.values():
+        lane.fresh.clear()
+        lane.ring.clear()
+    now_ns, now_s = shard.clock.time_ns(), shard.now_s()
+    shard.holds.load(now_ns, now_s)
+    settling = shard.settling.load(shard.store, now_ns, now_s)
+    for key, _ in shard.store.records(ACTIVE):
+        sequence = decode(key)
+        record = read_root(shard.store, sequence)
+        if record is None:
+            continue
+        tally = read_tally(shard.store, sequence)
+        root = Root(record, tally, now_s)
+        root.settling = settling.get(sequence, 0)
+        _derive(shard, root)
+        in_groups = sum(len(group.failed) for group in root.groups.values())
+        root.buried = max(0, tally.failed - in_groups)
+        root.total = max(root.total, root.pending + root.failed)
+        _succeed(shard, root)
+        shard.take_in(root)
+    shard.halted = None
+    durable = _finish_done(shard)
+    shard.signals.work.fire()
+    shard.signals.items.fire_all()
+    return durable
+
+
+def _finish_done(shard: Shard) -> Awaitable[None]:
+    """Ends roots that have nothing left: their edges went while they were waiting."""
+    step = shard.step()
+    for root in shard.roots.values():
+        if root.finished:
+            step.touch(root)
+    return step.write()
+
+
+def _succeed(shard: Shard, root: Root) -> None:
+    older = shard.newest.get(root.record.inputs) if root.record.inputs else None
+    if older is not None:
+        older.successor = root
+
+
+def _derive(shard: Shard, root: Root) -> None:
+    for noted in Fanout.of(shard.store, root.sequence):
+        if noted.listed:
+            _add(shard, root, noted, noted.view, to_set(noted.inputs))
+            continue
+        found = dependents_of(shard.store, noted.inputs.tolist())
+        if noted.own:
+            add_own(shard, root, found)
+        for view, members in found.items():
+            if noted.view in (EVERY_VIEW, view):
+                _add(shard, root, noted, view, members)
+
+
+def _add(shard: Shard, root: Root, noted: Fanout, view: int, members: BitMap) -> None:
+    if view not in shard.views.by_number:
+        return
+    pending = shard.store.pending(view, members, noted.changed_at)
+    for group in root.of_view(view):
+        pending -= group.pending
+        pending -= group.failed
+    if pending:
+        dead = pending & shard.holds.dead(view)
+        group = root.group(noted.level, view)
+        group.failed |= dead
+        group.pending |= pending - dead

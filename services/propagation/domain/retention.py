@@ -1,0 +1,43 @@
+"""The window of remembrance: change ids, finished roots and ticks older than it are forgotten, a few at a time.
+
+A change repeated after the window is taken for a new one; being no newer than what is known, it has no effect.
+"""
+
+from services.propagation.domain.records import CHANGE_ID, FANOUT, ROOT, TALLY, RootRecord
+from services.propagation.domain.sequence import decode
+from services.propagation.domain.shard import Shard, Step
+
+_CHUNK = 500
+
+
+def forget(shard: Shard) -> int:
+    """Forgets up to a chunk of what is too old; answers how much. The rest is for the next call."""
+    oldest_ns = shard.clock.time_ns() - int(shard.settings.remember_s * 1e9)
+    step: Step | None = None
+    forgotten = 0
+    last = 0
+    for key, value in shard.store.records(ROOT, limit=_CHUNK + len(shard.roots)):
+        record = RootRecord.unpack(key, value)
+        if record.accepted_ns > oldest_ns:
+            break
+        if decode(key) in shard.roots:
+            continue
+        step = step or shard.step()
+        step.commit.delete_record(ROOT, key)
+        step.commit.delete_record(TALLY, key)
+        step.commit.delete_records(FANOUT, key)
+        step.commit.delete_record(CHANGE_ID, record.change.id.encode())
+        forgotten += 1
+        last = record.sequence
+    if step is not None:
+        first = min(shard.roots, default=last)
+        shard.sequence.forget_ticks(min(first, last), step.commit, _CHUNK)
+        step.write()
+    return forgotten
+
+
+def oldest_known(shard: Shard) -> int:
+    """The sequence of the oldest change that is remembered, 0 when there is none."""
+    for key, _ in shard.store.records(ROOT, limit=1):
+        return decode(key)
+    return 0

@@ -1,0 +1,131 @@
+"""Which root is served next: lanes share by weight, roots within a lane take turns of equal renderer time.
+
+Within a lane it is deficit round robin: a root's turn gives it a quantum of renderer-seconds (times its weight), and it
+is served while the quantum lasts. A root that has just come takes its first turn at once, so that a one-page edit never
+waits behind a giant; when first turns have taken a quantum together, an older root has its turn, so that a flood of
+small roots never stops the giant. Lanes take turns by virtual time: the lane that had least, by weight, is next.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+
+from services.propagation.domain.roots import Root
+
+QUANTUM_S = 2.0
+"""Renderer-seconds of a turn: at 2 ms an item a thousand items, at 1 s an item two."""
+CHEAPEST_S = QUANTUM_S / 16_384
+"""An item is never counted as cheaper, so that a turn is at most one big batch."""
+
+MOST_CREDIT_S = 4 * QUANTUM_S
+"""What a lane without work saves up at most for the time when it has some."""
+
+Take = Callable[[Root, int], int]
+
+
+class Lane:
+    """The runnable roots of one lane: those that wait for their first turn, and the ring."""
+
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
+        self.virtual_s = 0.0
+        self.fresh: deque[Root] = deque()
+        self.ring: deque[Root] = deque()
+        self.fresh_spent_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.ring)
+
+    def turns(self) -> Iterator[Root]:
+        """Roots in the order of their turns, each once. The caller says with `keep` or `end_turn` what became of it."""
+        for _ in range(len(self)):
+            if self.fresh and (self.fresh_spent_s < QUANTUM_S or not self.ring):
+                yield self.fresh[0]
+            elif self.ring:
+                yield self.ring[0]
+
+    def end_turn(self, root: Root) -> None:
+        """Puts the root at the end of the ring."""
+        if self.fresh and self.fresh[0] is root:
+            self.fresh.popleft()
+        elif self.ring and self.ring[0] is root:
+            self.ring.popleft()
+            self.fresh_spent_s = 0.0
+        else:
+            return
+        root.deficit_s = min(root.deficit_s, 0.0)
+        root.served = True
+        self.ring.append(root)
+
+
+class Scheduler:
+    """The lanes of a shard."""
+
+    def __init__(self, weights: Mapping[str, int]) -> None:
+        self._weights = dict(weights)
+        self.lanes: dict[str, Lane] = {name: Lane(weight) for name, weight in self._weights.items()}
+
+    def add(self, root: Root) -> None:
+        """Takes in a root; one that has been served before waits for its turn in the ring."""
+        name = root.record.lane
+        lane = self.lanes.get(name)
+        if lane is None:
+            lane = self.lanes[name] = Lane(self._weights.get(name, 1))
+        if not len(lane):
+            lane.virtual_s = max(lane.virtual_s, self._least_virtual_s())
+        (lane.ring if root.served else lane.fresh).append(root)
+
+    def remove(self, root: Root) -> None:
+        """Takes the root out, if it is in."""
+        lane = self.lanes.get(root.record.lane)
+        if lane is not None:
+            for queue in (lane.fresh, lane.ring):
+                if root in queue:
+                    queue.remove(root)
+            if not len(lane) and root.record.lane not in self._weights:
+                del self.lanes[root.record.lane]
+
+    def fill(self, capacity: int, cost_s: float, take: Take) -> None:
+        """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many."""
+        cost_s = max(cost_s, CHEAPEST_S)
+        lanes = [lane for lane in self.lanes.values() if len(lane)]
+        newest_s = max((lane.virtual_s for lane in lanes), default=0.0)
+        for lane in lanes:
+            lane.virtual_s = max(lane.virtual_s, newest_s - MOST_CREDIT_S)
+        while capacity > 0 and lanes:
+            lane = min(lanes, key=lambda lane: lane.virtual_s)
+            share = capacity if len(lanes) == 1 else min(capacity, max(1, int(QUANTUM_S * lane.weight / cost_s)))
+            taken = self._fill_lane(lane, share, cost_s, take)
+            lane.virtual_s += taken * cost_s / lane.weight
+            capacity -= taken
+            if taken < share:
+                lanes.remove(lane)
+
+    def _fill_lane(self, lane: Lane, capacity: int, cost_s: float, take: Take) -> int:
+        taken = 0
+        progressed = True
+        while progressed and taken < capacity:
+            progressed = False
+            for root in lane.turns():
+                if root.deficit_s <= 0:
+                    root.deficit_s += QUANTUM_S * root.record.weight
+                if root.deficit_s <= 0:
+                    lane.end_turn(root)
+                    progressed = True
+                    continue
+                limit = capacity - taken
+                if len(lane) > 1:
+                    limit = min(limit, max(1, int(root.deficit_s / cost_s)))
+                got = take(root, limit)
+                taken += got
+                progressed = progressed or got > 0
+                root.deficit_s -= got * cost_s if len(lane) > 1 else 0.0
+                if not root.served:
+                    lane.fresh_spent_s += got * cost_s
+                if got < limit or root.deficit_s <= 0 or taken < capacity:
+                    lane.end_turn(root)
+                if taken >= capacity:
+                    break
+        return taken
+
+    def _least_virtual_s(self) -> float:
+        return min((lane.virtual_s for lane in self.lanes.values() if len(lane)), default=0.0)

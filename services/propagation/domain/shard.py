@@ -1,0 +1,161 @@
+"""One shard's engine state, and the step in which it changes.
+
+A `Step` gathers one commit. The sets in memory are changed while it is gathered, because nothing else runs before it
+is written: gathering and writing happen in one step of the event loop. Should the write fail, the sets would be ahead
+of the store; the shard is then halted, and `recovery.recover` derives them anew.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from random import Random
+
+from libs.clock.clock import Clock
+from libs.errors.errors import Unavailable
+from services.propagation.domain.costs import Costs
+from services.propagation.domain.heat import Heat
+from services.propagation.domain.holds import Holds
+from services.propagation.domain.leases import Leases
+from services.propagation.domain.records import TALLY, RootRecord, State
+from services.propagation.domain.roots import Root
+from services.propagation.domain.scheduler import Scheduler
+from services.propagation.domain.sequence import SequenceClock, encode
+from services.propagation.domain.settling import SETTLE, Settling
+from services.propagation.domain.signals import Signals
+from services.propagation.domain.suspects import Suspects
+from services.propagation.domain.views import Views
+from services.propagation.store.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The engine's bounds and times.
+
+    `lanes` are weights by name; `max_flips` is how often an item may change under one root before it is taken for an
+    oscillation; `stale_delay_s` is the wait after an executor saw an older input than it was told to see;
+    `remember_s` is the window in which a repeated change id is recognised and finished roots are listed.
+    """
+
+    lanes: dict[str, int] = field(default_factory=lambda: {"default": 10})
+    default_lane: str = "default"
+    max_roots: int = 10_000
+    max_pending_bytes: int = 1 << 30
+    max_superseded: int = 8
+    max_flips: int = 8
+    stale_delay_s: float = 1.0
+    remember_s: float = 7 * 86_400.0
+    max_lent: int = 2_000_000
+
+
+class Shard:
+    """The state that the modules of this folder work on."""
+
+    def __init__(self, store: Store, views: Views, clock: Clock, rng: Random, settings: Settings) -> None:
+        self.store = store
+        self.views = views
+        self.clock = clock
+        self.rng = rng
+        self.settings = settings
+        self.sequence = SequenceClock(store)
+        self.leases = Leases(store.epoch)
+        self.holds = Holds(store)
+        self.costs = Costs(store)
+        self.heat = Heat()
+        self.settling = Settling()
+        self.suspects = Suspects()
+        self.scheduler = Scheduler(settings.lanes)
+        self.signals = Signals()
+        self.roots: dict[int, Root] = {}
+        self.newest: dict[tuple[int, ...], Root] = {}
+        self.halted: BaseException | None = None
+
+    def now_s(self) -> float:
+        """Monotonic seconds."""
+        return self.clock.monotonic()
+
+    def take_in(self, root: Root) -> None:
+        """Makes the root one of the unfinished."""
+        self.roots[root.sequence] = root
+        current = self.newest.get(root.record.inputs)
+        if root.record.inputs and (current is None or current.sequence <= root.sequence):
+            self.newest[root.record.inputs] = root
+        if root.runnable:
+            self.scheduler.add(root)
+
+    def let_go(self, root: Root) -> None:
+        """Takes the root out: it is finished."""
+        self.roots.pop(root.sequence, None)
+        if self.newest.get(root.record.inputs) is root:
+            del self.newest[root.record.inputs]
+        self.scheduler.remove(root)
+
+    def step(self) -> "Step":
+        """Begins a step. Raises Unavailable while the shard is halted."""
+        if self.halted is not None:
+            raise Unavailable(
+                "the engine's store refused a write; work goes on when it takes writes again",
+                retry_after_s=1.0,
+                reason="ENGINE_HALTED",
+            )
+        return Step(self)
+
+    @property
+    def pending_bytes(self) -> int:
+        """About what the pending sets of unfinished roots take in memory."""
+        ceiling = self.store.resource_count // 8 + 4096
+        return sum(
+            min(2 * len(group.pending), ceiling) for root in self.roots.values() for group in root.groups.values()
+        )
+
+
+class Step:
+    """One commit in the making, and the roots whose counters it moves."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.commit = shard.store.begin()
+        self.now_ns = shard.clock.time_ns()
+        self.now_s = shard.clock.monotonic()
+        self._touched: dict[int, Root] = {}
+
+    def next_sequence(self) -> int:
+        """A new number of the engine's clock."""
+        return self.shard.sequence.next(self.now_ns)
+
+    def touch(self, root: Root) -> None:
+        """The root's counters moved."""
+        self._touched[root.sequence] = root
+
+    def put_record(self, root: Root, record: RootRecord) -> None:
+        """Changes the root's record."""
+        root.record = record
+        record.put(self.commit)
+        self.touch(root)
+
+    def finish(self, root: Root, state: State, left: int = 0) -> None:
+        """Ends the root."""
+        self.commit.put_record(TALLY, encode(root.sequence), root.tally().pack())
+        root.record = root.record.finish(state, self.now_ns, left)
+        root.record.put(self.commit)
+        self.commit.delete_records(SETTLE, encode(root.sequence))
+        self.shard.settling.drop(root.sequence)
+        self.shard.let_go(root)
+        self._touched.pop(root.sequence, None)
+
+    def write(self) -> Awaitable[None]:
+        """Writes the commit; awaiting ends when it is durable. Halts the shard when the store refuses."""
+        shard = self.shard
+        for root in list(self._touched.values()):
+            if root.sequence not in shard.roots:
+                continue
+            if root.finished:
+                self.finish(root, State.DONE_WITH_FAILURES if root.failed else State.DONE)
+            else:
+                self.commit.put_record(TALLY, encode(root.sequence), root.tally().pack())
+        shard.sequence.settle(self.commit)
+        try:
+            durable = shard.store.write(self.commit)
+        except BaseException as error:
+            shard.halted = error
+            raise
+        shard.signals.progress.fire()
+        return durable
