@@ -1,0 +1,86 @@
+"""bundle: one deterministic tar.gz of a py_binary with all that it needs but Python itself."""
+
+def _entry(file):
+    return file.short_path + "\t" + file.path
+
+def _bundle_impl(ctx):
+    out = ctx.actions.declare_file(ctx.attr.name + ".tar.gz")
+    binary = ctx.attr.binary
+    runfiles = binary[DefaultInfo].default_runfiles.files
+    files = ctx.actions.args()
+    files.set_param_file_format("multiline")
+    files.use_param_file("--files=%s", use_always = True)
+    left_out = [ctx.executable.binary.path]
+    files.add_all(
+        [f for f in runfiles.to_list() if f.path not in left_out and not f.short_path.startswith("../local_python/")],
+        map_each = _entry,
+    )
+    args = ctx.actions.args()
+    args.add("--out", out)
+    args.add("--name", ctx.attr.program or binary.label.name)
+    args.add("--main", ctx.file.main.short_path)
+    args.add("--workspace", ctx.workspace_name)
+    args.add("--python", ctx.file._python)
+    args.add_all(binary[PyInfo].imports, before_each = "--import")
+    inputs = [ctx.file._python]
+    if ctx.attr.stamped:
+        args.add("--status", ctx.info_file)
+        inputs.append(ctx.info_file)
+    ctx.actions.run(
+        arguments = [args, files],
+        executable = ctx.executable._tool,
+        inputs = depset(inputs, transitive = [runfiles]),
+        mnemonic = "Bundle",
+        outputs = [out],
+        progress_message = "Bundling %{label}",
+    )
+    return [DefaultInfo(files = depset([out]))]
+
+_bundle = rule(
+    implementation = _bundle_impl,
+    attrs = {
+        "binary": attr.label(
+            cfg = "target",
+            executable = True,
+            mandatory = True,
+            providers = [PyInfo],
+        ),
+        "main": attr.label(
+            allow_single_file = [".py"],
+            mandatory = True,
+        ),
+        "program": attr.string(),
+        "stamped": attr.bool(),
+        "_python": attr.label(
+            allow_single_file = True,
+            default = "@local_python//:python.txt",
+        ),
+        "_tool": attr.label(
+            cfg = "exec",
+            default = "//tools/bundle:make_bundle",
+            executable = True,
+        ),
+    },
+)
+
+def bundle(name, binary, main, program = "", **kwargs):
+    """<name>.tar.gz with PROGRAM-VERSION/bin/PROGRAM; with --stamp (--config=release) the version is the commit's.
+
+    Args:
+      name: the target's name.
+      binary: a py_binary.
+      main: its main file.
+      program: what the program is called; the binary's name unless said otherwise.
+      **kwargs: as for every rule.
+    """
+    _bundle(
+        name = name,
+        binary = binary,
+        main = main,
+        program = program,
+        stamped = select({
+            "//conditions:default": False,
+            "//tools/bundle:stamped": True,
+        }),
+        **dict({"visibility": ["//visibility:public"]}, **kwargs)
+    )
