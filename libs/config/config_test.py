@@ -25,7 +25,7 @@ SMALLEST = {
     session_pb2.SessionConfig: "backend: {embedded: {path: /data}}\nkeyring_file: /keys",
     propagation_pb2.PropagationConfig: "backend: {embedded: {path: /data}}",
     executor_pb2.ExecutorConfig: "",
-    gateway_pb2.GatewayConfig: "routes: [{path_prefix: /wiki/, view: html, namespace: pages}]",
+    gateway_pb2.GatewayConfig: "routes: [{path_prefix: /wiki/, namespace: pages}]",
 }
 
 

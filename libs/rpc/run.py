@@ -22,7 +22,7 @@ from typing import Any
 import uvloop
 
 from libs.auth.options import AuthOptions
-from libs.rpc.listen import parse_address
+from libs.rpc.listen import parse_address, try_address
 from libs.rpc.options import ServerOptions, StartError
 from libs.rpc.process import announce, die_with_parent
 from libs.rpc.server import Server, check_access
@@ -46,9 +46,10 @@ def run(
 ) -> int:
     """Serves until a signal says stop; returns the exit status: 0, 1 after a failure, 78 when it could not start.
 
-    When the server takes calls, one line of JSON goes to standard output (and to ``options.ready_file``):
-    ``{"ready":true, "service":…,"pid":…,"listen":[…],"metrics":[…],"workers":[…]}`` with the ports chosen; ``workers``
-    holds the pids of worker processes, empty when this process serves alone. Everything else goes to standard error.
+    When the server takes calls, one line of JSON goes to standard output and to ``options.ready_file``:
+    ``{"ready":true,"service":"echo","pid":1,"listen":["127.0.0.1:8001"],"metrics":[],"workers":[]}``, with the ports
+    chosen; ``workers`` holds the pids of worker processes and is empty when this process serves alone. Everything else
+    goes to standard error.
 
     ``build`` may raise StartError: its message is all that the operator sees.
     """
@@ -62,7 +63,12 @@ def run(
         elif options.die_with_parent:
             die_with_parent(parent)
         options.check()
-        check_access(options, auth or AuthOptions(), [parse_address(text) for text in options.listen])
+        addresses = [parse_address(text) for text in options.listen]
+        check_access(options, auth or AuthOptions(), addresses)
+        for address in addresses:
+            # Found out before anything is built: another process there most likely has the data open, too.
+            if worker is None and (address.port or address.path):
+                try_address(address)
         if worker is None and options.workers > 1:
             return uvloop.run(_supervise(options, telemetry))
         return uvloop.run(_serve(build, options, auth, telemetry, worker))
@@ -117,6 +123,7 @@ def _tell(server: Server, options: ServerOptions, worker: Worker | None) -> None
         "listen": server.addresses,
         "metrics": [] if metrics is None else [metrics],
         "workers": [],
+        **server.ready_facts,
     }
     if worker is not None:
         worker.report(ready)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
@@ -22,7 +22,7 @@ from libs.auth.options import AuthOptions
 from libs.auth.rules import AllowList, RuleError
 from libs.rpc.diagnostics import CHANNELZ, REFLECTION, ChannelzServicer, reflection_servicer
 from libs.rpc.engine import Engine, make_engine
-from libs.rpc.gate import Gate, Shared, Slots
+from libs.rpc.gate import Draining, Gate, Shared, Slots
 from libs.rpc.health import Health
 from libs.rpc.listen import Address, parse_address, try_address
 from libs.rpc.options import ServerOptions, StartError
@@ -59,6 +59,8 @@ class Server:
         self.telemetry = telemetry
         self.stopping = asyncio.Event()
         self.failed = False
+        # What the ready line tells beside the server's own addresses.
+        self.ready_facts: dict[str, Any] = {}
         self.resources = Resources()
         self.health = Health(self.resources.checks, options.health_interval_s, options.health_timeout_s)
         self._addresses = [parse_address(text) for text in options.listen]
@@ -66,7 +68,7 @@ class Server:
         allow_list = check_access(options, auth or AuthOptions(), self._addresses)
         mutual = options.tls is not None and options.tls.client_ca_file is not None
         slots = Slots(options.max_in_flight), Slots(options.max_open_streams)
-        self._shared = Shared(options, allow_list, mutual, telemetry, *slots)
+        self._shared = Shared(options, allow_list, mutual, telemetry, *slots, Draining())
         self._services: dict[str, Service] = {}
         self._background: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -111,7 +113,7 @@ class Server:
 
     async def start(self) -> None:
         """Listens and takes calls. Raises StartError when it cannot listen."""
-        self._engine = make_engine(self.options, self._addresses, share_ports=self._share_ports)
+        self._engine = make_engine(self.options, self._addresses, self._shared, share_ports=self._share_ports)
         self._listen(self._engine)
         self._add_own_services()
         for service in self._services.values():
