@@ -1,0 +1,1 @@
+"""The SDK of Wellspring; see `wellspring_client.connect`."""
