@@ -111,6 +111,8 @@ class MemoryCommit:
     def change_inputs(self, inputs: Numbers, change: InputChange) -> None:
         """See `interface.Commit.change_inputs`."""
         edges.check_known(inputs, self._store.next_input, "input")
+        if len(change.version) != 16:
+            raise ValueError(f"a version has 16 bytes, not {len(change.version)}")
         self.ops.append(("change_inputs", (inputs.tolist(), change)))
 
     def put_record(self, kind: str, key: bytes, value: bytes) -> None:
