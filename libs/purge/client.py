@@ -85,12 +85,8 @@ class _Connection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(ConnectionResetError())
 
-    def send(
-        self, data: bytes, count: int, loop: asyncio.AbstractEventLoop
-    ) -> list[asyncio.Future[int]]:
-        futures: list[asyncio.Future[int]] = [
-            loop.create_future() for _ in range(count)
-        ]
+    def send(self, data: bytes, count: int, loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[int]]:
+        futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(count)]
         self.waiting.extend(futures)
         assert self._transport is not None
         self._transport.write(data)
@@ -118,10 +114,7 @@ class PurgeClient:
 
     def request(self, purge: Purge) -> bytes:
         """The bytes of a purge on the wire. Raises ValueError for what cannot be part of a request."""
-        lines = [
-            b"PURGE %b HTTP/1.1\r\nHost: %b\r\n"
-            % (_token(purge.path), self._host_header)
-        ]
+        lines = [b"PURGE %b HTTP/1.1\r\nHost: %b\r\n" % (_token(purge.path), self._host_header)]
         if purge.min_version:
             lines.append(b"X-Min-Version: %b\r\n" % purge.min_version.hex().encode())
         if purge.tags:
@@ -136,32 +129,19 @@ class PurgeClient:
         chunks = [requests[i : i + depth] for i in range(0, len(requests), depth)]
         async with asyncio.timeout(None) as scope:
             loop = asyncio.get_running_loop()
-            scope.reschedule(
-                loop.time()
-                + self.target.timeout_s * max(1, len(chunks) / self.target.connections)
-            )
+            scope.reschedule(loop.time() + self.target.timeout_s * max(1, len(chunks) / self.target.connections))
             try:
-                statuses = await asyncio.gather(
-                    *(self._exchange(chunk) for chunk in chunks)
-                )
+                statuses = await asyncio.gather(*(self._exchange(chunk) for chunk in chunks))
             except OSError as error:
-                raise PurgeFailed(
-                    f"cache {self.target.url}: {error or type(error).__name__}"
-                ) from None
+                raise PurgeFailed(f"cache {self.target.url}: {error or type(error).__name__}") from None
             except asyncio.CancelledError:
                 if scope.expired():
-                    raise PurgeFailed(
-                        f"cache {self.target.url}: no answer in {self.target.timeout_s} s"
-                    ) from None
+                    raise PurgeFailed(f"cache {self.target.url}: no answer in {self.target.timeout_s} s") from None
                 raise
-        for purge, status in zip(
-            purges, (s for chunk in statuses for s in chunk), strict=True
-        ):
+        for purge, status in zip(purges, (s for chunk in statuses for s in chunk), strict=True):
             # A cache that knows no such page has nothing to forget.
             if status >= 300 and status != 404:
-                raise PurgeFailed(
-                    f"cache {self.target.url}: PURGE {purge.path} answered {status}"
-                )
+                raise PurgeFailed(f"cache {self.target.url}: PURGE {purge.path} answered {status}")
 
     async def close(self) -> None:
         """Ends the idle connections."""
@@ -176,9 +156,7 @@ class PurgeClient:
             for fresh in (False, True):
                 if connection is None or connection.closed or fresh:
                     connection = await self._connect()
-                futures = connection.send(
-                    b"".join(chunk), len(chunk), asyncio.get_running_loop()
-                )
+                futures = connection.send(b"".join(chunk), len(chunk), asyncio.get_running_loop())
                 results = await asyncio.gather(*futures, return_exceptions=True)
                 statuses = [r for r in results if isinstance(r, int)]
                 if len(statuses) == len(chunk):
@@ -194,9 +172,7 @@ class PurgeClient:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            _Connection, self._host, self._port
-        )
+        _, connection = await loop.create_connection(_Connection, self._host, self._port)
         return connection
 
 

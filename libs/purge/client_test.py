@@ -33,10 +33,7 @@ class Cache:
                 status = what if isinstance(what, int) else 200
                 body = b"Purged"
                 extra = b"Connection: close\r\n" if what == "last" else b""
-                writer.write(
-                    b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%b\r\n%b"
-                    % (status, len(body), extra, body)
-                )
+                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), extra, body))
                 if what == "last":
                     return
         except asyncio.IncompleteReadError:
@@ -62,13 +59,9 @@ def purged(test, plan=None, **options):
 
 def test_a_thousand_purges_arrive_in_order_on_few_connections():
     async def test(cache, client):
-        await client.purge(
-            [Purge(f"/wiki/{n}", n.to_bytes(16, "big")) for n in range(1000)]
-        )
+        await client.purge([Purge(f"/wiki/{n}", n.to_bytes(16, "big")) for n in range(1000)])
         assert sorted(int(f.split()[1][6:]) for f, _ in cache.seen) == list(range(1000))
-        assert all(
-            int(h["X-Min-Version"], 16) == int(f.split()[1][6:]) for f, h in cache.seen
-        )
+        assert all(int(h["X-Min-Version"], 16) == int(f.split()[1][6:]) for f, h in cache.seen)
         assert cache.connections <= 3
 
     purged(test, connections=3)
@@ -77,9 +70,7 @@ def test_a_thousand_purges_arrive_in_order_on_few_connections():
 def test_tags_and_host():
     async def test(cache, client):
         await client.purge([Purge(tags=("a", "b"))])
-        assert cache.seen == [
-            ("PURGE / HTTP/1.1", {"Host": "wiki.example", "Xkey": "a b"})
-        ]
+        assert cache.seen == [("PURGE / HTTP/1.1", {"Host": "wiki.example", "Xkey": "a b"})]
 
     purged(test, host_header="wiki.example")
 
@@ -89,9 +80,7 @@ def test_a_connection_that_ends_is_replaced_and_nothing_lost(plan):
     async def test(cache, client):
         await client.purge([Purge(f"/{n}") for n in range(10)])
         await client.purge([Purge("/again")])
-        assert {f.split()[1] for f, _ in cache.seen} == {f"/{n}" for n in range(10)} | {
-            "/again"
-        }
+        assert {f.split()[1] for f, _ in cache.seen} == {f"/{n}" for n in range(10)} | {"/again"}
 
     purged(test, plan, connections=1)
 

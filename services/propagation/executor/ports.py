@@ -10,7 +10,7 @@ from wellspring.propagation.v1 import work_pb2
 
 
 class Work(Protocol):
-    """The engine's work interface; raises libs.errors errors (Aborted when a lease is not ours any more)."""
+    """The engine's work interface; raises the SDK's errors."""
 
     async def lease(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse: ...
 
@@ -32,7 +32,7 @@ class Output:
 
 
 class Documents(Protocol):
-    """The store, as far as rendering needs it. Raises libs.errors errors."""
+    """The store, as far as rendering needs it. Raises the SDK's errors."""
 
     async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
         """The newest documents, in order."""

@@ -7,7 +7,6 @@ from urllib.parse import quote, unquote
 
 import aiohttp
 
-from libs.errors.errors import InvalidArgument
 from libs.render.types import RenderRequest, RenderResult
 from wellspring.propagation.v1 import work_pb2
 
@@ -23,6 +22,10 @@ class RenderFailed(Exception):
         self.reason = reason
         self.detail = detail
         self.retryable = retryable
+
+
+class RendererUnusable(Exception):
+    """A view asks for a renderer that this executor does not have."""
 
 
 class Renderer(Protocol):
@@ -41,10 +44,9 @@ class EntryPointRenderer:
         try:
             found = getattr(importlib.import_module(module_name), name)
         except (ImportError, AttributeError, ValueError) as error:
-            raise InvalidArgument(
+            raise RendererUnusable(
                 f"the renderer {function!r} cannot be loaded: {error}; it is given as package.module:function, "
-                "on the executor's Python path",
-                reason="RENDERER_NOT_FOUND",
+                "on the executor's Python path"
             ) from error
         self._function: Callable[[RenderRequest], Awaitable[RenderResult]] = found
 
@@ -111,13 +113,12 @@ class HttpRenderer:
 
 
 def make_renderer(spec: work_pb2.Render) -> Renderer:
-    """The renderer that a view asks for. Raises InvalidArgument."""
+    """The renderer that a view asks for. Raises RendererUnusable."""
     kind = spec.WhichOneof("kind")
     if kind == "entry_point":
         return EntryPointRenderer(spec.entry_point.function)
     if kind == "http":
         return HttpRenderer(spec.http, spec.max_output_bytes or 8 << 20)
-    raise InvalidArgument(
-        f"this executor cannot render by {kind or 'nothing'}: entry_point and http are what it knows",
-        reason="RENDERER_UNSUPPORTED",
+    raise RendererUnusable(
+        f"this executor cannot render by {kind or 'nothing'}: entry_point and http are what it knows"
     )

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from libs.errors.errors import WellspringError
 from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import RenderError, RenderRequest, RenderResult
+from libs.telemetry.logs import fields
 from services.propagation.executor.hashing import output_hash
 from services.propagation.executor.limits import AdaptiveLimit
 from services.propagation.executor.ports import Caches, Documents, Output
@@ -20,6 +20,7 @@ from services.propagation.executor.renderers import Renderer, RenderFailed
 from services.propagation.executor.sources import SawOlder, Sources
 from services.propagation.executor.templates import effects_of
 from wellspring.propagation.v1 import work_pb2
+from wellspring_client.errors import WellspringError
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +124,10 @@ async def _render(runtime: ViewRuntime, item: Item, sources: Sources, report: Re
     except TimeoutError:
         report.failed.append(Failed(item, "RENDER_TIMEOUT", f"no page in {runtime.timeout_s:g} s"))
     except WellspringError as error:
-        report.failed.append(Failed(item, error.reason, error.message))
+        report.failed.append(Failed(item, error.reason or "SOURCE_UNAVAILABLE", error.message))
     except Exception as error:
         # A deployment's own code may raise anything; its page goes to the dead letters, the rest goes on.
-        logger.exception("renderer failed", extra={"resource": item.resource, "view": runtime.view.name})
+        logger.exception("renderer failed", extra=fields(resource=item.resource, view=runtime.view.name))
         report.failed.append(Failed(item, "RENDERER_RAISED", type(error).__name__))
     else:
         tags = () if result.missing else tuple(result.surrogate_keys)
@@ -173,7 +174,7 @@ async def _publish(
     try:
         problems = await documents.put(view.store.namespace, view.store.item_key, outputs, rendered_version)
     except WellspringError as error:
-        report.failed += [Failed(one.item, error.reason, error.message) for one in changed]
+        report.failed += [Failed(one.item, error.reason or "STORE_UNAVAILABLE", error.message) for one in changed]
         return
     stored = []
     for one, effect, problem in zip(changed, effects, problems, strict=True):

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from libs.errors.errors import Unavailable
 from libs.purge.client import PurgeFailed
 from libs.render.types import Document, RenderError, RenderResult
 from services.propagation.executor.hashing import output_hash
@@ -13,6 +12,7 @@ from services.propagation.executor.renderers import RenderFailed
 from services.propagation.executor.slices import Item, ViewRuntime, run_slice
 from services.propagation.executor.sources import Sources
 from wellspring.propagation.v1 import work_pb2
+from wellspring_client.errors import Unavailable
 
 NONE = bytes(16)
 VIEW = work_pb2.View(

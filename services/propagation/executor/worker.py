@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 
 from google.protobuf.duration_pb2 import Duration
 
-from libs.errors.errors import Aborted, InvalidArgument, Unavailable, WellspringError
+from libs.telemetry.logs import fields
 from services.propagation.executor.completion import completion_of
 from services.propagation.executor.limits import AdaptiveLimit
 from services.propagation.executor.ports import Caches, Documents, Work
-from services.propagation.executor.renderers import make_renderer
+from services.propagation.executor.renderers import RendererUnusable, make_renderer
 from services.propagation.executor.slices import Item, Report, ViewRuntime, minimum_versions, run_slice
 from services.propagation.executor.sources import Sources
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client import packed
+from wellspring_client.errors import Aborted, Unavailable, WellspringError
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,15 @@ class Worker:
         self.counters = Counters()
         self.connected = False
 
+    @property
+    def leases_held(self) -> int:
+        """Batches under way."""
+        return len(self._held)
+
+    def limits(self) -> dict[str, float]:
+        """How many renders may run at once, by view."""
+        return {name: runtime.limit.limit for name, runtime in self._runtimes.items()}
+
     def stop(self) -> None:
         """No new lease; what has begun is finished."""
         self._stopping.set()
@@ -95,7 +105,7 @@ class Worker:
                 self.connected = True
             except WellspringError as error:
                 self.connected = not isinstance(error, Unavailable)
-                logger.warning("engine did not give work", extra={"reason": error.reason})
+                logger.warning("engine did not give work", extra=fields(reason=error.reason))
                 await self._pause(IDLE_RETRY_S)
 
     async def _turn(self) -> None:
@@ -133,9 +143,9 @@ class Worker:
                 continue
             try:
                 renderer = make_renderer(view.render)
-            except InvalidArgument as error:
+            except RendererUnusable as error:
                 # Other views are served; this one's pages wait for an executor that can.
-                logger.error("view cannot be served here", extra={"view": view.name, "problem": error.message})
+                logger.error("view cannot be served here", extra=fields(view=view.name, problem=str(error)))
                 continue
             runtimes[view.name] = ViewRuntime(view, renderer, AdaptiveLimit(view.max_concurrency or 16))
         self._runtimes, self._revision = runtimes, response.revision
@@ -190,12 +200,12 @@ class Worker:
         try:
             response = await self._work.complete(work_pb2.CompleteRequest(completions=[completion]))
         except WellspringError as error:
-            logger.warning("completion not taken", extra={"lease": completion.lease_id, "reason": error.reason})
+            logger.warning("completion not taken", extra=fields(lease=completion.lease_id, reason=error.reason))
             self.counters.refused += 1
             return
         result = response.results[0]
         if result.status.code:
-            logger.info("completion refused", extra={"lease": completion.lease_id, "why": result.status.message})
+            logger.info("completion refused", extra=fields(lease=completion.lease_id, why=result.status.message))
             self.counters.refused += 1
         elif report is not None:
             self.counters.done += len(report.done)
@@ -216,7 +226,7 @@ class Worker:
             try:
                 response = await self._work.extend(request)
             except WellspringError as error:
-                logger.warning("heartbeat failed", extra={"reason": error.reason})
+                logger.warning("heartbeat failed", extra=fields(reason=error.reason))
                 continue
             for one, result in zip(held, response.results, strict=True):
                 if result.status.code == Aborted.code:

@@ -1,0 +1,161 @@
+"""The ports over the network: the engine and the store by gRPC, the caches by HTTP."""
+
+import os
+import time
+from collections.abc import Sequence
+
+from libs.ids.ids import nonce
+from libs.purge.client import Purge, PurgeClient
+from libs.render.types import Document
+from services.propagation.executor.ports import Output
+from wellspring.propagation.v1 import work_pb2
+from wellspring.storage.v1 import storage_pb2
+from wellspring_client.calls import Caller
+from wellspring_client.errors import Unavailable
+
+_WORK = work_pb2.DESCRIPTOR.services_by_name["PropagationWork"]
+_STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
+
+TAGS_ATTRIBUTE = "surrogate-keys"
+_RESOURCE_EXHAUSTED = 8  # google.rpc.Code
+MAX_TAGS_BYTES = 3 * 1024
+"""Of the 4 KiB that an item's attributes may have together."""
+
+BATCH_ITEMS = 100
+BATCH_BYTES = 2 << 20
+"""One request's share of the 4 MiB that a message may have."""
+
+
+class GrpcWork:
+    """The engine."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def lease(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
+        """Waits as long as the request says, and a little for the way."""
+        timeout_s = request.wait.ToNanoseconds() / 1e9 + 10
+        return await self._caller.unary(_WORK, "Lease", request, work_pb2.LeaseResponse, timeout_s)
+
+    async def complete(self, request: work_pb2.CompleteRequest) -> work_pb2.CompleteResponse:
+        """Durable when answered."""
+        return await self._caller.unary(_WORK, "Complete", request, work_pb2.CompleteResponse, None)
+
+    async def extend(self, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse:
+        """A heartbeat."""
+        return await self._caller.unary(_WORK, "Extend", request, work_pb2.ExtendResponse, 5.0)
+
+    async def views(self) -> work_pb2.GetViewsResponse:
+        """The views as the engine has them."""
+        return await self._caller.unary(_WORK, "GetViews", work_pb2.GetViewsRequest(), work_pb2.GetViewsResponse, None)
+
+
+class GrpcDocuments:
+    """The store."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
+        """The item with the empty key of each record, as the newest write left it."""
+        found: list[Document | None] = []
+        waiting = list(records)
+        while waiting:
+            request = storage_pb2.BatchGetRequest(
+                requests=[
+                    storage_pb2.GetRequest(
+                        namespace=namespace,
+                        record=record,
+                        selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[b""])),
+                    )
+                    for record in waiting[:BATCH_ITEMS]
+                ]
+            )
+            answer = await self._caller.unary(_STORAGE, "BatchGet", request, storage_pb2.BatchGetResponse, None)
+            taken = 0
+            for result in answer.results:
+                if taken and result.status.code == _RESOURCE_EXHAUSTED:
+                    break  # the answer is full: the rest is asked for again
+                found.append(_document(result))
+                taken += 1
+            del waiting[:taken]
+        return found
+
+    async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
+        """In order None, or why the output could not be stored."""
+        problems: list[str | None] = []
+        for chunk in _chunks(outputs):
+            request = storage_pb2.BatchMutateRequest(
+                requests=[_mutation(namespace, item_key, output, version) for output in chunk]
+            )
+            answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
+            problems += [_problem(result) for result in answer.results]
+        return problems
+
+
+class HttpCaches:
+    """Caches in their order: what an inner one still had could fill an outer one that was purged before it."""
+
+    def __init__(self, layers: Sequence[Sequence[PurgeClient]]) -> None:
+        self._layers = layers
+
+    async def purge(self, purges: Sequence[Purge]) -> None:
+        """Ends when all have acknowledged."""
+        if not purges:
+            return
+        for layer in self._layers:
+            for client in layer:
+                await client.purge(purges)
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        for layer in self._layers:
+            for client in layer:
+                await client.close()
+
+
+def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
+    if result.status.code:
+        raise Unavailable(f"an input cannot be read: {result.status.message}", reason="SOURCE_UNREADABLE")
+    items = result.response.items
+    if not items:
+        return None
+    return Document(items[0].value, items[0].version, items[0].content_type)
+
+
+def _mutation(namespace: str, item_key: bytes, output: Output, version: bytes) -> storage_pb2.MutateRequest:
+    token = storage_pb2.WriteToken(nonce=nonce(os.urandom))
+    token.time.FromNanoseconds(time.time_ns())
+    condition = storage_pb2.Condition(older_than=version)
+    if output.body is None:
+        delete = storage_pb2.Selection(keys=storage_pb2.Keys(keys=[item_key]))
+        mutation = storage_pb2.Mutation(delete=delete, condition=condition)
+    else:
+        item = storage_pb2.Item(key=item_key, value=output.body, content_type=output.content_type)
+        if output.tags:
+            item.attributes[TAGS_ATTRIBUTE] = _joined(output.tags)
+        mutation = storage_pb2.Mutation(put=item, condition=condition)
+    return storage_pb2.MutateRequest(namespace=namespace, record=output.record, token=token, mutations=[mutation])
+
+
+def _joined(tags: Sequence[str]) -> str:
+    text = " ".join(dict.fromkeys(tags))
+    # Whole tags only; a page with more of them is purged by its path all the same.
+    return text if len(text) <= MAX_TAGS_BYTES else text[: text.rfind(" ", 0, MAX_TAGS_BYTES)]
+
+
+def _problem(result: storage_pb2.BatchMutateResponse.Result) -> str | None:
+    """A put that a newer render overtook is no problem: its lease has ended, and the engine refuses the completion."""
+    return str(result.status.message) if result.status.code else None
+
+
+def _chunks(outputs: Sequence[Output]) -> list[list[Output]]:
+    chunks: list[list[Output]] = [[]]
+    size = 0
+    for output in outputs:
+        size += len(output.body or b"") + 1024
+        if chunks[-1] and (len(chunks[-1]) == BATCH_ITEMS or size > BATCH_BYTES):
+            chunks.append([])
+            size = len(output.body or b"") + 1024
+        chunks[-1].append(output)
+    return chunks

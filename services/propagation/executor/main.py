@@ -1,0 +1,103 @@
+"""The executor's process: configuration in, work out.
+
+python -m services.propagation.executor.main --config executor.yaml
+"""
+
+import asyncio
+import os
+import socket
+import sys
+
+from libs.config import wiring
+from libs.config.clients import caller, open_channels
+from libs.config.command import from_command_line
+from libs.purge.client import CacheTarget, PurgeClient
+from libs.rpc.run import run
+from libs.rpc.server import Server
+from services.propagation.executor.adapters import GrpcDocuments, GrpcWork, HttpCaches
+from services.propagation.executor.metrics import WorkerCollector
+from services.propagation.executor.worker import Worker, WorkerOptions
+from wellspring.config.v1 import executor_pb2
+from wellspring_client.channels import Channels
+
+
+class Running:
+    """The worker and its task, as a resource of the server: closing it ends the work in an orderly way."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.task = asyncio.get_running_loop().create_task(worker.run())
+
+    async def close(self) -> None:
+        """Finishes what has begun, gives back the rest."""
+        self.worker.stop()
+        await self.task
+
+    async def check(self) -> None:
+        """Raises when there is no work to be had: the engine is away, or the worker has ended."""
+        if self.task.done():
+            raise RuntimeError("the worker has ended")
+        if not self.worker.connected:
+            raise RuntimeError("the engine cannot be reached")
+
+
+def main() -> int:
+    """Serves until a signal says stop; returns the exit status."""
+    config = from_command_line("executor", executor_pb2.ExecutorConfig)
+    sys.path[:0] = list(config.python_path)
+
+    async def build(server: Server) -> None:
+        engine = await server.resources.add(
+            "engine channel", lambda: open_channels(config.engine), close=Channels.close
+        )
+        storage = await server.resources.add(
+            "storage channel", lambda: open_channels(config.storage), close=Channels.close
+        )
+        caches = await server.resources.add("caches", lambda: _caches(config), close=HttpCaches.close)
+        worker = Worker(
+            _options(config),
+            GrpcWork(caller(engine, config.engine)),
+            GrpcDocuments(caller(storage, config.storage)),
+            caches,
+        )
+        server.telemetry.registry.register(WorkerCollector(worker))
+        await server.resources.add("worker", lambda: _start(worker), close=Running.close, health=Running.check)
+
+    return run(
+        build,
+        wiring.server_options("executor", config.server),
+        telemetry=wiring.telemetry_options(config.telemetry),
+    )
+
+
+def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
+    return WorkerOptions(
+        name=config.name or f"{socket.gethostname()}:{os.getpid()}",
+        lease_items=config.lease_items,
+        leases=config.leases,
+        slice_items=config.slice_items,
+        slices=config.slices,
+        wait_s=wiring.seconds(config.lease_wait),
+        heartbeat_s=wiring.seconds(config.heartbeat),
+        source_cache_bytes=config.source_cache_bytes,
+    )
+
+
+async def _caches(config: executor_pb2.ExecutorConfig) -> HttpCaches:
+    return HttpCaches(
+        [
+            [
+                PurgeClient(CacheTarget(url, depth=cache.max_concurrency, timeout_s=wiring.seconds(cache.timeout)))
+                for url in cache.urls
+            ]
+            for cache in config.caches
+        ]
+    )
+
+
+async def _start(worker: Worker) -> Running:
+    return Running(worker)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
