@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from libs.auth.options import AuthOptions
 
 _REMEMBERED_IDENTITIES = 4096
-"""Identities whose allowed methods are kept at once; a certificate authority of more callers only costs time, never
-memory."""
+"""Identities whose allowed methods are kept at once; more of them cost time, never memory."""
 
 
 class RuleError(ValueError):

@@ -194,8 +194,7 @@ class DataLoss(WellspringError):
 
 
 class Internal(WellspringError):
-    """A promise of ours is broken. Its message reaches the caller: leave it to the pipeline unless there is something
-    to say."""
+    """A promise of ours is broken. Its message reaches the caller: raise it only where there is something to say."""
 
     code = Code.INTERNAL
     default_reason = "INTERNAL"

@@ -1,5 +1,4 @@
-"""Reflection (which services are here) and channelz (what the connections do), behind the same pipeline as
-everything."""
+"""Reflection (which services are here) and channelz (what the connections do), behind the same pipeline."""
 
 from typing import Any
 

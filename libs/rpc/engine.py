@@ -1,5 +1,7 @@
 """The HTTP/2 engines under the pipeline. Both take the same handlers; configuration chooses (docs/decisions/0020)."""
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -8,6 +10,10 @@ from grpc import aio
 
 from libs.rpc.listen import Address
 from libs.rpc.options import ServerOptions, StartError
+
+_NATIVE_POLL_S = 0.02
+_NATIVE_FLUSH_S = 0.2
+"""After the last answer was handed to the native engine's threads, until they have surely written it."""
 
 
 class Engine(Protocol):
@@ -26,7 +32,17 @@ class Engine(Protocol):
         """Takes no new calls; returns when those under way have ended, or were cancelled after ``grace_s``."""
 
 
-def make_engine(options: ServerOptions, addresses: list[Address], *, share_ports: bool) -> Engine:
+class Calls(Protocol):
+    """What the pipeline knows of its calls, for an engine that cannot drain by itself."""
+
+    def under_way(self) -> int:
+        """How many calls were admitted and have not ended."""
+
+    def refuse_new(self) -> None:
+        """From now on new calls get UNAVAILABLE."""
+
+
+def make_engine(options: ServerOptions, addresses: list[Address], calls: Calls, *, share_ports: bool) -> Engine:
     """The engine that ``options`` choose. ``share_ports`` lets other processes listen on the same ports.
 
     Raises StartError when the engine cannot do what the options ask of it.
@@ -45,7 +61,7 @@ def make_engine(options: ServerOptions, addresses: list[Address], *, share_ports
         # Imported here: a process that does not use it need not carry it.
         import pygrpc_native.aio
 
-        return _Served(pygrpc_native.aio.server(options=settings))
+        return _Native(pygrpc_native.aio.server(options=settings), calls)
     settings += [
         # Clients may ping as often as our own keepalive does, and half as often again.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.keepalive_s * 1000 / 1.5)),
@@ -90,3 +106,20 @@ class _Served:
 
     async def stop(self, grace_s: float) -> None:
         await self._server.stop(grace_s)
+
+
+class _Native(_Served):
+    """The native engine. Its own stop loses answers that are still on their way out: calls are drained before it."""
+
+    def __init__(self, server: Any, calls: Calls) -> None:
+        super().__init__(server)
+        self._calls = calls
+
+    async def stop(self, grace_s: float) -> None:
+        self._calls.refuse_new()
+        ends = time.monotonic() + grace_s
+        while self._calls.under_way() and time.monotonic() < ends:  # noqa: ASYNC110  (a count; once in a process's life)
+            await asyncio.sleep(_NATIVE_POLL_S)
+        if grace_s > 0:
+            await asyncio.sleep(_NATIVE_FLUSH_S)
+        await self._server.stop(0)

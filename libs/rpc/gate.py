@@ -42,6 +42,15 @@ class Slots:
         self.used = 0
 
 
+class Draining:
+    """Whether the server takes no more calls, for an engine that cannot say so itself."""
+
+    __slots__ = ("refusing",)
+
+    def __init__(self) -> None:
+        self.refusing = False
+
+
 class Shared(NamedTuple):
     """What the gates of one server share. ``secure`` says whether some listener verifies client certificates."""
 
@@ -51,6 +60,22 @@ class Shared(NamedTuple):
     telemetry: Telemetry
     unary: Slots
     streams: Slots
+    draining: Draining
+
+    def under_way(self) -> int:
+        """How many calls were admitted and have not ended."""
+        return self.unary.used + self.streams.used
+
+    def refuse_new(self) -> None:
+        """From now on new calls get UNAVAILABLE."""
+        self.draining.refusing = True
+
+
+def draining_error() -> Unavailable:
+    """What a caller hears of a server that stops."""
+    return Unavailable(
+        "the server is stopping; go to another, or come back later", retry_after_s=0.1, reason="SERVER_DRAINING"
+    )
 
 
 class Gate:
@@ -68,6 +93,7 @@ class Gate:
         default_s = options.default_stream_deadline_s if policy.endless else options.default_deadline_s
         self._default_s = default_s if policy.default_deadline_s is None else policy.default_deadline_s
         self._longest_s = options.max_deadline_s
+        self._pushback = options.engine != "native"
         self._slots = shared.streams if stream else shared.unary
         self._own_slots = Slots(self._slots.limit if policy.max_in_flight is None else policy.max_in_flight)
         self._metrics = shared.telemetry.rpc.of(method)
@@ -103,7 +129,7 @@ class Gate:
     def explain(self, call: Call, error: Exception) -> Failure:
         """What the caller is told of ``error``: a typed one as it is, any other as INTERNAL with an incident."""
         if isinstance(error, WellspringError):
-            return to_failure(error)
+            return to_failure(error, pushback=self._pushback)
         failure, incident = unknown_failure()
         log.error("a call failed unexpectedly", extra=fields(incident=incident), exc_info=error)
         return failure
@@ -146,6 +172,8 @@ class Gate:
         call.deadline_at = call.started + remaining_s
 
     def _admit(self, call: Call) -> None:
+        if self._shared.draining.refusing:
+            raise draining_error()
         slots, own = self._slots, self._own_slots
         if slots.used >= slots.limit or own.used >= own.limit:
             raise Unavailable(

@@ -1,5 +1,4 @@
-"""Addresses to listen on: read, judged (is it loopback?), tried before any server exists, and held for worker
-processes."""
+"""Addresses to listen on: read, judged (loopback?), tried before a server exists, held for worker processes."""
 
 import errno
 import ipaddress

@@ -17,9 +17,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from libs.errors.errors import Code, InvalidArgument, Unavailable, Unimplemented
+from libs.errors.errors import Code, InvalidArgument, Unimplemented
 from libs.rpc.call import Call, Context
-from libs.rpc.gate import Gate
+from libs.rpc.gate import Gate, draining_error
 
 Work = Callable[[Any, Call], Any]
 
@@ -118,9 +118,7 @@ async def _until_ending(gate: Gate, call: Call, sending: Awaitable[None]) -> Non
     except asyncio.CancelledError:
         if not call.ending or task.uncancel() > 0:
             raise
-        raise Unavailable(
-            "the server is stopping; resume at another, or here later", retry_after_s=0.1, reason="SERVER_DRAINING"
-        ) from None
+        raise draining_error() from None
     finally:
         gate.endless.discard(entry)
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Validator = Callable[[Any], None]
-"""Takes the parsed request and raises ``InvalidArgument`` (naming the fields) for one that no state could make
-right."""
+"""Takes the parsed request; raises ``InvalidArgument``, naming the fields, for one that no state could make right."""
 
 
 @dataclass(frozen=True, slots=True)

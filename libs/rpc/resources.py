@@ -50,8 +50,7 @@ class Resources:
         return resource
 
     async def close(self) -> None:
-        """Closes everything, last made first. What a closer raises, or takes too long for, is logged; the others go
-        on."""
+        """Closes everything, last made first. A closer that raises or takes too long is logged; the others go on."""
         while self._closers:
             name, close = self._closers.pop()
             try:

@@ -138,7 +138,7 @@ class Supervisor:
         """One life of a worker: its exit status (negative: a signal) and whether it ever was ready."""
         read_fd, write_fd = os.pipe()
         told = {"index": index, "ready_fd": write_fd, "listen": listen, "parent": os.getpid()}
-        with open(read_fd, "rb") as pipe:
+        with open(read_fd, "rb") as pipe:  # noqa: ASYNC230  (a pipe, read by the loop)
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self._command,

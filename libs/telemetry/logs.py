@@ -64,8 +64,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def describe(error: BaseException) -> Iterator[dict[str, Any]]:
-    """``error`` and what led to it, outermost first: each its type and the places it passed, innermost last, no
-    text."""
+    """``error`` and what led to it, outermost first: type and the places it passed, innermost last; no text."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen and len(seen) < 8:

@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 REDACTED: Final = "[redacted]"
-SECRET_TYPE: Final = "Secret"
+HIDDEN_TYPE: Final = "Secret"
 """The name of the message that holds a secret, in whatever package."""
 _LONGEST_TEXT = 256
 _MOST_ITEMS = 16
@@ -29,7 +29,7 @@ def redact(message: Message) -> dict[str, Any]:
 
 
 def _message(message: Message, depth: int) -> dict[str, Any]:
-    if message.DESCRIPTOR.name == SECRET_TYPE:
+    if message.DESCRIPTOR.name == HIDDEN_TYPE:
         return {REDACTED: REDACTED}
     if depth >= _DEEPEST:
         return {"...": "nested deeper"}
@@ -61,7 +61,7 @@ def _is_secret_field(field: FieldDescriptor) -> bool:
         return False
     if kind.GetOptions().map_entry:
         return any(_is_secret_field(part) for part in kind.fields)
-    return kind.name == SECRET_TYPE
+    return kind.name == HIDDEN_TYPE
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -34,8 +34,7 @@ class TraceContext(NamedTuple):
 
 
 def parse_traceparent(header: str | bytes | None) -> TraceContext | None:
-    """The caller's place in its trace, or None when ``header`` is absent or not a W3C traceparent (then it is
-    ignored)."""
+    """The caller's place in its trace; None when ``header`` is absent or no W3C traceparent, and so ignored."""
     if not header:
         return None
     found = _TRACEPARENT.fullmatch(header.decode("ascii", "replace") if isinstance(header, bytes) else header)
@@ -65,7 +64,7 @@ class Tracing:
             exporter = _otlp(options.endpoint)
         self.enabled = exporter is not None
         self._ratio = options.ratio
-        self._random = random.Random()
+        self._random = random.Random()  # noqa: S311  (a sample, not a secret)
         self._provider: TracerProvider | None = None
         if exporter is not None:
             self._provider = TracerProvider(resource=Resource.create({"service.name": f"wellspring-{service}"}))

@@ -5,11 +5,10 @@ import os
 import time
 from collections.abc import AsyncIterator
 
-from wellspring.bench.v1 import echo_pb2
-
 from libs.errors import errors
 from libs.rpc.call import Call
 from libs.rpc.policy import Policy
+from wellspring.bench.v1 import echo_pb2
 
 SERVICE = echo_pb2.DESCRIPTOR.services_by_name["Echo"]
 _MOST_PAYLOADS = 10_000
@@ -106,7 +105,7 @@ async def _behave(behaviour: echo_pb2.Behaviour) -> None:
     if behaviour.crash:
         os._exit(9)
     if behaviour.block_ms:
-        time.sleep(behaviour.block_ms / 1000)
+        time.sleep(behaviour.block_ms / 1000)  # noqa: ASYNC251  (what it is told to do)
     if behaviour.wait_ms:
         await asyncio.sleep(behaviour.wait_ms / 1000)
     if behaviour.fail_with:

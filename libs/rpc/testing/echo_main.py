@@ -2,15 +2,15 @@
 
 ``python -m libs.rpc.testing.echo_main '{"listen":["127.0.0.1:0"],"workers":2}'``: the argument holds fields of
 ``ServerOptions``; beside them ``telemetry`` (fields of ``TelemetryOptions``), ``rules``, and ``break``: ``build`` (the
-build raises), ``background`` (background work raises once a file of the name in ``break_file`` exists), ``closing`` (a
-resource that writes ``closed`` to standard error when it is closed).
+build raises), ``crash`` (it raises what nobody expects) or ``background`` (background work raises at SIGUSR1). Two
+resources write to standard error when they are closed.
 """
 
 import asyncio
 import json
+import signal
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from libs.auth.options import AuthOptions
@@ -30,9 +30,10 @@ async def _close(name: str) -> None:
     sys.stderr.flush()
 
 
-async def _fail_when_told(path: Path) -> None:
-    while not path.exists():
-        await asyncio.sleep(0.02)
+async def _fail_when_told() -> None:
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+    await told.wait()
     raise Oops("background work that fails")
 
 
@@ -44,15 +45,15 @@ async def build(told: dict[str, Any], server: Server) -> None:
         raise Oops("the build fails in a way nobody expected")
     for name in ("first", "second"):
         await server.resources.add(name, partial(_resource, name), close=_close)
-    if "break_file" in told:
-        server.add_background("breaks", partial(_fail_when_told, Path(told["break_file"])))
+    if told.get("break") == "background":
+        server.add_background("breaks", _fail_when_told)
     server.add_service(SERVICE, EchoServicer(), POLICIES)
 
 
 def main(argument: str) -> int:
     """Runs the service; returns its exit status."""
     told = json.loads(argument)
-    extra = {name: told.pop(name) for name in ("telemetry", "rules", "break", "break_file") if name in told}
+    extra = {name: told.pop(name) for name in ("telemetry", "rules", "break") if name in told}
     if told.get("tls"):
         told["tls"] = TlsOptions(**told["tls"])
     told["listen"] = tuple(told.get("listen", ["127.0.0.1:0"]))
