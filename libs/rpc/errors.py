@@ -21,7 +21,7 @@ _PLAIN = "".join(set(string.printable) - set("%\t\n\r\x0b\x0c"))
 _INTERNAL_TEXT = "internal error; the operator finds it in the log by the incident"
 _TEXT_BYTES = 1536
 """Of a message in the ``grpc-message`` trailer, percent-encoded. Clients refuse the trailers of a call above 8 KiB,
-gRPC's default, and would see no error at all: the message, which goes along twice, and the details together stay below it."""
+gRPC's default, and would see no error at all: the message, which goes along twice, and the details stay below it."""
 _STATUS_BYTES = 4096
 _VALUE_BYTES = 512
 
