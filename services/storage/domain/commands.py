@@ -1,10 +1,10 @@
-"""The digest of a mutation's body: what a retry with the same token must repeat."""
+"""What a command needs besides what its caller said: the digest of its body, and the namespace's default expiry."""
 
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 
-from services.storage.domain.model import Condition, ConditionKind, Delete, Put
+from services.storage.domain.model import Condition, ConditionKind, Delete, Put, WriteToken
 
 _PUT = struct.Struct(">BIQQBH")
 _DELETE = struct.Struct(">BBIII")
@@ -59,3 +59,16 @@ def _texts(update: object, texts: Iterable[str]) -> None:
     for text in texts:
         encoded = text.encode()
         update(struct.pack(">I", len(encoded)) + encoded)
+
+
+def with_default_ttl(puts: tuple[Put, ...], token: WriteToken, ttl_us: int, jitter: float) -> tuple[Put, ...]:
+    """``puts`` that expire ``ttl_us`` after the token's time unless they say otherwise.
+
+    The expiries of different tokens are spread over ``jitter`` of the TTL, later, never earlier; each retry of a token
+    gives the same. ``ttl_us`` 0 changes nothing.
+    """
+    if not ttl_us:
+        return puts
+    share = int.from_bytes(token.nonce[8:], "big") / (1 << 64)
+    expire_us = token.time_us + int(ttl_us * (1 + jitter * share))
+    return tuple(put if put.expire_us else put._replace(expire_us=expire_us) for put in puts)

@@ -13,11 +13,9 @@ SECOND_US: Final = 1_000_000
 DAY_US: Final = 86_400 * SECOND_US
 
 DEFAULT_DRIFT_US: Final = 60 * SECOND_US
-MAX_DRIFT_US: Final = 15 * 60 * SECOND_US
-"""A quarter of an hour: tokens are remembered for longer, so a token that was forgotten is always refused for its
-age."""
+MAX_DRIFT_US: Final = 3600 * SECOND_US
 DEFAULT_FEED_WINDOW_US: Final = 7 * DAY_US
-MIN_FEED_WINDOW_US: Final = 3600 * SECOND_US
+MIN_FEED_WINDOW_US: Final = 60 * SECOND_US
 MAX_WINDOW_US: Final = 10 * 365 * DAY_US
 DEFAULT_GRACE_US: Final = 7 * DAY_US
 MAX_GRACE_US: Final = 90 * DAY_US
@@ -179,19 +177,39 @@ def check_name(name: str, path: str) -> None:
         )
 
 
-def check_settings(settings: Settings, datacentres: tuple[str, ...], path: str = "namespace") -> None:
-    """Raises InvalidArgument, naming all fields that are wrong. ``datacentres`` are those of the deployment."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the deployment gives its namespaces and allows them.
+
+    A token is remembered for at least twice ``max_drift_us``, so that one that was forgotten is always refused for its
+    age. ``drift_us``, ``feed_window_us``, ``quota`` and ``grace_us`` (of a delete) are the defaults; ``ttl_jitter`` is
+    the share of a default TTL over which expiries are spread.
+    """
+
+    datacentres: tuple[str, ...] = ("local",)
+    max_drift_us: int = MAX_DRIFT_US
+    max_namespaces: int = 10_000
+    drift_us: int = DEFAULT_DRIFT_US
+    feed_window_us: int = DEFAULT_FEED_WINDOW_US
+    quota: Quota = Quota()
+    grace_us: int = DEFAULT_GRACE_US
+    ttl_jitter: float = 0.0
+
+
+def check_settings(settings: Settings, deployment: Deployment, path: str = "namespace") -> None:
+    """Raises InvalidArgument, naming all fields that are wrong."""
     check_name(settings.name, f"{path}.name")
     wrong = [
         *_wrong_retention(settings.retention),
         *_wrong_quota(settings.quota),
-        *_wrong_placement(settings, datacentres),
+        *_wrong_placement(settings, deployment.datacentres),
         *_wrong_callers(settings.callers),
         *_wrong_binding(settings.binding),
         *_wrong_notes(settings),
     ]
-    if not 1 <= settings.max_clock_drift_us <= MAX_DRIFT_US:
-        wrong.append(("max_clock_drift", f"above 0 s and at most {MAX_DRIFT_US // SECOND_US} s are allowed"))
+    if not 1 <= settings.max_clock_drift_us <= deployment.max_drift_us:
+        most = f"{deployment.max_drift_us / SECOND_US:g} s"
+        wrong.append(("max_clock_drift", f"above 0 s and at most {most}, half of the token window, are allowed"))
     if not 0 <= settings.cache.max_age_us <= MAX_WINDOW_US:
         wrong.append(("cache.max_age", "0 s to 10 years are allowed"))
     if wrong:
@@ -210,7 +228,7 @@ def _wrong_retention(retention: Retention) -> _Wrong:
         if not 0 <= getattr(retention, field + "_us") <= MAX_WINDOW_US:
             wrong.append((f"retention.{field}", "0 s to 10 years are allowed"))
     if not MIN_FEED_WINDOW_US <= retention.feed_window_us <= MAX_WINDOW_US:
-        wrong.append(("retention.feed_window", "1 hour to 10 years are allowed"))
+        wrong.append(("retention.feed_window", "1 minute to 10 years are allowed"))
     return wrong
 
 

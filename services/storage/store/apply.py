@@ -31,7 +31,6 @@ class Application:
         "_now_us",
         "_put_keys",
         "_record",
-        "_token_us",
         "added_items",
         "added_records",
         "added_size",
@@ -50,18 +49,16 @@ class Application:
         decision: Decision,
         *,
         now_us: int,
-        token_us: int,
         grace_us: int,
         expiring: bool = False,
     ) -> None:
-        """Raises RangeDeletesExhausted. ``token_us`` is what a default TTL counts from."""
+        """Raises RangeDeletesExhausted."""
         self._families = families
         self._history = history
         self._namespace = namespace
         self._record = record
         self._decision = decision
         self._now_us = now_us
-        self._token_us = token_us
         self._grace_us = grace_us
         self.operations: list[Operation] = []
         self.changes: list[ItemChange] = []
@@ -155,8 +152,6 @@ class Application:
             record.tombs_count -= 1
             self.operations.append((self._families.tombs, record.prefix + key, None))
         expire_us = put.expire_us
-        if not expire_us and (ttl_us := self._namespace.settings.retention.default_ttl_us):
-            expire_us = self._token_us + ttl_us
         row = rows.encode(
             version,
             now_us,

@@ -12,6 +12,7 @@ from libs.errors.errors import WellspringError
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Namespace, Settings
+from services.storage.store.manifest import Manifest
 
 
 class Write(NamedTuple):
@@ -107,15 +108,6 @@ class Usage(NamedTuple):
     size_bytes: int
     exact: bool
     counted_us: int
-
-
-class Manifest(NamedTuple):
-    """Where an uploaded value lies: ``upload`` names its ``chunks``; ``size`` bytes, with their CRC-32C."""
-
-    upload: bytes
-    size: int
-    crc32c: int
-    chunk_sizes: tuple[int, ...]
 
 
 class Store(Protocol):

@@ -6,7 +6,7 @@ from typing import Final
 
 from libs.errors.errors import WellspringError
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
-from services.storage.domain.namespace import MAX_DRIFT_US, Namespace, Settings
+from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store.catalog import Catalog
 from services.storage.store.families import Families
 from services.storage.store.feedreader import FeedReader
@@ -14,7 +14,6 @@ from services.storage.store.history import History
 from services.storage.store.interface import (
     FeedPage,
     KeptVersion,
-    Manifest,
     Page,
     Read,
     Remembered,
@@ -25,6 +24,7 @@ from services.storage.store.interface import (
 )
 from services.storage.store.kv import Kv
 from services.storage.store.ledger import Ledger
+from services.storage.store.manifest import Manifest
 from services.storage.store.past import PastReader
 from services.storage.store.reader import Reader
 from services.storage.store.settling import Settling
@@ -33,22 +33,21 @@ from services.storage.store.uploads import Uploads
 from services.storage.store.writer import Writer
 
 _HOUR_US: Final = 3600 * 1_000_000
-MIN_TOKEN_WINDOW_US: Final = 2 * MAX_DRIFT_US
-"""A token may be ahead of the clock when it comes and behind it when it is forgotten; then it must be refused."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LocalOptions:
     """``token_window_us``: how long mutations are remembered for their retries. ``grace_us``: how long deletes of LWW
-    namespaces hold off late writes. Both at least ``MIN_TOKEN_WINDOW_US``, or ValueError."""
+    namespaces hold off late writes."""
 
-    token_window_us: int = _HOUR_US
+    token_window_us: int = 24 * _HOUR_US
     grace_us: int = 24 * _HOUR_US
 
-    def __post_init__(self) -> None:
-        for name in ("token_window_us", "grace_us"):
-            if getattr(self, name) < MIN_TOKEN_WINDOW_US:
-                raise ValueError(f"{name} is {getattr(self, name)}; {MIN_TOKEN_WINDOW_US} or more is allowed")
+    @property
+    def max_drift_us(self) -> int:
+        """The largest drift that a namespace may allow: a token may be ahead of the clock when it comes and behind it
+        when it is forgotten, and a write may come as late after a delete; then both must be refused for their age."""
+        return min(self.token_window_us, self.grace_us) // 2
 
 
 class LocalStore:
@@ -65,7 +64,7 @@ class LocalStore:
         self._ledger = Ledger(families)
         self._catalog = Catalog(kv, families, self._ledger)
         self._clock_us = clock_us
-        self._writer = Writer(kv, families, history, self._ledger, settling, clock_us, options.grace_us)
+        self._writer = Writer(kv, families, history, self._ledger, self._catalog, settling, clock_us, options.grace_us)
         self._reader = Reader(families, self._ledger, settling, clock_us)
         self._feed = FeedReader(families, self._ledger, settling)
         self._past = PastReader(families, history, self._ledger, settling, self._writer, clock_us)

@@ -11,11 +11,10 @@ from typing import Final
 
 from services.storage.domain.decide import Known
 from services.storage.domain.model import Item
-from services.storage.store.interface import Manifest
+from services.storage.store import manifest
 
 _HEADER = struct.Struct(">16sQQB")
 _U16 = struct.Struct(">H")
-_MANIFEST = struct.Struct(">16sQI")
 
 HEADER_SIZE: Final = _HEADER.size
 _ORDERED: Final = 1
@@ -75,7 +74,7 @@ def decode(key: bytes, row: bytes, *, omit_value: bool = False) -> Item:
         return Item(key, value, version, write_us, expire_us, "", (), size, False)
     content_type, attributes, at = _notes(row) if flags & _META else ("", (), HEADER_SIZE)
     if flags & _CHUNKED:
-        size = int(_MANIFEST.unpack_from(row, at)[1])
+        size = manifest.decode(row[at:]).size
         return Item(key, b"", version, write_us, expire_us, content_type, attributes, size, True)
     value = b"" if omit_value else row[at:]
     return Item(key, value, version, write_us, expire_us, content_type, attributes, len(row) - at, False)
@@ -86,18 +85,9 @@ def raw_value(row: bytes) -> bytes:
     return row[_notes(row)[2] :] if row[HEADER_SIZE - 1] & _META else row[HEADER_SIZE:]
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """The value of a chunked item."""
-    sizes = manifest.chunk_sizes
-    return _MANIFEST.pack(manifest.upload, manifest.size, manifest.crc32c) + struct.pack(f">{len(sizes)}I", *sizes)
-
-
-def manifest_of(row: bytes) -> Manifest:
+def manifest_of(row: bytes) -> manifest.Manifest:
     """The manifest in the row of a chunked item."""
-    value = raw_value(row)
-    upload, size, crc32c = _MANIFEST.unpack_from(value)
-    count = (len(value) - _MANIFEST.size) // 4
-    return Manifest(upload, size, crc32c, struct.unpack_from(f">{count}I", value, _MANIFEST.size))
+    return manifest.decode(raw_value(row))
 
 
 def charged_size(row: bytes) -> int:

@@ -139,7 +139,6 @@ class Sweeper:
                     record,
                     decision,
                     now_us=now_us,
-                    token_us=now_us,
                     annotations=(EXPIRED_ANNOTATION,),
                     expiring=True,
                     free=True,

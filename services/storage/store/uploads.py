@@ -12,8 +12,8 @@ from services.storage.domain.model import Item
 from services.storage.domain.namespace import Namespace
 from services.storage.store import layout, rows
 from services.storage.store.families import Families
-from services.storage.store.interface import Manifest
 from services.storage.store.kv import Kv
+from services.storage.store.manifest import Manifest
 from services.storage.store.settling import Settling
 from services.storage.store.writer import Writer
 

@@ -11,13 +11,14 @@ from typing import Any, Final, NamedTuple
 from libs.errors.errors import WellspringError
 from services.storage.domain import limits
 from services.storage.domain.decide import Decision, decide
-from services.storage.domain.errors import QuotaExceeded, TokenReused
+from services.storage.domain.errors import NamespaceNotFound, QuotaExceeded, TokenReused
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Command, Cost, Outcome, Receipt, WriteToken
 from services.storage.domain.namespace import Namespace
 from services.storage.domain.versions import check_drift
 from services.storage.store import events, layout
 from services.storage.store.apply import Application
+from services.storage.store.catalog import Catalog
 from services.storage.store.families import Families, Operation, fill
 from services.storage.store.history import History
 from services.storage.store.interface import Write
@@ -56,6 +57,7 @@ class Writer:
         families: Families,
         history: History,
         ledger: Ledger,
+        catalog: Catalog,
         settling: Settling,
         clock_us: Callable[[], int],
         grace_us: int,
@@ -65,6 +67,7 @@ class Writer:
         self._families = families
         self._history = history
         self._ledger = ledger
+        self._catalog = catalog
         self._settling = settling
         self._clock_us = clock_us
         self._grace_us = grace_us
@@ -105,7 +108,6 @@ class Writer:
         decision: Decision,
         *,
         now_us: int,
-        token_us: int,
         annotations: Iterable[tuple[str, str]] = (),
         expiring: bool = False,
         free: bool = False,
@@ -119,7 +121,6 @@ class Writer:
             record,
             decision,
             now_us=now_us,
-            token_us=token_us,
             grace_us=self._grace_us,
             expiring=expiring,
         )
@@ -208,6 +209,8 @@ class _Turn:
         writer, now_us = self._writer, self._now_us
         if token_row is not None and not command.dry_run:
             return _repeated(parse_token(token_row), command)
+        if namespace.number not in writer._catalog.by_number:
+            raise NamespaceNotFound.named(namespace.name)  # it was purged while the request was under way
         token, settings = command.token, namespace.settings
         check_drift(token, now_us, settings.max_clock_drift_us)
         account = self._accounts.get(namespace.number)
@@ -229,7 +232,6 @@ class _Turn:
             record,
             decision,
             now_us=now_us,
-            token_us=token.time_us,
             annotations=sorted(command.annotations.items()) if command.annotations else (),
         )
         remembered = _TOKEN.pack(

@@ -1,0 +1,95 @@
+"""The domain's answers as messages of the contract."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.storage.domain.feed import ChangeEvent, change_id
+from services.storage.domain.model import Item, Receipt
+from services.storage.domain.namespace import Namespace
+from services.storage.store.interface import KeptVersion, Page
+from services.storage.tokens import cookie
+from wellspring.storage.v1 import storage_pb2 as pb
+
+_US = 1_000_000
+
+
+def receipt(
+    given: Receipt, namespace: Namespace, record: bytes, cursor: bytes, *, want_cost: bool = False
+) -> pb.Receipt:
+    """A receipt. ``cursor`` is the feed's behind the write; the change's id stands in it when the namespace is bound
+    and readers see a difference."""
+    answer = pb.Receipt(
+        cookie=cookie(cursor),
+        outcome=given.outcome.value,  # type: ignore[arg-type]  # the numbers are the contract's
+        version=given.version,
+        etag=given.version.hex(),
+        deleted_items=given.deleted_items,
+    )
+    if given.sequence and namespace.settings.binding is not None:
+        answer.change_id = change_id(namespace.name, given.version, record)
+    if want_cost and given.cost is not None:
+        read, written, items_read, items_written = given.cost
+        answer.cost.bytes_read, answer.cost.bytes_written = read, written
+        answer.cost.items_read, answer.cost.items_written = items_read, items_written
+    return answer
+
+
+def timestamp(time_us: int) -> Timestamp:
+    """A time as its message."""
+    return Timestamp(seconds=time_us // _US, nanos=time_us % _US * 1000)
+
+
+def fill_item(answer: pb.Item, item: Item, *, omit_value: bool) -> None:
+    """Fills an empty message with an item."""
+    answer.key = item.key
+    if omit_value or item.chunked:
+        answer.size_bytes = item.size
+        answer.chunked = item.chunked
+    else:
+        answer.value = item.value
+    answer.version = item.version
+    answer.etag = item.version.hex()
+    written = answer.write_time
+    written.seconds, written.nanos = item.write_us // _US, item.write_us % _US * 1000
+    if item.content_type:
+        answer.content_type = item.content_type
+    if item.attributes:
+        answer.attributes.update(item.attributes)
+    if item.expire_us:
+        answer.expire_time.CopyFrom(timestamp(item.expire_us))
+
+
+def page(given: Page, next_page_token: str, *, omit_values: bool) -> pb.GetResponse:
+    """A page of a record."""
+    answer = pb.GetResponse(next_page_token=next_page_token, complete=given.resume is None, found=given.found)
+    if given.found:
+        answer.record_etag = given.version.hex()
+    for item in given.items:
+        fill_item(answer.items.add(), item, omit_value=omit_values)
+    return answer
+
+
+def event(given: ChangeEvent, namespace: Namespace) -> pb.ChangeEvent:
+    """A change of the feed."""
+    return pb.ChangeEvent(
+        record=given.record,
+        version=given.version,
+        items=[
+            pb.ChangeEvent.ItemChange(
+                key=change.key, deleted=change.deleted, content_type=change.content_type, size_bytes=change.size
+            )
+            for change in given.items
+        ],
+        item_count=given.item_count,
+        created=given.created,
+        deleted=given.deleted,
+        time=timestamp(given.time_us),
+        annotations=dict(given.annotations),
+        change_id=change_id(namespace.name, given.version, given.record),
+    )
+
+
+def kept_version(given: KeptVersion, *, omit_values: bool) -> pb.ListVersionsResponse.Version:
+    """A version of an item."""
+    answer = pb.ListVersionsResponse.Version(deleted=given.deleted)
+    fill_item(answer.item, given.item, omit_value=omit_values)
+    return answer

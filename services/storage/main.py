@@ -1,0 +1,101 @@
+"""The storage server's process: configuration in, server out.
+
+python -m services.storage.main --config storage.yaml
+"""
+
+import sys
+
+from google.protobuf.duration_pb2 import Duration
+
+from libs.clock.clock import SystemClock
+from libs.config import wiring
+from libs.config.command import from_command_line
+from libs.config.mistakes import ConfigError
+from libs.errors.errors import WellspringError
+from libs.rpc.options import StartError
+from libs.rpc.run import run
+from libs.rpc.server import Server
+from services.storage.domain.namespace import Deployment, Quota
+from services.storage.service import Options, add_storage
+from services.storage.store.embedded import open_store
+from services.storage.store.local import LocalOptions, LocalStore
+from services.storage.tokens import RESUME_LIFETIME_S, Tokens
+from wellspring.config.v1 import backend_pb2, storage_pb2
+
+
+def main() -> int:
+    """Serves until a signal says stop; returns the exit status."""
+    config = from_command_line("storage", storage_pb2.StorageConfig)
+    clock = SystemClock()
+    defaults = config.namespace_defaults
+    local = LocalOptions(token_window_us=_micros(defaults.token_window), grace_us=_micros(defaults.tombstone_grace))
+
+    async def build(server: Server) -> None:
+        backend = config.backend
+        if backend.WhichOneof("kind") != "embedded":
+            raise StartError("backend: this release has the backend embedded only")
+        if config.server.workers != 1:
+            raise StartError("server.workers: the embedded backend has one process; 1 is allowed")
+
+        async def open_local() -> LocalStore:
+            settings = wiring.embedded_settings(backend.embedded)
+            return open_store(backend.embedded.path, lambda: clock.time_ns() // 1000, local, settings)
+
+        try:
+            store = await server.resources.add("store", open_local, close=LocalStore.close, health=LocalStore.check)
+            tokens = _tokens(config.page_tokens, clock, await store.signing_key())
+            await add_storage(server, store, tokens, clock, _deployment(config, local), _options(config))
+        except (WellspringError, ConfigError) as error:
+            raise StartError(error.message) from None
+
+    return run(
+        build,
+        wiring.server_options("storage", config.server),
+        auth=wiring.auth_options(config.auth),
+        telemetry=wiring.telemetry_options(config.telemetry),
+    )
+
+
+def _tokens(config: backend_pb2.PageTokens, clock: SystemClock, own_key: bytes) -> Tokens:
+    lasting = backend_pb2.PageTokens(keys_file=config.keys_file, lifetime=Duration(seconds=RESUME_LIFETIME_S))
+    pages = wiring.page_tokens(config, clock, lambda: own_key)
+    return Tokens(pages, wiring.page_tokens(lasting, clock, lambda: own_key))
+
+
+def _deployment(config: storage_pb2.StorageConfig, local: LocalOptions) -> Deployment:
+    defaults = config.namespace_defaults
+    return Deployment(
+        datacentres=(config.datacentre,),
+        max_drift_us=local.max_drift_us,
+        max_namespaces=config.limits.max_namespaces,
+        drift_us=_micros(defaults.max_clock_drift),
+        feed_window_us=_micros(defaults.feed_window),
+        quota=Quota(
+            max_bytes=defaults.max_bytes,
+            max_reads_per_s=defaults.max_reads_per_s,
+            max_writes_per_s=defaults.max_writes_per_s,
+            max_concurrent=defaults.max_concurrent,
+        ),
+        grace_us=_micros(defaults.delete_grace),
+        ttl_jitter=defaults.ttl_jitter,
+    )
+
+
+def _options(config: storage_pb2.StorageConfig) -> Options:
+    return Options(
+        token_window_us=_micros(config.namespace_defaults.token_window),
+        max_value=config.limits.max_value_bytes,
+        max_page=config.limits.max_page_bytes,
+        max_upload=config.limits.max_upload_bytes,
+        max_watches=config.limits.max_watches,
+        sweep_interval_s=wiring.seconds(config.sweep.interval),
+        sweep_items=config.sweep.batch_items,
+    )
+
+
+def _micros(duration: Duration) -> int:
+    return duration.ToMicroseconds()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The namespaces of the deployment: made, changed, ended, looked up at each request."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+
+from libs.errors.errors import FailedPrecondition, ResourceExhausted
+from services.storage.domain.admission import Gate
+from services.storage.domain.errors import NamespaceChanged, NamespaceExists, NamespaceNotFound
+from services.storage.domain.namespace import Deployment, Namespace, Settings, check_settings
+from services.storage.store.interface import Store
+
+
+class Registry:
+    """All namespaces, in memory; the store has them too, and first. One change at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployment: Deployment,
+        clock_us: Callable[[], int],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        """``clock_us``: wall time, microseconds; ``monotonic_s``: for rates."""
+        self._store = store
+        self.deployment = deployment
+        self._clock_us = clock_us
+        self._monotonic_s = monotonic_s
+        self._gates: dict[str, Gate] = {}
+        self._changing = asyncio.Lock()
+
+    async def load(self) -> None:
+        """Reads the namespaces from the store. Raises FailedPrecondition when one of them allows more drift than the
+        deployment's windows bear."""
+        for namespace in await self._store.namespaces():
+            drift_us, most_us = namespace.settings.max_clock_drift_us, self.deployment.max_drift_us
+            if drift_us > most_us:
+                raise FailedPrecondition(
+                    f"the namespace {namespace.name!r} allows a clock drift of {drift_us / 1e6:g} s; with"
+                    f" the configured token window and tombstone grace {most_us / 1e6:g} s is the most: widen them"
+                )
+            self._set(namespace)
+
+    # Looking up
+
+    def enter(self, name: str, identity: str, *, write: bool, count: int = 1) -> Gate:
+        """The gate of the namespace, entered: call ``leave`` at the end. Raises as ``Gate.enter``."""
+        gate = self._gates.get(name)
+        if gate is None:
+            raise NamespaceNotFound.named(name)
+        gate.enter(identity, self._monotonic_s(), write=write, count=count)
+        return gate
+
+    def get(self, name: str) -> Namespace:
+        """The namespace, in its grace period too. Raises NamespaceNotFound."""
+        return self.gate(name).namespace
+
+    def gate(self, name: str) -> Gate:
+        """The gate of the namespace, without entering it. Raises NamespaceNotFound."""
+        gate = self._gates.get(name)
+        if gate is None:
+            raise NamespaceNotFound.named(name)
+        return gate
+
+    def rates_per_s(self, name: str) -> tuple[float, float]:
+        """Reads and writes a second, lately."""
+        gate, now_s = self.gate(name), self._monotonic_s()
+        return gate.reads.rate_per_s(now_s), gate.writes.rate_per_s(now_s)
+
+    def page(
+        self, after: str, size: int, *, bound_only: bool, show_deleting: bool
+    ) -> tuple[list[Namespace], str | None]:
+        """Namespaces whose names come after ``after``, in order, and the name to go on after (None at the end)."""
+        names = sorted(name for name in self._gates if name > after)
+        found: list[Namespace] = []
+        for name in names:
+            namespace = self._gates[name].namespace
+            if (bound_only and namespace.settings.binding is None) or (namespace.purge_us and not show_deleting):
+                continue
+            if len(found) == size:
+                return found, found[-1].name
+            found.append(namespace)
+        return found, None
+
+    # Changing
+
+    async def create(self, settings: Settings) -> Namespace:
+        """A new namespace, or the one there is when it has the same settings. Raises InvalidArgument, NamespaceExists,
+        NamespaceDeleted, ResourceExhausted."""
+        check_settings(settings, self.deployment)
+        async with self._changing:
+            gate = self._gates.get(settings.name)
+            if gate is not None:
+                gate.namespace.check_ready()
+                if gate.namespace.settings == settings:
+                    return gate.namespace
+                raise NamespaceExists(
+                    f"the namespace {settings.name!r} exists with other settings; UpdateNamespace changes them"
+                )
+            if len(self._gates) >= self.deployment.max_namespaces:
+                raise ResourceExhausted(
+                    f"the deployment has {len(self._gates)} namespaces, as many as its limits.max_namespaces allows",
+                    reason="NAMESPACES_EXHAUSTED",
+                )
+            namespace = await self._store.create_namespace(settings, self._clock_us())
+            self._set(namespace)
+            return namespace
+
+    async def update(self, name: str, etag: str, change: Callable[[Settings], Settings]) -> Namespace:
+        """The namespace with ``change`` made to its settings. ``etag`` empty: whatever it is now. Raises
+        NamespaceNotFound, NamespaceDeleted, NamespaceChanged, and what ``change`` and the checks raise."""
+        async with self._changing:
+            current = self.get(name)
+            current.check_ready()
+            _check_etag(current, etag)
+            settings = change(current.settings)
+            check_settings(settings, self.deployment)
+            if settings == current.settings:
+                return current
+            return await self._replace(dataclasses.replace(current, settings=settings, revision=current.revision + 1))
+
+    async def delete(self, name: str, etag: str, grace_us: int | None) -> Namespace:
+        """Refuses reads and writes at once; the data goes after ``grace_us`` (None: the deployment's). Deleting it
+        again changes nothing. Raises NamespaceNotFound, NamespaceChanged."""
+        async with self._changing:
+            current = self.get(name)
+            _check_etag(current, etag)
+            if current.purge_us:
+                return current
+            grace_us = self.deployment.grace_us if grace_us is None else grace_us
+            purge_us = self._clock_us() + max(1, grace_us)
+            return await self._replace(dataclasses.replace(current, purge_us=purge_us, revision=current.revision + 1))
+
+    async def undelete(self, name: str) -> Namespace:
+        """Takes a delete back within its grace. Raises NamespaceNotFound, and FailedPrecondition when the namespace is
+        not deleted."""
+        async with self._changing:
+            current = self.get(name)
+            if not current.purge_us:
+                raise FailedPrecondition(f"the namespace {name!r} is not deleted", reason="NAMESPACE_NOT_DELETED")
+            return await self._replace(dataclasses.replace(current, purge_us=0, revision=current.revision + 1))
+
+    async def purge_due(self) -> int:
+        """Removes the namespaces whose grace is over; answers how many."""
+        now_us, purged = self._clock_us(), 0
+        for name in list(self._gates):
+            async with self._changing:
+                gate = self._gates.get(name)
+                if gate is not None and gate.namespace.purge_us and gate.namespace.purge_us <= now_us:
+                    await self._store.purge_namespace(gate.namespace)
+                    del self._gates[name]
+                    purged += 1
+        return purged
+
+    async def _replace(self, namespace: Namespace) -> Namespace:
+        await self._store.replace_namespace(namespace)
+        self._set(namespace)
+        return namespace
+
+    def _set(self, namespace: Namespace) -> None:
+        """Takes the namespace in; those in flight go on under the gate they came through."""
+        self._gates[namespace.name] = Gate(namespace, self._monotonic_s())
+
+
+def _check_etag(namespace: Namespace, etag: str) -> None:
+    if etag and etag != namespace.etag:
+        raise NamespaceChanged(
+            f"the namespace {namespace.name!r} has changed: its etag is {namespace.etag}; get it again, then decide",
+            metadata={"etag": namespace.etag},
+        )

@@ -1,0 +1,85 @@
+"""The service put together on a store: what a server and a test in one process have in common."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from libs.clock.clock import Clock
+from libs.errors.errors import ResourceExhausted, Unavailable
+from libs.rpc.policy import Policy
+from libs.rpc.server import Server
+from libs.telemetry.logs import fields
+from services.storage.admin_servicer import StorageAdminServicer
+from services.storage.domain import limits
+from services.storage.domain.namespace import Deployment
+from services.storage.registry import Registry
+from services.storage.requests import Reader
+from services.storage.servicer import StorageServicer
+from services.storage.store.interface import Store
+from services.storage.tokens import Tokens
+from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Sizes in bytes, times as named. ``sweep_items``: looked at in one go, every ``sweep_interval_s``."""
+
+    token_window_us: int
+    max_value: int = limits.MAX_VALUE
+    max_page: int = limits.MAX_READ_BYTES
+    max_upload: int = limits.MAX_UPLOAD
+    max_watches: int = 512
+    sweep_interval_s: float = 1.0
+    sweep_items: int = 1000
+
+
+async def add_storage(
+    server: Server, store: Store, tokens: Tokens, clock: Clock, deployment: Deployment, options: Options
+) -> Registry:
+    """Adds both services and the sweeper to ``server``; answers the registry of namespaces.
+
+    Raises FailedPrecondition when the stored namespaces do not fit the deployment.
+    """
+
+    def clock_us() -> int:
+        return clock.time_ns() // 1000
+
+    registry = Registry(store, deployment, clock_us, clock.monotonic)
+    await registry.load()
+    servicer = StorageServicer(
+        store,
+        registry,
+        tokens,
+        Reader(options.max_value, deployment.ttl_jitter),
+        clock_us,
+        token_window_us=options.token_window_us,
+        max_page=options.max_page,
+        max_upload=options.max_upload,
+    )
+    # A long scan or a big value may take its caller's whole time; a watch has no end.
+    policies = {"Watch": Policy(endless=True, max_in_flight=options.max_watches)}
+    server.add_service(storage_pb2.DESCRIPTOR.services_by_name["Storage"], servicer, policies)
+    admin = StorageAdminServicer(store, registry, tokens)
+    server.add_service(storage_admin_pb2.DESCRIPTOR.services_by_name["StorageAdmin"], admin)
+
+    async def sweep() -> None:
+        while True:
+            more = await _sweep(store, registry, clock_us(), options.sweep_items)
+            await clock.sleep(0 if more else options.sweep_interval_s)
+
+    server.add_background("sweep", sweep)
+    return registry
+
+
+async def _sweep(store: Store, registry: Registry, now_us: int, items: int) -> bool:
+    """One turn. A store that cannot write now is left to its health check; the next turn comes anyway."""
+    try:
+        await registry.purge_due()
+        more = await store.sweep(now_us, items)
+    except (Unavailable, ResourceExhausted) as error:
+        _log.warning("sweep put off", extra=fields(reason=error.reason))
+        return False
+    await asyncio.sleep(0)
+    return more
