@@ -103,6 +103,12 @@ def family_options(spec: FamilySpec, settings: Settings, cache: rocksdict.Cache)
     table.set_block_size(spec.block_bytes)
     table.set_format_version(5)
     table.set_cache_index_and_filter_blocks(True)
+    # In pieces: the cache is divided into 64 parts, and a whole filter of millions of keys is larger than one of them, so it
+    # would be read again for every key.
+    table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(4 * KIB)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     if spec.bloom_bits:
         table.set_bloom_filter(spec.bloom_bits, False)
