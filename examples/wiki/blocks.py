@@ -19,16 +19,20 @@ class Blocks:
         self._paragraph: list[str] = []
         self._preformatted: list[str] = []
         self._items: list[str] = []
-        self._only_paragraph = True
+        self._unwrappable = True
 
     def text(self, html: str) -> None:
-        """A line of running text; an empty one ends the paragraph."""
+        """A line of running text."""
         self._end_preformatted()
         self._end_lists(0)
-        if html.strip():
-            self._paragraph.append(html.strip())
-        else:
-            self._end_paragraph()
+        self._paragraph.append(html.strip())
+
+    def nothing(self, marks: str = "") -> None:
+        """A line without anything to see, which ends whatever was going on; `marks` are tokens to keep."""
+        if marks or self._paragraph or self._preformatted or self._items:
+            self._end_all()
+        if marks:
+            self._out.append(marks)
 
     def preformatted(self, html: str) -> None:
         """A line that began with a blank."""
@@ -40,7 +44,7 @@ class Blocks:
         """A line of a list; `prefix` is its list characters, outermost first."""
         self._end_paragraph()
         self._end_preformatted()
-        self._only_paragraph = False
+        self._unwrappable = False
         prefix = prefix[:MAX_LIST_DEPTH]
         common = 0
         while common < min(len(prefix), len(self._items)):
@@ -60,13 +64,13 @@ class Blocks:
     def block(self, html: str) -> None:
         """A ready-made block."""
         self._end_all()
-        self._only_paragraph = False
+        self._unwrappable = False
         self._out.append(html)
 
     def finish(self, *, unwrap: bool = False) -> str:
         """The HTML. With `unwrap` a flow of a single paragraph comes without its `<p>`, as in a table cell."""
-        if unwrap and self._only_paragraph and not self._out and not self._preformatted:
-            return "\n".join(self._paragraph)
+        if unwrap and self._unwrappable and not self._preformatted:
+            return "".join(self._out) + "\n".join(self._paragraph)
         self._end_all()
         return "".join(self._out).strip("\n")
 
@@ -77,12 +81,13 @@ class Blocks:
 
     def _end_paragraph(self) -> None:
         if self._paragraph:
+            self._unwrappable = False
             self._out.append("\n<p>" + "\n".join(self._paragraph) + "</p>\n")
             self._paragraph.clear()
 
     def _end_preformatted(self) -> None:
         if self._preformatted:
-            self._only_paragraph = False
+            self._unwrappable = False
             self._out.append("\n<pre>" + "\n".join(self._preformatted) + "</pre>\n")
             self._preformatted.clear()
 

@@ -35,8 +35,8 @@ SUPPORTED = "a MediaWiki XML export, schema 0.3 to 0.11, in UTF-8, plain (.xml),
 class Limits:
     """What an export may hold. Sizes are of decompressed bytes.
 
-    `page_bytes`: the text of one revision (a wiki's own limit is 2 MiB). `gap_bytes`: all that lies between two texts
-    and belongs to none. `ratio`: decompressed to compressed, counted after the first 16 MiB (real exports stay below
+    `page_bytes`: the text of one revision (a wiki's own limit is 2 MiB). `gap_bytes`: all else from the end of one page
+    to the end of the next. `ratio`: decompressed to compressed, counted after the first 16 MiB (real exports stay below
     50). `total_bytes`: the whole export.
     """
 
@@ -98,7 +98,7 @@ class _Reader:
         self._offset = 0
         self._pages = 0
         self._last_title = ""
-        self.handler = export.Handler(limits.page_bytes)
+        self.handler = export.Handler(limits.page_bytes, limits.gap_bytes)
         self._parser = DefusedExpatParser(forbid_dtd=True)
         self._parser.setFeature(feature_namespaces, True)
         self._parser.setContentHandler(self.handler)
@@ -115,16 +115,18 @@ class _Reader:
         while chunk := self._chunk(stream):
             if not self._offset:
                 self._check_start(chunk)
-            self._parse(chunk)
-            self._offset += len(chunk)
+            fault = self._parse(chunk)
             yield from self._ready()
+            if fault:
+                raise self._error(fault)
+            self._offset += len(chunk)
             silent = silent + len(chunk) if self.handler.progress == seen else 0
             seen = self.handler.progress
             self._check_sizes(silent, raw.tell())
         if not self._offset:
             raise self._error(f"the file is empty; needed is {SUPPORTED}")
-        self._parse(None)
-        yield from self._ready()
+        if fault := self._parse(None):
+            raise self._error(fault)
 
     def _chunk(self, stream: IO[bytes] | gzip.GzipFile) -> bytes:
         try:
@@ -136,19 +138,20 @@ class _Reader:
                 raise
             raise self._error("the compressed data is damaged") from None
 
-    def _parse(self, data: bytes | None) -> None:
-        """Feed the parser, or with None tell it that this was all."""
+    def _parse(self, data: bytes | None) -> str:
+        """Feed the parser, or with None tell it that this was all. Returns what is wrong, "" when nothing is."""
         try:
             if data is None:
                 self._parser.close()
             else:
                 self._parser.feed(data)
         except export.Refused as refused:
-            raise self._error(str(refused)) from None
+            return str(refused)
         except DefusedXmlException:
-            raise self._error("the export declares a document type or an entity; neither is allowed") from None
+            return "the export declares a document type or an entity; neither is allowed"
         except SAXParseException as error:
-            raise self._error(self._fault(error, at_end=data is None)) from None
+            return self._fault(error, at_end=data is None)
+        return ""
 
     def _fault(self, error: SAXParseException, *, at_end: bool) -> str:
         reason = str(error.getMessage())
@@ -208,7 +211,7 @@ class _Reader:
         limits = self._limits
         if self._offset > limits.total_bytes:
             raise self._error(f"the export has more than {limits.total_bytes} bytes")
-        if max(silent, self.handler.gap_bytes) > limits.gap_bytes:
-            raise self._error(f"more than {limits.gap_bytes} bytes between two pages belong to neither")
+        if silent > limits.gap_bytes:
+            raise self._error(f"more than {limits.gap_bytes} bytes that belong to no page's text")
         if self._offset > RATIO_FREE_BYTES and self._offset > limits.ratio * max(compressed, 1):
             raise self._error(f"the data grows more than {limits.ratio} times when decompressed")

@@ -23,7 +23,7 @@ from libs.render.types import Document
 MAX_DEPTH = 60
 """Calls within calls, over all templates; MediaWiki allows 40 templates and 100 nested constructs."""
 
-MAX_CALLS = 50_000
+MAX_CALLS = 20_000
 """Calls in one page, so that templates that call each other many times stay bounded."""
 
 MAX_EXPANDED_CHARS = 2 * 1024 * 1024
@@ -34,7 +34,7 @@ REDIRECT = re.compile(r"\s*#redirect\s*:?\s*\[\[([^\[\]|\n]+)(?:\|[^\[\]\n]*)?\]
 
 # What must begin a line to mean anything. MediaWiki starts a new line for all of these but headings and rules (T2529).
 _LINE_START = ("{|", "*", "#", ":", ";")
-_BLOCK_START = (*_LINE_START, "=", "----")
+_BLOCK_START = (*_LINE_START, "=", "----", "|", "!")
 
 
 @dataclass(slots=True)

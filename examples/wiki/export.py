@@ -56,15 +56,15 @@ _FIELDS = {
 class Handler(ContentHandler):
     """Collects pages; `take()` hands over those that are complete."""
 
-    def __init__(self, page_bytes: int) -> None:
+    def __init__(self, page_bytes: int, gap_bytes: int) -> None:
         super().__init__()
         self.site = ""
         self.schema = ""
         self.progress = 0
         """Grows with every event: a file that makes the parser work without any is suspect."""
-        self.gap_bytes = 0
-        """Bytes since the last page that belong to no kept field."""
         self._page_bytes = page_bytes
+        self._gap_bytes = gap_bytes
+        self._gap = 0
         self._uri = ""
         self._path: list[str] = []
         self._namespaces: dict[str, int] = {}
@@ -83,7 +83,7 @@ class Handler(ContentHandler):
 
     def startElementNS(self, name: tuple[str | None, str], qname: str | None, attrs: AttributesNSImpl) -> None:
         self.progress += 1
-        self.gap_bytes += len(name[1])
+        self._skip(len(name[1]))
         uri, local = name[0] or "", name[1]
         if not self._path:
             self._start_export(uri, local)
@@ -105,7 +105,7 @@ class Handler(ContentHandler):
     def characters(self, content: str) -> None:
         self.progress += 1
         if self._sink is None:
-            self.gap_bytes += len(content)
+            self._skip(len(content.encode()))
             return
         self._sink_bytes += len(content.encode())
         limit = {"text": self._page_bytes, "title": MAX_TITLE_BYTES}.get(self._sink_name, MAX_FIELD_BYTES)
@@ -123,7 +123,13 @@ class Handler(ContentHandler):
             self._sink = None
         elif path == "page":
             self._ready.append(self._page())
-            self.gap_bytes = 0
+            self._gap = 0
+
+    def _skip(self, size: int) -> None:
+        """Count what belongs to no kept field, from one page to the next."""
+        self._gap += size
+        if self._gap > self._gap_bytes:
+            raise Refused(f"more than {self._gap_bytes} bytes that belong to no page's text")
 
     def _start_export(self, uri: str, local: str) -> None:
         schema = SCHEMA.fullmatch(uri)

@@ -8,11 +8,13 @@ closed runs to the end of the text. (https://www.mediawiki.org/wiki/Transclusion
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 _SIGN = re.compile(
-    r"<!--.*?(?:-->|\Z)|<nowiki\s*>.*?</nowiki\s*>|<(/?)(noinclude|includeonly|onlyinclude)\s*(/?)>",
+    r"<!--.*?(?:-->|\Z)|(?P<nowiki><nowiki\s*>)|<(?P<end>/?)(?P<name>noinclude|includeonly|onlyinclude)\s*(?P<empty>/?)>",
     re.IGNORECASE | re.DOTALL,
 )
+_END_NOWIKI = re.compile(r"</nowiki\s*>", re.IGNORECASE)
 _ONLY = re.compile(r"<onlyinclude\s*>", re.IGNORECASE)
 
 
@@ -37,18 +39,21 @@ def _without(text: str, dropped: str, wanted: str | None) -> str:
         if piece and depth[dropped] == 0 and (wanted is None or depth[wanted] > 0):
             kept.append(piece)
 
-    for sign in _SIGN.finditer(text):
+    # Found once: else each `<nowiki>` without an end costs a search through the whole text.
+    nowiki_ends = [match.end() for match in _END_NOWIKI.finditer(text)]
+    while sign := _SIGN.search(text, position):
         keep(text[position : sign.start()])
         position = sign.end()
-        if sign[2] is None:
-            keep(sign[0])
-            continue
-        name = sign[2].lower()
-        if sign[3]:
-            continue
-        seen_wanted = seen_wanted or name == wanted
-        # The parts do not nest in themselves: the first closing tag ends the part.
-        depth[name] = 0 if sign[1] else 1
+        if sign["nowiki"]:
+            at = bisect_right(nowiki_ends, position)
+            position = nowiki_ends[at] if at < len(nowiki_ends) else position
+        if sign["name"] is None:
+            keep(text[sign.start() : position])
+        elif not sign["empty"]:
+            name = sign["name"].lower()
+            seen_wanted = seen_wanted or name == wanted
+            # The parts do not nest in themselves: the first closing tag ends the part.
+            depth[name] = 0 if sign["end"] else 1
     keep(text[position:])
     if wanted is not None and not seen_wanted:
         return _without(text, dropped, None)

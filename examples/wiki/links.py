@@ -13,7 +13,7 @@ from mwparserfromhell.nodes import ExternalLink, Node, Text, Wikilink
 from mwparserfromhell.wikicode import Wikicode
 
 from examples.wiki import titles
-from examples.wiki.markers import Markers, escape, strip, unescape
+from examples.wiki.markers import Markers, escape, resolve, strip, unescape
 from examples.wiki.safe import address
 
 Inline = Callable[[Wikicode], str]
@@ -44,7 +44,7 @@ class Links:
         try:
             title = titles.parse(target)
         except titles.InvalidTitle:
-            inner = escape(str(link.title)) + ("" if label is None else "|" + inline(label))
+            inner = escape(resolve(str(link.title))) + ("" if label is None else "|" + inline(label))
             return f"[[{inner}]]{trail}"
         written = target.strip()
         if title.interwiki:
@@ -79,7 +79,7 @@ class Links:
         place = address(str(link.url))
         label = inline(link.title) if link.title is not None else ""
         if place is None:
-            shown = escape(str(link.url)) + (f" {label}" if label else "")
+            shown = escape(resolve(str(link.url))) + (f" {label}" if label else "")
             return f"[{shown}]" if link.brackets else shown
         if not link.brackets:
             label = escape(unescape(str(link.url)))

@@ -34,10 +34,14 @@ def clean(text: str) -> str:
     return _FORBIDDEN.sub("\ufffd", text)
 
 
+def resolve(text: str) -> str:
+    """Resolve character references (with their semicolon); tokens stay, and nothing that `clean` forbids gets in."""
+    return _REFERENCE.sub(lambda match: clean(html.unescape(match[0])), text) if "&" in text else text
+
+
 def unescape(text: str) -> str:
-    """Resolve character references (with their semicolon) and drop tokens; nothing that `clean` forbids gets in."""
-    text = strip(text)
-    return clean(_REFERENCE.sub(lambda match: html.unescape(match[0]), text)) if "&" in text else text
+    """Resolve character references and drop tokens: for titles, addresses, attributes."""
+    return resolve(strip(text))
 
 
 def strip(text: str) -> str:

@@ -14,9 +14,9 @@ from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Node, Tag,
 from mwparserfromhell.wikicode import Wikicode
 
 from examples.wiki import safe, titles
-from examples.wiki.blocks import Blocks
+from examples.wiki.blocks import MAX_LIST_DEPTH, Blocks
 from examples.wiki.links import Links
-from examples.wiki.markers import BLOCK, Markers, clean, escape, strip, unescape
+from examples.wiki.markers import BLOCK, Markers, escape, resolve, strip, unescape, visible
 from examples.wiki.references import References
 from examples.wiki.tame import BLOCK_TAGS, INLINE_TAGS, logical_lines
 
@@ -24,6 +24,7 @@ MAX_STYLED_LINE = 128 * 1024
 """A longer line is parsed without bold and italics: pairing its quotes takes time that grows with its square."""
 
 _PLAIN = re.compile(r"(?! |----)[^\[\]<>'&*#:;={}|\x7f]*")
+_TOO_DEEP = re.compile(rf"\A([*#:;]{{{MAX_LIST_DEPTH}}})[*#:;]+")
 _TRAIL = re.compile(r"[a-z]+")
 _LIST = {"*", "#", ":", ";"}
 _STRUCTURE = frozenset({"table", "tbody", "thead", "tr", "ul", "ol", "dl"})
@@ -48,22 +49,26 @@ class _Line:
             return
         if not any(is_block for _, is_block in self.pieces):
             html = "".join(html for html, _ in self.pieces)
-            if self.blank_first and html.strip():
+            if self.blank_first and visible(html).strip():
                 blocks.preformatted(html[1:])
             else:
-                blocks.text(html)
+                self._running(html, blocks, ends_paragraph=True)
             return
         running = ""
         for html, is_block in self.pieces:
             if not is_block:
                 running += html
                 continue
-            if running.strip():
-                blocks.text(running)
+            self._running(running, blocks)
             blocks.block(html)
             running = ""
-        if running.strip():
-            blocks.text(running)
+        self._running(running, blocks)
+
+    def _running(self, html: str, blocks: Blocks, *, ends_paragraph: bool = False) -> None:
+        if visible(html).strip():
+            blocks.text(html)
+        elif html.strip() or ends_paragraph:
+            blocks.nothing(html.strip())
 
 
 class Markup:
@@ -79,8 +84,9 @@ class Markup:
         blocks = Blocks()
         for line in logical_lines(wikitext):
             if _PLAIN.fullmatch(line):
-                blocks.text(escape(line))
+                (blocks.text if line.strip() else blocks.nothing)(escape(line.strip()))
             else:
+                line = _TOO_DEEP.sub(r"\1", line)
                 code = mwparserfromhell.parse(line, skip_style_tags=len(line) > MAX_STYLED_LINE)
                 self._flow(code.nodes, blocks)
         ends = (self.references.place_rest(), self.links.footer())
@@ -102,7 +108,8 @@ class Markup:
                 line = self._list_sign(str(node.wiki_markup), line, blocks)
             else:
                 line.add(*self._node(node, text))
-        line.into(blocks)
+        if line.prefix or line.pieces:
+            line.into(blocks)
 
     def _list_sign(self, sign: str, line: _Line, blocks: Blocks) -> _Line:
         if not line.pieces:
@@ -145,7 +152,7 @@ class Markup:
             return escape(unescape(str(node))), False
         if isinstance(node, Heading):
             return self._heading(node), True
-        return escape(clean(str(node)) if "\x7f" not in str(node) else str(node)), False
+        return escape(resolve(str(node))), False
 
     def _heading(self, node: Heading) -> str:
         level = min(max(node.level, 1), 6)
@@ -164,7 +171,7 @@ class Markup:
         if name == "references":
             return self._reference_list(node), True
         if name not in INLINE_TAGS and name not in BLOCK_TAGS:
-            return escape(str(node)), False
+            return escape(resolve(str(node))), False
         attributes = safe.attributes(node.attributes)
         if name in ("br", "wbr", "hr"):
             return f"<{name}{attributes}/>", name == "hr"
