@@ -5,6 +5,7 @@ one failure under its own name; one that was never run is named with the reason.
 """
 
 import json
+import re
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
@@ -44,7 +45,8 @@ class Totals:
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    text = " ".join(text.split())
+    """`text` on one line without colours (which junit files hold as `#x1B[0m`), cut at `limit` characters."""
+    text = " ".join(re.sub(r"(#x1B|\x1b)\[[0-9;]*[A-Za-z]", "", text).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

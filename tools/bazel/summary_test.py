@@ -55,7 +55,7 @@ def test_failures_and_skips_are_named_with_reasons(report, tmp_path):
         case("good"),
         case("bad", '<failure message="assert 1 == 2&#10;  more">text</failure>'),
         case("broken", '<error message="fixture failed"/>'),
-        case("later", '<skipped type="pytest.skip" message="needs root"/>'),
+        case("later", '<skipped type="pytest.skip" message="#x1B[1mneeds root#x1B[0m"/>'),
     )
     assert report(result("//a", "FAILED", xml), code=3) == [
         "SKIPPED //a pkg.mod::later: needs root",

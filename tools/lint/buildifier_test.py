@@ -11,6 +11,7 @@ OFF = [
     "native-py",
     "native-proto",
     "native-proto-info",
+    "native-cc-toolchain",
     "load-on-top",
 ]
 
