@@ -164,7 +164,7 @@ class Unavailable(WellspringError):
 
 
 class DeadlineExceeded(WellspringError):
-    """No answer in time. The outcome is unknown; the same call may be made again: with its token it is the same write."""
+    """No answer in time: the outcome is unknown. Make the same call again: with its token it is the same write."""
 
     code = 4
 

@@ -37,6 +37,7 @@ Numbers = npt.NDArray[np.uint32]
 _U32 = np.dtype("<u4")
 _LIMIT = 1 << 32
 _CONTROL = bytes([*range(1, 0x20), 0x7F])
+_CONTROL_BUT_TAB = _CONTROL.replace(b"\t", b"")
 
 
 def encode_ids(ids: Sequence[int] | npt.NDArray[np.generic]) -> bytes:
@@ -80,34 +81,34 @@ def decode_counts(packed: bytes) -> Numbers:
     return np.frombuffer(packed, dtype=_U32).astype(np.uint32, copy=False)
 
 
-def encode_names(names: Iterable[str]) -> bytes:
-    """Texts joined by NUL. Raises ValueError for an empty one and for control characters (they would shift all that
-    follow).
+def encode_names(names: Iterable[str], *, tab_allowed: bool = False) -> bytes:
+    """Texts joined by NUL. Raises ValueError for an empty one and for control characters, but for TAB where it is
+    ``tab_allowed`` (inputs with their aspects).
     """
     listed = list(names)
     packed = "\0".join(listed).encode()
     if listed:
-        _check_names(packed, len(listed))
+        _check_names(packed, len(listed), tab_allowed)
     return packed
 
 
-def decode_names(packed: bytes) -> list[str]:
-    """The texts. Raises ValueError when one is empty, not UTF-8, or holds control characters."""
+def decode_names(packed: bytes, *, tab_allowed: bool = False) -> list[str]:
+    """The texts. Raises ValueError when one is empty, not UTF-8, or holds control characters (TAB where allowed)."""
     if not packed:
         return []
-    _check_names(packed, packed.count(b"\0") + 1)
+    _check_names(packed, packed.count(b"\0") + 1, tab_allowed)
     try:
         return packed.decode().split("\0")
     except UnicodeDecodeError as error:
         raise ValueError(f"packed names are UTF-8: byte {error.start} is not") from None
 
 
-def _check_names(packed: bytes, count: int) -> None:
+def _check_names(packed: bytes, count: int, tab_allowed: bool) -> None:
     if packed.count(b"\0") != count - 1:
         raise ValueError("names hold no NUL")
     if packed.startswith(b"\0") or packed.endswith(b"\0") or b"\0\0" in packed or not packed:
         raise ValueError("packed names hold an empty name")
-    if len(packed.translate(None, _CONTROL)) != len(packed):
+    if len(packed.translate(None, _CONTROL_BUT_TAB if tab_allowed else _CONTROL)) != len(packed):
         raise ValueError("names hold no control characters")
 
 
