@@ -11,7 +11,9 @@ OFF = [
     "native-py",
     "native-proto",
     "native-proto-info",
+    "native-cc-common",
     "native-cc-toolchain",
+    "native-cc-toolchain-config-info",
     "load-on-top",
 ]
 
