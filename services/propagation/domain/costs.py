@@ -30,11 +30,12 @@ class Cost:
 
 
 class Costs:
-    """The measures of all views."""
+    """The measures of all views; `totals` counts (completed, unchanged) by view since the start."""
 
     def __init__(self, store: Store) -> None:
         self._by_view: dict[int, Cost] = {}
         self._written_s = 0.0
+        self.totals: dict[int, tuple[int, int]] = {}
         for key, value in store.records(_KIND):
             seconds, unchanged, rate, seen = _RECORD.unpack(value)
             self._by_view[int.from_bytes(key, "big")] = Cost(seconds, unchanged, rate, seen)
@@ -45,6 +46,8 @@ class Costs:
 
     def observe(self, view: int, items: int, unchanged: int, seconds: float, now_s: float) -> None:
         """Takes in one completion; `seconds` of renderer time for all its items, 0 when it is not known."""
+        completed, cut = self.totals.get(view, (0, 0))
+        self.totals[view] = (completed + items, cut + unchanged)
         cost = self.of(view)
         share = items / (min(_MEMORY, cost.seen) + items)
         if seconds > 0:

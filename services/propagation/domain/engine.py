@@ -21,7 +21,8 @@ from services.propagation.domain.views import View, Views
 from services.propagation.store.interface import Store
 
 _FORGET_EVERY_S = 5.0
-_COMPACT_ITEMS = 200_000
+_COMPACT_ITEMS = 20_000
+VIEWS_RECORD = ("views", b"current")
 IDLE_S = 1.0
 """The longest time between two ticks."""
 
@@ -34,13 +35,19 @@ class Engine:
     ) -> None:
         self.shard = Shard(store, Views((), {}, 0), clock, rng, settings)
         self._forgot_s = clock.monotonic()
+        self._compact_s = 0.0
         self.put_views(views, revision)
         recovery.recover(self.shard)
 
-    def put_views(self, views: Sequence[View], revision: int) -> Awaitable[None]:
-        """Takes over other views. What is pending in a view that is no longer there is given up."""
+    def put_views(self, views: Sequence[View], revision: int, source: bytes = b"") -> Awaitable[None]:
+        """Takes over other views, and keeps `source` as VIEWS_RECORD if there is any.
+
+        What is pending in a view that is no longer there is given up.
+        """
         shard = self.shard
         step = shard.step()
+        if source:
+            step.commit.put_record(*VIEWS_RECORD, source)
         step.commit.intern_views([view.name for view in views])
         durable = step.write()
         shard.views = Views(views, shard.store.views, revision)
@@ -51,6 +58,7 @@ class Engine:
                 group = root.groups.pop(place)
                 root.total -= len(group.pending) + len(group.failed)
                 step.touch(root)
+        shard.signals.work.fire()
         return step.write() if shard.roots else durable
 
     def publish(self, change: Change) -> tuple[publish.Accepted, Awaitable[None] | None]:
@@ -93,11 +101,20 @@ class Engine:
             step.write()
         if now_s - self._forgot_s >= _FORGET_EVERY_S and not retention.forget(shard):
             self._forgot_s = now_s
-        if shard.store.needs_compaction:
-            shard.store.compact(_COMPACT_ITEMS)
-            return 0.0
+        self._compact(now_s)
         times = [shard.holds.next_due_s, shard.leases.next_deadline_s, shard.settling.next_due_s]
         return max(0.0, min([IDLE_S, *(at - now_s for at in times if at is not None)]))
+
+    def _compact(self, now_s: float) -> None:
+        """Gives the store a little time now and then to fold what arrived."""
+        shard = self.shard
+        if now_s < self._compact_s or not shard.store.needs_compaction:
+            return
+        began_s = shard.now_s()
+        while shard.store.needs_compaction and shard.now_s() - began_s < shard.settings.compact_s:
+            if not shard.store.compact(_COMPACT_ITEMS):
+                break
+        self._compact_s = shard.now_s() + shard.settings.compact_every_s
 
     def _restart(self) -> None:
         """Tries to go on after the store refused a write."""

@@ -65,7 +65,7 @@ def take(step: Step, lease: Lease, failed: tuple[Failed, ...]) -> None:
 
 
 def _retry(step: Step, held: Held, policy: RetryPolicy, asked_s: float) -> None:
-    wait_s = holds.backoff_s(policy, held.attempts, asked_s, step.shard.rng)
+    wait_s = holds.backoff_s(policy, held.attempts, asked_s, step.shard.settings.jitter, step.shard.rng)
     due = Held(
         held.view,
         held.resource,

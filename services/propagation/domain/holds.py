@@ -46,10 +46,10 @@ def unpack(record_key: bytes, value: bytes) -> Held:
     return Held(view=view, resource=resource, **load(value))
 
 
-def backoff_s(policy: RetryPolicy, attempts: int, asked_s: float, rng: Random) -> float:
-    """Seconds until the next attempt: doubling, the last half of it random, and no sooner than asked for."""
+def backoff_s(policy: RetryPolicy, attempts: int, asked_s: float, jitter: float, rng: Random) -> float:
+    """Seconds until the next attempt: doubling, less a random share up to `jitter`, and no sooner than asked for."""
     full = min(policy.max_s, policy.initial_s * 2.0 ** min(attempts - 1, 40))
-    return min(max(full * (0.5 + rng.random() / 2), asked_s), _LONGEST_WAIT_S)
+    return min(max(full * (1.0 - jitter * rng.random()), asked_s), _LONGEST_WAIT_S)
 
 
 class Holds:

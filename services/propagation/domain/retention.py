@@ -4,10 +4,11 @@ A change repeated after the window is taken for a new one; being no newer than w
 """
 
 from services.propagation.domain.records import CHANGE_ID, FANOUT, ROOT, TALLY, RootRecord
-from services.propagation.domain.sequence import decode
+from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Shard, Step
 
 _CHUNK = 500
+_FORGOTTEN = ("meta", b"forgotten")
 
 
 def forget(shard: Shard) -> int:
@@ -32,12 +33,12 @@ def forget(shard: Shard) -> int:
     if step is not None:
         first = min(shard.roots, default=last)
         shard.sequence.forget_ticks(min(first, last), step.commit, _CHUNK)
+        step.commit.put_record(*_FORGOTTEN, encode(last))
         step.write()
     return forgotten
 
 
-def oldest_known(shard: Shard) -> int:
-    """The sequence of the oldest change that is remembered, 0 when there is none."""
-    for key, _ in shard.store.records(ROOT, limit=1):
-        return decode(key)
-    return 0
+def forgotten_up_to(shard: Shard) -> int:
+    """The sequence of the newest change that was forgotten, 0 when none was."""
+    kept = shard.store.get_record(*_FORGOTTEN)
+    return decode(kept) if kept is not None else 0

@@ -84,6 +84,10 @@ class Scheduler:
             if not len(lane) and root.record.lane not in self._weights:
                 del self.lanes[root.record.lane]
 
+    def weight(self, lane: str) -> int:
+        """The weight of a lane."""
+        return self._weights.get(lane, 1)
+
     def fill(self, capacity: int, cost_s: float, take: Take) -> None:
         """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many."""
         cost_s = max(cost_s, CHEAPEST_S)

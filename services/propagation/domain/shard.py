@@ -32,7 +32,8 @@ class Settings:
 
     `lanes` are weights by name; `max_flips` is how often an item may change under one root before it is taken for an
     oscillation; `stale_delay_s` is the wait after an executor saw an older input than it was told to see;
-    `remember_s` is the window in which a repeated change id is recognised and finished roots are listed.
+    `remember_s` is the window in which a repeated change id is recognised and finished roots are listed; `jitter` the
+    share of a retry's backoff that is random. Each `compact_every_s` at most, about `compact_s` go to compaction.
     """
 
     lanes: dict[str, int] = field(default_factory=lambda: {"default": 10})
@@ -43,7 +44,10 @@ class Settings:
     max_flips: int = 8
     stale_delay_s: float = 1.0
     remember_s: float = 7 * 86_400.0
-    max_lent: int = 2_000_000
+    max_lent: int = 1_000_000
+    jitter: float = 0.5
+    compact_every_s: float = 0.5
+    compact_s: float = 0.02
 
 
 class Shard:

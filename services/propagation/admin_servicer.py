@@ -1,0 +1,203 @@
+"""PropagationAdmin: views, dead letters and the engine's state, for operators."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from libs.config.config import ConfigError, Mistake
+from libs.errors.errors import InvalidArgument, Unimplemented
+from libs.paging.paging import PageTokens
+from libs.rpc.call import Call
+from services.propagation import messages
+from services.propagation.domain import dead_letters
+from services.propagation.domain.dead_letters import DeadLetter, Filter
+from services.propagation.domain.engine import Engine
+from services.propagation.intake.state import FollowerState
+from services.propagation.views.catalogue import Catalogue
+from wellspring.propagation.v1 import propagation_admin_pb2
+
+_PAGE_SIZE = 100
+_MAX_PAGE_SIZE = 1_000
+_RULES = "rules are not kept by this engine yet: bind namespaces, or publish changes by RPC"
+
+_Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
+
+
+class AdminServicer:
+    """`followers` answers the state of the followed namespaces."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        tokens: PageTokens,
+        followers: Callable[[], Iterable[FollowerState]],
+    ) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._tokens = tokens
+        self._followers = followers
+
+    async def ValidateViews(
+        self, request: propagation_admin_pb2.ValidateViewsRequest, call: Call
+    ) -> propagation_admin_pb2.ValidateViewsResponse:
+        """Every mistake, with its position; nothing is changed."""
+        views, mistakes = self._catalogue.validate(request.yaml)
+        return propagation_admin_pb2.ValidateViewsResponse(views=views, mistakes=_mistakes(mistakes))
+
+    async def PutViews(
+        self, request: propagation_admin_pb2.PutViewsRequest, call: Call
+    ) -> propagation_admin_pb2.PutViewsResponse:
+        """Takes the views when there is no mistake in them."""
+        try:
+            durable = self._catalogue.put(self._engine, request.yaml, request.if_revision)
+        except ConfigError as error:
+            return propagation_admin_pb2.PutViewsResponse(
+                revision=self._catalogue.revision, mistakes=_mistakes(error.mistakes)
+            )
+        revision = self._catalogue.revision
+        await durable
+        return propagation_admin_pb2.PutViewsResponse(revision=revision)
+
+    async def ListViews(
+        self, request: propagation_admin_pb2.ListViewsRequest, call: Call
+    ) -> propagation_admin_pb2.ListViewsResponse:
+        """The views in force."""
+        return propagation_admin_pb2.ListViewsResponse(
+            views=self._catalogue.messages, revision=self._catalogue.revision
+        )
+
+    async def ValidateRules(
+        self, request: propagation_admin_pb2.ValidateRulesRequest, call: Call
+    ) -> propagation_admin_pb2.ValidateRulesResponse:
+        """Not yet."""
+        raise Unimplemented(_RULES)
+
+    async def PutRules(
+        self, request: propagation_admin_pb2.PutRulesRequest, call: Call
+    ) -> propagation_admin_pb2.PutRulesResponse:
+        """Not yet."""
+        raise Unimplemented(_RULES)
+
+    async def ListRules(
+        self, request: propagation_admin_pb2.ListRulesRequest, call: Call
+    ) -> propagation_admin_pb2.ListRulesResponse:
+        """Not yet."""
+        raise Unimplemented(_RULES)
+
+    async def Purge(
+        self, request: propagation_admin_pb2.PurgeRequest, call: Call
+    ) -> propagation_admin_pb2.PurgeResponse:
+        """Not yet."""
+        raise Unimplemented("the engine does not purge by hand yet; caches take PURGE over HTTP themselves")
+
+    async def QueryDeadLetters(
+        self, request: propagation_admin_pb2.QueryDeadLettersRequest, call: Call
+    ) -> propagation_admin_pb2.QueryDeadLettersResponse:
+        """Dead letters that match, in pages; `total` counts all that match."""
+        if request.page_size < 0:
+            raise InvalidArgument.field("page_size", f"is {request.page_size}; 0 to {_MAX_PAGE_SIZE:,} are allowed")
+        wanted = _filter(request.filter)
+        method, identity = "QueryDeadLetters", [request.filter.SerializeToString(deterministic=True)]
+        after = self._tokens.open(request.page_token, method=method, identity=identity) or b""
+        size = min(request.page_size or _PAGE_SIZE, _MAX_PAGE_SIZE)
+        letters, last = dead_letters.query(self._engine.shard, wanted, size, after)
+        return propagation_admin_pb2.QueryDeadLettersResponse(
+            dead_letters=[_letter(letter) for letter in letters],
+            next_page_token=self._tokens.issue(last, method=method, identity=identity) if last else "",
+            total=dead_letters.count(self._engine.shard, wanted),
+        )
+
+    async def ReplayDeadLetters(
+        self, request: propagation_admin_pb2.ReplayDeadLettersRequest, call: Call
+    ) -> propagation_admin_pb2.ReplayDeadLettersResponse:
+        """Makes those that match pending again; a second call finds none of them."""
+        replayed = await self._handle(request.filter, lambda f: dead_letters.replay(self._engine.shard, f))
+        return propagation_admin_pb2.ReplayDeadLettersResponse(replayed=replayed)
+
+    async def DiscardDeadLetters(
+        self, request: propagation_admin_pb2.DiscardDeadLettersRequest, call: Call
+    ) -> propagation_admin_pb2.DiscardDeadLettersResponse:
+        """Gives those that match up for good."""
+        discarded = await self._handle(request.filter, lambda f: dead_letters.discard(self._engine.shard, f))
+        return propagation_admin_pb2.DiscardDeadLettersResponse(discarded=discarded)
+
+    async def _handle(self, message: propagation_admin_pb2.DeadLetterFilter, handle: _Handled) -> int:
+        """Commit by commit, until none is left that was there at the beginning."""
+        wanted = _filter(message)
+        left = dead_letters.count(self._engine.shard, wanted)
+        handled = 0
+        while handled < left:
+            count, durable = handle(wanted)
+            if durable is None:
+                break
+            handled += count
+            await durable
+            await asyncio.sleep(0)
+        return handled
+
+    async def GetStatus(
+        self, request: propagation_admin_pb2.GetStatusRequest, call: Call
+    ) -> propagation_admin_pb2.GetStatusResponse:
+        """Counts of the engine as it is now."""
+        shard = self._engine.shard
+        roots = list(shard.roots.values())
+        lanes: dict[str, list[int]] = {name: [0, 0] for name in shard.settings.lanes}
+        for root in roots:
+            lane = lanes.setdefault(root.record.lane, [0, 0])
+            lane[0] += root.pending
+            lane[1] += 1
+        return propagation_admin_pb2.GetStatusResponse(
+            epoch=shard.store.epoch,
+            sequence=shard.sequence.last,
+            resources=shard.store.resource_count,
+            edges=shard.store.edge_count,
+            pending=sum(pending for pending, _ in lanes.values()),
+            leased=shard.leases.count,
+            retrying=shard.holds.waiting_count,
+            dead_letters=shard.holds.dead_count,
+            active_roots=len(roots),
+            lanes=[
+                propagation_admin_pb2.GetStatusResponse.Lane(
+                    name=name, weight=shard.scheduler.weight(name), pending=pending, roots=count
+                )
+                for name, (pending, count) in sorted(lanes.items())
+            ],
+            followers=[
+                propagation_admin_pb2.Follower(
+                    namespace=state.namespace,
+                    resume_token=state.resume_token,
+                    last_event_time=messages.timestamp(state.last_event_ns) if state.last_event_ns else None,
+                    error=state.error,
+                )
+                for state in self._followers()
+            ],
+        )
+
+
+def _filter(message: propagation_admin_pb2.DeadLetterFilter) -> Filter:
+    return Filter(message.view, message.resource_prefix, message.root, message.reason)
+
+
+def _letter(letter: DeadLetter) -> propagation_admin_pb2.DeadLetter:
+    return propagation_admin_pb2.DeadLetter(
+        view=letter.view,
+        resource=letter.resource,
+        root=letter.root,
+        reason=letter.held.reason,
+        detail=letter.held.detail,
+        attempts=letter.held.attempts,
+        first_time=messages.timestamp(letter.held.first_ns),
+        last_time=messages.timestamp(letter.held.last_ns),
+    )
+
+
+def _mistakes(mistakes: Sequence[Mistake]) -> list[propagation_admin_pb2.Mistake]:
+    return [
+        propagation_admin_pb2.Mistake(
+            line=one.line,
+            column=one.column,
+            what=f"{one.path}: {one.what}" if one.path else one.what,
+            allowed=one.allowed,
+        )
+        for one in mistakes
+    ]

@@ -1,0 +1,157 @@
+"""The propagation service's process: configuration in, server out.
+
+python -m services.propagation.main --config propagation.yaml
+"""
+
+import os
+import sys
+from random import Random
+from typing import cast
+
+from libs.clock.clock import SystemClock
+from libs.config import wiring
+from libs.config.clients import caller, open_channels
+from libs.config.command import from_command_line
+from libs.config.config import ConfigError
+from libs.errors.errors import WellspringError
+from libs.paging.paging import KEY_BYTES
+from libs.rpc.options import StartError
+from libs.rpc.run import run
+from libs.rpc.server import Server
+from services.propagation.domain.engine import Engine
+from services.propagation.domain.shard import Settings
+from services.propagation.intake.intake import Intake
+from services.propagation.metrics import EngineCollector
+from services.propagation.service import add_propagation
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.interface import Store
+from services.propagation.views.catalogue import Catalogue
+from services.propagation.views.file import ViewsFile
+from services.propagation.views.parsing import Defaults
+from wellspring.config.v1 import propagation_pb2
+from wellspring_client.channels import Channels
+from wellspring_client.storage_admin import Storage
+
+_OWN_KEY = ("meta", b"page_token_key")
+
+
+def main() -> int:
+    """Serves until a signal says stop; returns the exit status."""
+    config = from_command_line("propagation", propagation_pb2.PropagationConfig)
+
+    async def build(server: Server) -> None:
+        _check(config)
+        try:
+            await _build(server, config)
+        except (WellspringError, ConfigError) as error:
+            raise StartError(error.message) from None
+        except OSError as error:
+            raise StartError(f"{error.filename or 'a file'}: {error.strerror}") from None
+
+    return run(
+        build,
+        wiring.server_options("propagation", config.server),
+        auth=wiring.auth_options(config.auth),
+        telemetry=wiring.telemetry_options(config.telemetry),
+    )
+
+
+def _check(config: propagation_pb2.PropagationConfig) -> None:
+    """Raises StartError for what this release has not."""
+    if config.backend.WhichOneof("kind") != "embedded":
+        raise StartError("backend: this release has the backend embedded only")
+    if config.server.workers != 1:
+        raise StartError("server.workers: one engine serves a shard; 1 is allowed")
+    if config.rules_file:
+        raise StartError("rules_file: this release takes changes from bound namespaces and by RPC; leave it out")
+    names = [lane.name for lane in config.lanes] or [config.default_lane]
+    if len(set(names)) < len(names):
+        raise StartError("lanes: a name is given twice; each lane has its own")
+    if config.default_lane not in names:
+        raise StartError(f"default_lane: {config.default_lane!r} is none of the lanes; they are: {', '.join(names)}")
+
+
+async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> None:
+    clock = SystemClock()
+    rng = Random(os.urandom(16))  # noqa: S311  spreads retries, guards nothing
+
+    async def open_store() -> EmbeddedStore:
+        embedded = config.backend.embedded
+        settings = wiring.embedded_settings(embedded)
+        return EmbeddedStore.open(embedded.path, settings=settings, cache_bytes=config.limits.name_cache_bytes)
+
+    async def check(store: EmbeddedStore) -> None:
+        if store.database.failure is not None:
+            raise store.database.failure
+
+    embedded = await server.resources.add("store", open_store, close=EmbeddedStore.close, health=check)
+    store = cast("Store", embedded)  # a store takes the commits that it began itself
+    own_key = await _own_key(store)
+    catalogue = Catalogue(store, _defaults(config))
+    engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision)
+    if config.views_file:
+        views_file = ViewsFile(config.views_file, catalogue, engine)
+        await views_file.read_first()
+        server.add_background("views file", views_file.follow)
+    tokens = wiring.page_tokens(config.page_tokens, clock, lambda: own_key)
+    intake = await _intake(server, config, engine, rng)
+    server.telemetry.registry.register(EngineCollector(engine))
+    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items)
+
+
+async def _own_key(store: Store) -> bytes:
+    """The key of page tokens that the store keeps, made when there is none."""
+    kept = store.get_record(*_OWN_KEY)
+    if kept is None:
+        kept = os.urandom(KEY_BYTES)
+        commit = store.begin()
+        commit.put_record(*_OWN_KEY, kept)
+        await store.write(commit)
+    return kept
+
+
+def _defaults(config: propagation_pb2.PropagationConfig) -> Defaults:
+    return Defaults(
+        lease_s=wiring.seconds(config.leases.time),
+        max_dependencies=config.limits.max_dependencies,
+        max_attempts=config.retry.max_attempts,
+        initial_backoff_s=wiring.seconds(config.retry.initial_backoff),
+        max_backoff_s=wiring.seconds(config.retry.max_backoff),
+    )
+
+
+def _settings(config: propagation_pb2.PropagationConfig) -> Settings:
+    return Settings(
+        lanes={lane.name: lane.weight for lane in config.lanes} or {config.default_lane: 10},
+        default_lane=config.default_lane,
+        max_roots=config.limits.max_active_roots,
+        max_flips=config.limits.max_flips,
+        stale_delay_s=wiring.seconds(config.leases.older_input_delay),
+        remember_s=wiring.seconds(config.limits.finished_roots_kept),
+        max_lent=config.leases.max_leased_items,
+        jitter=config.retry.jitter,
+        compact_every_s=wiring.seconds(config.checkpoint.compaction_interval),
+        compact_s=wiring.seconds(config.checkpoint.compaction_budget),
+    )
+
+
+async def _intake(
+    server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random
+) -> Intake | None:
+    if not config.HasField("storage"):
+        return None
+    channels = await server.resources.add(
+        "storage channel", lambda: open_channels(config.storage), close=Channels.close
+    )
+    return Intake(
+        engine,
+        Storage(caller(channels, config.storage)),
+        rng,
+        only=config.follow.namespaces,
+        refresh_s=wiring.seconds(config.follow.refresh),
+        take_unbound=config.follow.from_beginning,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The three services of propagation, on one server over one engine."""
+
+from libs.paging.paging import PageTokens
+from libs.rpc.policy import Policy
+from libs.rpc.server import Server
+from services.propagation.admin_servicer import AdminServicer
+from services.propagation.domain.engine import Engine
+from services.propagation.intake.intake import Intake
+from services.propagation.servicer import PropagationServicer
+from services.propagation.views.catalogue import Catalogue
+from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
+from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
+
+_LONG_POLL_S = 60.0
+"""A lease without a deadline may wait its 30 s and be answered."""
+
+
+def add_propagation(
+    server: Server,
+    engine: Engine,
+    catalogue: Catalogue,
+    tokens: PageTokens,
+    intake: Intake | None = None,
+    max_batch: int = MAX_CAPACITY,
+) -> None:
+    """Adds the services, the engine's ticking and, if there is one, the intake to the server."""
+    server.add_service(
+        propagation_pb2.DESCRIPTOR.services_by_name["Propagation"],
+        PropagationServicer(engine, tokens),
+        {"WatchChange": Policy(endless=True), "WatchChanges": Policy(endless=True)},
+    )
+    server.add_service(
+        work_pb2.DESCRIPTOR.services_by_name["PropagationWork"],
+        WorkServicer(engine, catalogue, max_batch, server.stopping),
+        {"Lease": Policy(default_deadline_s=_LONG_POLL_S)},
+    )
+    server.add_service(
+        propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"],
+        AdminServicer(engine, catalogue, tokens, intake.states if intake is not None else list),
+    )
+    server.add_background("engine", engine.run)
+    if intake is not None:
+        server.add_background("intake", intake.run)

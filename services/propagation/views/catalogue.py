@@ -1,0 +1,70 @@
+"""The views in force: as the operator wrote them, as messages, and as the engine knows them."""
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+from libs.config.config import Mistake
+from services.propagation.domain.change import dump, load
+from services.propagation.domain.engine import VIEWS_RECORD, Engine
+from services.propagation.domain.errors import RevisionMismatch
+from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.store.interface import Store
+from services.propagation.views.parsing import Defaults, mistakes_in, read_views
+from wellspring.propagation.v1 import work_pb2
+
+
+class Catalogue:
+    """The views of a store. `messages` carry the revision; `text` is the YAML that they came from."""
+
+    def __init__(self, store: Store, defaults: Defaults) -> None:
+        """Reads what was put last. Raises ConfigError when this version does not take it any more."""
+        self._defaults = defaults
+        kept = store.get_record(*VIEWS_RECORD)
+        plain: dict[str, Any] = load(kept) if kept is not None else {"text": "", "revision": 0}
+        self._take(plain["text"], int(plain["revision"]), read_views(plain["text"], defaults, "the views in the store"))
+
+    def _take(self, text: str, revision: int, messages: list[work_pb2.View]) -> None:
+        self.text = text
+        self.revision = revision
+        self.messages = messages
+        for message in messages:
+            message.revision = revision
+        self.names = frozenset(message.name for message in messages)
+
+    def views(self) -> list[View]:
+        """The views as the engine knows them."""
+        return [domain_view(message) for message in self.messages]
+
+    def validate(self, text: str) -> tuple[list[work_pb2.View], Sequence[Mistake]]:
+        """The views that the text stands for, or the mistakes in it."""
+        return mistakes_in(text, self._defaults)
+
+    def put(self, engine: Engine, text: str, if_revision: int = 0) -> Awaitable[None]:
+        """Takes other views. Raises ConfigError with the mistakes, RevisionMismatch when others were put since."""
+        if if_revision and if_revision != self.revision:
+            raise RevisionMismatch(
+                f"the views are at revision {self.revision}, not {if_revision}: read them again",
+                metadata={"revision": str(self.revision)},
+            )
+        messages = read_views(text, self._defaults)
+        views = [domain_view(message) for message in messages]
+        revision = self.revision + 1
+        durable = engine.put_views(views, revision, dump({"text": text, "revision": revision}))
+        self._take(text, revision, messages)
+        return durable
+
+
+def domain_view(message: work_pb2.View) -> View:
+    """What the engine needs of a complete view."""
+    return View(
+        name=message.name,
+        prefixes=tuple(message.resource_prefixes),
+        retry=RetryPolicy(
+            message.retry.max_attempts,
+            message.retry.initial_backoff.ToNanoseconds() / 1e9,
+            message.retry.max_backoff.ToNanoseconds() / 1e9,
+        ),
+        lease_s=message.lease_time.ToNanoseconds() / 1e9,
+        settle_s=message.settle_delay.ToNanoseconds() / 1e9,
+        max_dependencies=message.max_dependencies,
+    )
