@@ -139,8 +139,9 @@ def decide(mode: Mode, view: RecordView, command: Command, now_us: int, newest: 
     """What ``command`` does to ``view``.
 
     ``newest`` is the namespace's newest version (CAS gives the next one); ``tomb_due_us`` when new range tombstones may
-    be forgotten. Raises ConditionFailed (CAS) and ItemNotFound (a delete of nothing that must exist).
+    be forgotten. Raises ModeMismatch, ConditionFailed (CAS) and ItemNotFound (a delete of nothing that must exist).
     """
+    check_modes(mode, command)
     if mode is Mode.CAS:
         decision = _decide_cas(view, command, now_us, newest)
     else:
