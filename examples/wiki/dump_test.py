@@ -22,8 +22,8 @@ def xml(pages, schema="0.10", siteinfo="<dbname>enwiki</dbname>"):
 def page(title="A", text="text", ns="<ns>0</ns>", more=""):
     return (
         f"<page><title>{title}</title>{ns}<id>1</id>{more}<revision><id>2</id><timestamp>2016-01-01T00:00:00Z</timestamp>"
-        f'<contributor><username>U</username><id>9</id></contributor><text xml:space="preserve">{text}</text></revision>'
-        "</page>\n"
+        f'<contributor><username>U</username><id>9</id></contributor><text xml:space="preserve">{text}</text>'
+        "</revision></page>\n"
     )
 
 

@@ -19,7 +19,8 @@ ELEMENTS = (
 )  # fmt: skip
 _ATTRIBUTE_WORDS = (
     "align bgcolor border cellpadding cellspacing charset class clear colspan data-digest data-name data-template "
-    "datetime dir headers height href id lang nowrap rel reversed rowspan scope start style title type valign value width"
+    "datetime dir headers height href id lang nowrap rel reversed rowspan scope start style title type valign value "
+    "width"
 )
 ATTRIBUTES = set(_ATTRIBUTE_WORDS.split())
 SCHEMES = ("/", "#", "http:", "https:", "ftp:", "ftps:", "irc:", "ircs:", "mailto:", "news:", "//")
@@ -128,7 +129,9 @@ _WORDS = (
 )
 WORDS = st.sampled_from([" ", "\n", "\n\n", "\n", *_WORDS.split(" ")])
 WIKITEXT = st.lists(st.one_of(WORDS, WORDS, WORDS, st.text(max_size=5)), max_size=60).map("".join)
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(
+    max_examples=400, deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def encoded(text):
