@@ -20,7 +20,8 @@ _INTEGERS = {
 def rule(field: FieldDescriptor) -> rule_pb2.Rule:
     """The rule beside ``field``; an empty one where there is none."""
     options = field.GetOptions()
-    return options.Extensions[rule_pb2.rule]
+    found: rule_pb2.Rule = options.Extensions[rule_pb2.rule]
+    return found
 
 
 @functools.cache

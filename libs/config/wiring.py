@@ -30,7 +30,8 @@ _CALLS: dict[int, Literal["problems", "failures", "all"]] = {
 
 def seconds(duration: Duration) -> float:
     """The duration in seconds."""
-    return duration.ToNanoseconds() / 1e9
+    ns: int = duration.ToNanoseconds()
+    return ns / 1e9
 
 
 def server_options(service: str, config: server_pb2.Server) -> ServerOptions:

@@ -8,7 +8,7 @@ import threading
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
 
