@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -268,10 +270,17 @@ def test_a_port_in_use_is_named(engine: str) -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder whose path is short enough for a Unix socket's, however deep the test's own folder lies."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_unix_socket_is_served_and_never_stolen(engine: str, tmp_path: Path) -> None:
+def test_a_unix_socket_is_served_and_never_stolen(engine: str, short: str) -> None:
     async def main() -> None:
-        listen = (f"unix:{tmp_path}/echo.sock",)
+        listen = (f"unix:{short}/echo.sock",)
         async with echo_server(engine=engine, listen=listen) as running:
             await running.stub.Say(pb.SayRequest())
             with pytest.raises(StartError, match="another process listens there"):
@@ -280,17 +289,17 @@ def test_a_unix_socket_is_served_and_never_stolen(engine: str, tmp_path: Path) -
             await running.stub.Say(pb.SayRequest())
         # What a process that was killed left behind is no obstacle; what somebody else keeps there is.
         left = socket.socket(socket.AF_UNIX)
-        left.bind(f"{tmp_path}/left.sock")
+        left.bind(f"{short}/left.sock")
         left.close()
-        async with echo_server(engine=engine, listen=(f"unix:{tmp_path}/left.sock",)) as running:
+        async with echo_server(engine=engine, listen=(f"unix:{short}/left.sock",)) as running:
             await running.stub.Say(pb.SayRequest())
         with pytest.raises(StartError, match="not a socket"):
-            async with new_server(engine=engine, listen=(f"unix:{tmp_path}/file",)):
+            async with new_server(engine=engine, listen=(f"unix:{short}/file",)):
                 pass
 
-    Path(tmp_path, "file").write_text("precious")
+    Path(short, "file").write_text("precious")
     asyncio.run(main())
-    assert Path(tmp_path, "file").read_text() == "precious"
+    assert Path(short, "file").read_text() == "precious"
 
 
 def test_several_listeners() -> None:
