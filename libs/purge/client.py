@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -54,8 +55,8 @@ class _Connection(asyncio.Protocol):
         self._keep = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Another event loop's transport is none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -108,7 +109,7 @@ class PurgeClient:
         self.target = target
         self._host, self._port = parts.hostname, parts.port or 80
         self._host_header = (target.host_header or parts.netloc).encode("ascii")
-        self._idle: asyncio.LifoQueue[_Connection | None] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[_Connection | None] = asyncio.LifoQueue(target.connections)
         for _ in range(target.connections):
             self._idle.put_nowait(None)
 

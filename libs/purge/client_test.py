@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import uvloop
 
 from libs.purge.client import CacheTarget, Purge, PurgeClient, PurgeFailed
 
@@ -54,7 +55,7 @@ def purged(test, plan=None, **options):
             await client.close()
             server.close()
 
-    asyncio.run(main())
+    uvloop.run(main())
 
 
 def test_a_thousand_purges_arrive_in_order_on_few_connections():

@@ -1,6 +1,7 @@
 """How much may run at once, by feedback: a little more while all goes well, half when it does not."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,8 @@ class AdaptiveLimit:
         self._slow_factor = slow_factor
         self._usual_s = 0.0
         self._since_cut = 0
-        self._waiters: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        # As many as there are callers, whom their slices bound.
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -28,7 +30,7 @@ class AdaptiveLimit:
         loop = asyncio.get_running_loop()
         while self.running >= int(self.limit):
             future = loop.create_future()
-            self._waiters.put_nowait(future)
+            self._waiters.append(future)
             await future
         self.running += 1
         began = loop.time()
@@ -55,8 +57,8 @@ class AdaptiveLimit:
 
     def _wake(self) -> None:
         room = int(self.limit) - self.running
-        while room > 0 and not self._waiters.empty():
-            future = self._waiters.get_nowait()
+        while room > 0 and self._waiters:
+            future = self._waiters.popleft()
             if not future.done():
                 future.set_result(None)
                 room -= 1

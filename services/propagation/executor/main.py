@@ -4,6 +4,7 @@ python -m services.propagation.executor.main --config executor.yaml
 """
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -20,18 +21,31 @@ from services.propagation.executor.worker import Worker, WorkerOptions
 from wellspring.config.v1 import executor_pb2
 from wellspring_client.channels import Channels
 
+log = logging.getLogger(__name__)
+
 
 class Running:
-    """The worker and its task, as a resource of the server: closing it ends the work in an orderly way."""
+    """The worker and its task, as a resource of the server: closing it ends the work in an orderly way.
 
-    def __init__(self, worker: Worker) -> None:
+    A worker that ends by itself is a fault of ours: the process ends, and whoever runs it starts another.
+    """
+
+    def __init__(self, worker: Worker, server: Server) -> None:
         self.worker = worker
+        self._server = server
         self.task = asyncio.get_running_loop().create_task(worker.run())
+        self.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the worker failed", exc_info=error)
+            self._server.failed = True
+            self._server.stopping.set()
 
     async def close(self) -> None:
         """Finishes what has begun, gives back the rest."""
         self.worker.stop()
-        await self.task
+        await asyncio.wait([self.task])
 
     async def check(self) -> None:
         """Raises when there is no work to be had: the engine is away, or the worker has ended."""
@@ -61,7 +75,7 @@ def main() -> int:
             caches,
         )
         server.telemetry.registry.register(WorkerCollector(worker))
-        await server.resources.add("worker", lambda: _start(worker), close=Running.close, health=Running.check)
+        await server.resources.add("worker", lambda: _start(worker, server), close=Running.close, health=Running.check)
 
     return run(
         build,
@@ -95,8 +109,8 @@ async def _caches(config: executor_pb2.ExecutorConfig) -> HttpCaches:
     )
 
 
-async def _start(worker: Worker) -> Running:
-    return Running(worker)
+async def _start(worker: Worker, server: Server) -> Running:
+    return Running(worker, server)
 
 
 if __name__ == "__main__":

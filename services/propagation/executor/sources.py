@@ -37,9 +37,10 @@ class Sources:
             read = asyncio.ensure_future(self._read(own))
             for index, resource in enumerate(own):
                 self._kept[resource] = asyncio.ensure_future(self._pick(read, index))
+        # Held here as well: another render may let go of one while this one waits.
+        tasks = {resource: self._kept.get(resource) for resource in resources}
         found: dict[str, Document | None] = {}
-        for resource in resources:
-            task = self._kept.get(resource)
+        for resource, task in tasks.items():
             document = await asyncio.shield(task) if task is not None else None
             minimum = self._minimums.get(resource)
             if minimum is not None and document is not None and document.version < minimum:
