@@ -36,6 +36,9 @@ from libs.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
+_OWN_PLACES = 256
+"""Calls at once to health, reflection and channelz together, of each kind."""
+
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 
@@ -180,12 +183,14 @@ class Server:
         self._addresses = bound
 
     def _add_own_services(self) -> None:
-        own = {HEALTH.full_name: Service(HEALTH, self.health, {"Watch": Policy(endless=True)}, self._shared)}
+        # With places of their own: a server that is merely busy must not look dead to whoever asks for its health.
+        shared = self._shared._replace(unary=Slots(_OWN_PLACES), streams=Slots(_OWN_PLACES))
+        own = {HEALTH.full_name: Service(HEALTH, self.health, {"Watch": Policy(endless=True)}, shared)}
         if self.options.reflection:
             names = [*self._services, HEALTH.full_name]
-            own[REFLECTION.full_name] = Service(REFLECTION, reflection_servicer(names), {}, self._shared)
+            own[REFLECTION.full_name] = Service(REFLECTION, reflection_servicer(names), {}, shared)
         if self.options.channelz and all(address.loopback for address in self._addresses):
-            own[CHANNELZ.full_name] = Service(CHANNELZ, ChannelzServicer(), {}, self._shared)
+            own[CHANNELZ.full_name] = Service(CHANNELZ, ChannelzServicer(), {}, shared)
         self._services |= own
 
     async def _guard(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
