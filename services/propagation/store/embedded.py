@@ -124,7 +124,7 @@ class EmbeddedStore:
 
     def find_input(self, resource: int, aspect: str) -> int:
         """See `interface.Store.find_input`."""
-        return self._tables.inputs.find(resource, aspect)
+        return self._tables.inputs.find(int(resource), aspect)
 
     def resource_names(self, resources: Numbers) -> list[bytes]:
         """See `interface.Store.resource_names`."""
@@ -140,7 +140,7 @@ class EmbeddedStore:
 
     def inputs_of_resource(self, resource: int) -> list[tuple[int, str]]:
         """See `interface.Store.inputs_of_resource`."""
-        return self._tables.inputs.of_resource(resource)
+        return self._tables.inputs.of_resource(int(resource))
 
     @property
     def resource_count(self) -> int:
@@ -156,7 +156,7 @@ class EmbeddedStore:
 
     def dependents(self, input_number: int) -> dict[int, BitMap]:
         """See `interface.Store.dependents`."""
-        return self._tables.reverse.dependents(input_number)
+        return self._tables.reverse.dependents(int(input_number))
 
     def count_dependents(self, input_number: int) -> dict[int, int]:
         """See `interface.Store.count_dependents`."""

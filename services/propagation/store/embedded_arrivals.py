@@ -2,14 +2,15 @@
 
 A record is a toggle: an edge in it is there if it was not, and gone if it was. The dependents of an input are what is
 in an odd number of the records and folded sets that name it, in whatever order and grouping they were folded. Toggles
-are exact, because a commit's edges are the difference between the old and the new sets of the forward direction, and are
-written with it.
+are exact, because a commit's edges are the difference between the old and the new sets of the forward direction, and
+are written with it.
 
 Edges of one input in one part (hub_sets.py) that come 32 or more at a time get a record of their own; the others share
 one for each 1,024 inputs: the input in the low ten bits of two bytes, the dependent in four.
 """
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,12 +35,15 @@ _EDGE = np.dtype([("input", "<u2"), ("dependent", "<u4")])
 _PART = np.uint64(hub_sets.BITS)
 
 
-def odd(ordered: Keys) -> Keys:
+_Ordered = TypeVar("_Ordered", Keys, Numbers)
+
+
+def odd(ordered: _Ordered) -> _Ordered:
     """Those that stand an odd number of times in an ascending array."""
     if len(ordered) < 2 or bool((ordered[1:] != ordered[:-1]).all()):
         return ordered
     starts = group_starts(ordered)
-    surplus: Keys = ordered[starts[(np.diff(starts, append=len(ordered)) & 1).astype(np.bool_)]]
+    surplus: _Ordered = ordered[starts[(np.diff(starts, append=len(ordered)) & 1).astype(np.bool_)]]
     return surplus
 
 

@@ -22,7 +22,7 @@ _DUE_RECORDS = 64
 # However large the folded sets are: a read goes through all of these records.
 _OVERDUE_RECORDS = 1_024
 _DUE_SHARE = 0.25
-# A set in a shared block is rewritten with its 63 neighbours; beyond this size it becomes a hub's.
+# A set in a shared block is rewritten with its 31 neighbours; beyond this size it becomes a hub's.
 _MOST_IN_BLOCK = 2_048
 _SWEEP_KEYS = 20_000
 _SHIFT = np.uint64(32)

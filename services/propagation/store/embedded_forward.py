@@ -1,4 +1,4 @@
-"""What each dependent depends on: sets of 64 dependents a block; a commit reads, changes and writes each block once."""
+"""What each dependent depends on: sets of 32 dependents a block; a commit reads, changes and writes each block once."""
 
 import numpy as np
 

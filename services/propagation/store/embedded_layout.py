@@ -7,8 +7,8 @@
 | name_blocks | number >> 7 | 128 names, joined by NUL; empty where a number was never used |
 | inputs | resource, aspect | input number |
 | columns | column, view, number >> bits | a block of fixed-width values (embedded_columns.py) |
-| forward | view, dependent >> 6 | the sets of 64 dependents (set_blocks.py) |
-| reverse | "s", input >> 6, view | the dependents of 64 inputs, but for hubs (set_blocks.py) |
+| forward | view, dependent >> 5 | the sets of 32 dependents (set_blocks.py) |
+| reverse | "s", input >> 5, view | the dependents of 32 inputs, but for hubs (set_blocks.py) |
 | reverse | "h", input, view, dependent >> 22 | a part of a hub's dependents (hub_sets.py) |
 | arrivals | as reverse, and commit | edges that came or went in one commit, not yet folded into `reverse` |
 | records | kind, NUL, key | a record of the engine |

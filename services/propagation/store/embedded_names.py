@@ -37,15 +37,10 @@ class Names:
     def find(self, names: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """Numbers of written names, -1 for others."""
         found = self._hot.get_many(names)
-        missing = [at for at, number in enumerate(found) if number is None]
+        missing = {name for name, number in zip(names, found, strict=True) if number is None}
         if missing:
-            sought = names if len(missing) == len(found) else [names[at] for at in missing]
-            for at, value in zip(missing, self._names.get_many(sought), strict=True):
-                if value is None:
-                    found[at] = -1
-                else:
-                    found[at] = number = int.from_bytes(value, "big")
-                    self._hot.put(names[at], number, len(names[at]) + _ENTRY_BYTES)
+            known = self._stored(missing)
+            found = [known.get(names[at], -1) if number is None else number for at, number in enumerate(found)]
         return np.fromiter(found, np.int64, len(found))
 
     def intern(self, names: Sequence[bytes]) -> tuple[Numbers, dict[bytes, int]]:
@@ -73,9 +68,7 @@ class Names:
     def draft(self, draft: Draft, fresh: dict[bytes, int]) -> None:
         """Puts new names into a write."""
         numbers = np.fromiter(fresh.values(), np.uint32, len(fresh))
-        raw = numbers.astype(">u4").tobytes()
-        places = range(0, len(raw), 4)
-        draft.put_many(self._names, zip(fresh, [raw[at : at + 4] for at in places], strict=True))
+        draft.put_many(self._names, [(name, u32(fresh[name])) for name in sorted(fresh)])
         order = np.argsort(numbers, kind="stable")
         numbers, names = numbers[order], list(map(list(fresh).__getitem__, order.tolist()))
         starts = group_starts(numbers >> _BITS)
@@ -95,6 +88,18 @@ class Names:
             self._unwritten.pop(name, None)
             self._hot.put(name, number, len(name) + _ENTRY_BYTES)
         self.count = max(self.count, max(fresh.values()) + 1)
+
+    def _stored(self, names: set[bytes]) -> dict[bytes, int]:
+        """Those of the names that are on disk."""
+        # In order, because neighbours share blocks and filters: twice as fast as any other.
+        sought = sorted(names)
+        values = self._names.get_many(sought)
+        if not any(values):
+            return {}
+        known = {name: int.from_bytes(value, "big") for name, value in zip(sought, values, strict=True) if value}
+        for name, number in known.items():
+            self._hot.put(name, number, len(name) + _ENTRY_BYTES)
+        return known
 
     def of(self, resources: Numbers) -> list[bytes]:
         """The names, in order. Raises UnknownNumber."""

@@ -9,9 +9,6 @@ from services.propagation.store import hub_sets, set_blocks
 from services.propagation.store.embedded_layout import u32
 from services.propagation.store.numbers import to_set
 
-_LOW = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
-
 
 class Reverse:
     """Reads of both families."""
@@ -28,18 +25,17 @@ class Reverse:
         return {view: members for view, members in found.items() if members}
 
     def _small(self, input_number: int, found: dict[int, BitMap]) -> None:
-        block = input_number >> set_blocks.BITS
-        wanted = np.array([input_number, input_number + 1], np.uint64) << _SHIFT
-        for key, value in self.folded.scan(small_key(block)):
-            keys = set_blocks.decode(np.array([block], np.uint32), [value])
-            start, end = np.searchsorted(keys, wanted).tolist()
-            _toggle(found, int.from_bytes(key[-2:], "big"), to_set((keys[start:end] & _LOW).astype(np.uint32)))
+        for key, value in self.folded.scan(small_key(input_number >> set_blocks.BITS)):
+            members = set_blocks.members(value, input_number)
+            if len(members):
+                _toggle(found, int.from_bytes(key[-2:], "big"), to_set(members))
         values: dict[int, list[bytes]] = {}
         for key, value in self.arrived.scan(arrivals.shared_prefix(input_number)):
             values.setdefault(int.from_bytes(key[5:7], "big"), []).append(value)
         for view, records in values.items():
-            toggled = np.sort(arrivals.shared_of(records, input_number))
-            _toggle(found, view, to_set(arrivals.odd(toggled)))  # type: ignore[arg-type]
+            toggled = arrivals.shared_of(records, input_number)
+            if len(toggled):
+                _toggle(found, view, to_set(arrivals.odd(np.sort(toggled))))
 
     def _hub(self, input_number: int, found: dict[int, BitMap]) -> None:
         prefix = arrivals.hub_prefix(input_number)
@@ -49,7 +45,7 @@ class Reverse:
 
 
 def small_key(block: int, view: bytes = b"") -> bytes:
-    """The key of a folded block of 64 inputs."""
+    """The key of a folded block of 32 inputs."""
     return arrivals.SHARED + u32(block) + view
 
 

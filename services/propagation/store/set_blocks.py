@@ -1,8 +1,9 @@
-"""Blocks of 64 sets: the form of both directions of the graph on disk, for all sets that are not a hub's.
+"""Blocks of 32 sets: the form of both directions of the graph on disk, for all sets that are not a hub's.
 
-A block holds the sets of 64 neighbouring owners. Its bytes: eight that say, a bit each, which owners have a set; the
+A block holds the sets of 32 neighbouring owners. Its bytes: four that say, a bit each, which owners have a set; the
 sizes of these sets; then the members of each, ascending: the first as it is, then differences. Sizes and members are
-varints. Many blocks are written and read in one pass; between blocks and the rest of the store go keys, owner << 32 | member.
+varints. Many blocks are written and read in one pass; between blocks and the rest of the store go keys,
+owner << 32 | member.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from services.propagation.store.edges import Keys, unpair
 from services.propagation.store.interface import Numbers
 from services.propagation.store.numbers import group_starts
 
-BITS = 6
+BITS = 5
 _OWNERS = 1 << BITS
 _HEAD = _OWNERS // 8
 _SHIFT = np.uint64(32)
@@ -43,13 +44,25 @@ def encode(keys: Keys) -> tuple[Numbers, list[bytes]]:
     stream[np.arange(len(keys)) + np.repeat(owners_before, members_in)] = steps
     packed, ends = varints.encode(stream)
     bits = np.bitwise_or.reduceat(np.uint64(1) << (heads.astype(np.uint64) & np.uint64(_OWNERS - 1)), block_firsts)
-    head, body = bits.astype("<u8").tobytes(), packed.tobytes()
+    head, body = bits.astype("<u4").tobytes(), packed.tobytes()
     cuts = [0, *ends[np.cumsum(owners_in + members_in) - 1].tolist()]
     values = [
         head[at * _HEAD : at * _HEAD + _HEAD] + body[start:end]
         for at, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False))
     ]
     return blocks_of[block_firsts], values
+
+
+def members(value: bytes, owner: int) -> Numbers:
+    """The set of one owner, from its block's bytes; empty when it has none."""
+    bits = int.from_bytes(value[:_HEAD], "little")
+    place = owner & (_OWNERS - 1)
+    if not bits >> place & 1:
+        return np.empty(0, np.uint32)
+    rank = (bits & ((1 << place) - 1)).bit_count()
+    numbers, _ = varints.decode(np.frombuffer(value, np.uint8, offset=_HEAD))
+    start = bits.bit_count() + int(numbers[:rank].sum())
+    return np.cumsum(numbers[start : start + int(numbers[rank])]).astype(np.uint32)
 
 
 def decode(blocks: Numbers, values: Sequence[bytes]) -> Keys:
