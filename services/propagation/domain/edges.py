@@ -5,6 +5,7 @@ dependent is pending although no fan-out met it; `late` finds those edges and `p
 under the root of the change, opened again if it had finished.
 """
 
+import dataclasses
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,6 +18,7 @@ from services.propagation.domain.errors import BatchInvalid, ResourceInvalid, Se
 from services.propagation.domain.fanout import want
 from services.propagation.domain.leases import Lease
 from services.propagation.domain.names import CONTENT, OUTPUT_PREFIX, output_parts
+from services.propagation.domain.paths import Item
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import EdgeDelta, Numbers
@@ -24,7 +26,7 @@ from services.propagation.store.numbers import to_numbers, to_set
 
 _OUTPUT_PREFIX = OUTPUT_PREFIX.encode()
 
-Outputs = dict[int, tuple[int, int]]
+Outputs = dict[int, Item]
 """Input number -> (view, resource) of the item whose output it is."""
 
 
@@ -53,13 +55,17 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Dependents whose new input had changed at `changed_at`, after what they were rendered from. `root` 0: unknown."""
+    """Dependents whose new input had changed at `changed_at`, after what they were rendered from.
+
+    `root` is 0 for an output that changed when nobody depended on it: no root was told. `item` is what it is made by.
+    """
 
     view: int
     input: int
     changed_at: int
     root: int
     dependents: BitMap
+    item: Item | None = None
 
 
 def declare(
@@ -163,7 +169,7 @@ def late(
     for number, at, root in _changes(shard, delta.added_inputs, outputs, lease.view, changed, changed_at):
         if at > lease.sequence:
             dependents = to_set(delta.added_dependents[delta.added_inputs == number])
-            found.append(Late(lease.view, number, at, root, dependents))
+            found.append(Late(lease.view, number, at, root, dependents, outputs.get(number)))
     return found
 
 
@@ -178,7 +184,7 @@ def _late_of(shard: Shard, view: int, delta: EdgeDelta, outputs: Outputs) -> lis
         rendered = shard.store.rendered_at(view, np.sort(dependents))
         stale = (rendered < at) & ((rendered > 0) | (root in shard.roots))
         if stale.any():
-            found.append(Late(view, number, at, root, to_set(np.sort(dependents)[stale])))
+            found.append(Late(view, number, at, root, to_set(np.sort(dependents)[stale]), outputs.get(number)))
     return found
 
 
@@ -216,11 +222,11 @@ def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
     for root, items in lease.parts if lease is not None else []:
         mine = remaining & items
         if mine and root.sequence in step.shard.roots:
-            _pend(step, root, Late(late_edges.view, late_edges.input, late_edges.changed_at, 0, mine))
+            _pend(step, root, dataclasses.replace(late_edges, dependents=mine))
             remaining = remaining - mine
-    if remaining:
-        root = reopening.made_for(step, late_edges.input)
-        _pend(step, root, Late(late_edges.view, late_edges.input, late_edges.changed_at, 0, remaining))
+    if remaining and late_edges.item is not None:
+        root = reopening.made_for(step, late_edges.item)
+        _pend(step, root, dataclasses.replace(late_edges, dependents=remaining))
 
 
 def _pend(step: Step, root: Root, late_edges: Late) -> None:

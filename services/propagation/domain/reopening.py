@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from services.propagation.domain.change import Cause, Change
+from services.propagation.domain.names import CONTENT
+from services.propagation.domain.paths import Item, item_name
 from services.propagation.domain.records import RootRecord, State, Tally, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Step
@@ -30,14 +32,12 @@ def reopened(step: Step, sequence: int) -> Root | None:
     return root
 
 
-def made_for(step: Step, input_number: int) -> Root:
-    """A root for dependents of an input whose change no kept root began."""
+def made_for(step: Step, item: Item) -> Root:
+    """A root for dependents of an item's output, which changed when no root was told."""
     shard = step.shard
-    resource, aspect = shard.store.input_parts(np.array([input_number], np.uint32))[0]
-    name = shard.store.resource_names(np.array([resource], np.uint32))[0].decode()
-    known = shard.store.input_changes([input_number]).get(input_number)
-    version = known.version if known is not None else bytes(16)
-    return _made(step, Change("", name, (aspect,), version, Cause("late")), ())
+    rendered_at = int(shard.store.rendered_at(item[0], np.array([item[1]], np.uint32))[0])
+    version = shard.sequence.version(rendered_at)
+    return _made(step, Change("", item_name(shard, item), (CONTENT,), version, Cause("late")), ())
 
 
 def made_alone(step: Step) -> Root:

@@ -125,7 +125,7 @@ class Scheduler:
                 root.deficit_s -= got * cost_s if len(lane) > 1 else 0.0
                 if not root.served:
                     lane.fresh_spent_s += got * cost_s
-                if got < limit or root.deficit_s <= 0 or taken < capacity:
+                if not root.served or got < limit or root.deficit_s <= 0 or taken < capacity:
                     lane.end_turn(root)
                 if taken >= capacity:
                     break

@@ -1,0 +1,225 @@
+"""Renders that fail, executors that die, inputs that lag: retries, dead letters, quarantine. Cases N12 and N22."""
+
+import pytest
+
+from services.propagation.domain import dead_letters
+from services.propagation.domain.dead_letters import Filter
+from services.propagation.domain.records import State
+from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.simulation.world import HTML, World, failures_of
+
+
+def poisoned(world: World, poison: int, rounds: int = 100) -> None:
+    """Works until the poison is a dead letter; everything else is rendered."""
+    for _ in range(rounds):
+        for grant in world.lease(500):
+            rendered = world.render(grant)
+            bad = [number for number in rendered.ids.tolist() if number == poison]
+            world.store(rendered)
+            world.purge(rendered)
+            world.complete(rendered, failed=failures_of(bad))
+        if not world.engine.shard.roots:
+            return
+        world.clock.advance(1)
+        world.engine.tick()
+    raise AssertionError("the root never ended")
+
+
+def test_n12_one_poison_page_in_a_batch():
+    world = World()
+    pages = world.pages(500, "t")
+    world.edit("t")
+    poison = world.number(pages[77])
+    poisoned(world, poison)
+    tally = world.progress("t@1").tally
+    assert (tally.done, tally.failed, world.record("t@1").state) == (499, 1, State.DONE_WITH_FAILURES)
+    (letter,), _ = dead_letters.query(world.engine.shard, Filter(), 10)
+    assert (letter.resource, letter.root, letter.held.attempts) == (pages[77], "t@1", 3)
+    world.crash()
+    assert world.engine.shard.holds.dead_count == 1
+    world.edit("t")  # a new version of an input releases it
+    assert world.engine.shard.holds.dead_count == 0
+    assert world.drain() == 500
+    assert world.record("t@2").state is State.DONE
+    assert world.site.stale() == []
+
+
+def test_a_dead_letter_healed_by_another_root_is_pending_for_both():
+    world = World()
+    pages = world.pages(3, "t", "u")
+    world.edit("t")
+    number = world.number(pages[0])
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    world.complete(
+        rendered,
+        failed=failures_of([number], retryable=False),
+        released=[n for n in rendered.ids.tolist() if n != number],
+    )
+    assert world.progress("t@1").tally.failed == 1
+    world.edit("u")
+    assert world.progress("t@1").tally.failed == 0
+    world.drain()
+    assert world.record("t@1").state is State.DONE
+    assert world.site.stale() == []
+
+
+def test_retries_wait_longer_each_time_and_survive_a_restart():
+    world = World([View("html", ("page/",), RetryPolicy(10, 8.0, 60.0))])
+    pages = world.pages(1, "t")
+    world.edit("t")
+    waits = []
+    for attempt in range(4):
+        (grant,) = world.lease()
+        assert grant.attempts == ([(0, attempt)] if attempt else [])
+        world.complete(world.render(grant), failed=failures_of([world.number(pages[0])]))
+        assert world.lease() == []
+        if attempt == 1:
+            world.crash()
+            assert world.lease() == []
+        waited = 0.0
+        while not world.engine.shard.holds.wake(world.clock.now_s):
+            world.clock.advance(0.1)
+            waited += 0.1
+        waits.append(waited)
+    assert 4 <= waits[0] <= 8.4 and 8 <= waits[1] <= 16.4 and 16 <= waits[2] <= 32.4 and 30 <= waits[3] <= 60.4
+
+
+def test_a_failed_render_of_an_input_that_changed_meanwhile_starts_anew():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(1, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    world.edit("t")
+    world.complete(rendered, failed=failures_of([world.number(pages[0])]))
+    assert world.engine.shard.holds.dead_count == 0
+    world.drain()
+    assert world.site.stale() == []
+
+
+def test_n22_replay_of_dead_letters_is_idempotent():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(6, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    world.complete(rendered, failed=failures_of([world.number(page) for page in pages[:4]]))
+    assert world.record("t@1").state is State.DONE_WITH_FAILURES
+    wanted = Filter(view="html", reason="RENDER_FAILED", resource_prefix="page/000")
+    assert dead_letters.count(world.engine.shard, wanted) == 4
+    assert dead_letters.replay(world.engine.shard, wanted)[0] == 4
+    assert dead_letters.replay(world.engine.shard, wanted)[0] == 0
+    world.crash()  # the replay was durable
+    assert world.record("t@1").state is State.ACTIVE
+    assert world.progress("t@1").tally.failed == 0
+    assert world.drain() == 4
+    tally = world.progress("t@1").tally
+    assert (tally.total, tally.done, world.record("t@1").state) == (6, 6, State.DONE)
+
+
+def test_discarded_dead_letters_are_given_up_by_name():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(3, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of([world.number(pages[0])]))
+    assert dead_letters.discard(world.engine.shard, Filter(root="t@1"))[0] == 1
+    assert dead_letters.discard(world.engine.shard, Filter())[0] == 0
+    assert world.engine.shard.holds.dead_count == 0
+    assert world.progress("t@1").tally.failed == 0
+
+
+def test_pages_of_dead_letters():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(25, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of([world.number(page) for page in pages]))
+    seen, after = [], b""
+    while True:
+        letters, after = dead_letters.query(world.engine.shard, Filter(), 7, after)
+        seen += [letter.resource for letter in letters]
+        if not after:
+            break
+    assert sorted(seen) == pages
+
+
+def test_the_page_that_kills_its_executor_is_found_alone():
+    world = World([View("html", ("page/",), RetryPolicy(2, 1.0, 60.0), lease_s=30.0)])
+    pages = world.pages(300, "t")
+    killer = world.number(pages[123])
+    world.edit("t")
+    for _ in range(60):
+        for grant in world.lease(300):
+            rendered = world.render(grant)
+            if killer in rendered.ids.tolist():
+                continue  # the executor is gone, without a word
+            world.store(rendered)
+            world.purge(rendered)
+            world.complete(rendered)
+        if not world.engine.shard.roots:
+            break
+        world.clock.advance(31)
+        world.engine.tick()
+    (letter,), _ = dead_letters.query(world.engine.shard, Filter(), 10)
+    assert letter.resource == pages[123] and letter.held.reason == "LEASE_LOST"
+    assert world.progress("t@1").tally.done == 299
+
+
+def test_an_executor_that_saw_an_older_input_tries_again_after_the_lag():
+    world = World()
+    pages = world.pages(3, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    lagging = world.number(pages[1])
+    world.store(rendered)
+    world.purge(rendered)
+    world.complete(rendered, older=[lagging])
+    assert world.lease() == []
+    world.clock.advance(1.2)
+    world.engine.tick()
+    (again,) = world.lease()
+    assert again.names.decode() == pages[1] and again.attempts == []
+
+
+def test_released_items_are_lent_again_at_once():
+    world = World()
+    world.pages(3, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), released=grant.lease.ids.tolist())
+    assert sum(len(again.lease.ids) for again in world.lease()) == 3
+
+
+def test_a_view_that_cannot_tell_gets_a_second_pass():
+    world = World([View("html", ("page/",), RetryPolicy(), 30.0, settle_s=20.0)])
+    world.pages(5, "t")
+    world.edit("t")
+    assert world.work() == 5
+    assert world.record("t@1").state is State.ACTIVE
+    world.clock.advance(10)
+    world.crash()
+    world.engine.tick()
+    assert world.lease() == []
+    world.clock.advance(10.5)
+    world.engine.tick()
+    assert world.work() == 5
+    assert world.record("t@1").state is State.DONE
+    assert world.progress("t@1").tally.unchanged == 5
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_root_with_dead_letters_and_retries_counts_them(crash):
+    world = World([HTML])
+    pages = world.pages(10, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    numbers = [world.number(page) for page in pages]
+    failed = failures_of(numbers[:2], retryable=False) + failures_of(numbers[2:5])
+    world.complete(world.render(grant), failed=failed)
+    if crash:
+        world.crash()
+    progress = world.progress("t@1")
+    assert (progress.tally.total, progress.tally.done, progress.tally.failed, progress.retrying) == (10, 5, 2, 3)
