@@ -102,7 +102,6 @@ class Worker:
         while not self._stopping.is_set():
             try:
                 await self._turn()
-                self.connected = True
             except WellspringError as error:
                 self.connected = not isinstance(error, Unavailable)
                 logger.warning("engine did not give work", extra=fields(reason=error.reason))
@@ -127,6 +126,7 @@ class Worker:
             lease.cancel()
             return
         response = lease.result()
+        self.connected = True
         if response.views_revision != self._revision:
             await self._load_views()
         await asyncio.gather(*(self._run_batch(batch) for batch in response.batches))
