@@ -110,6 +110,8 @@ class Worker:
     async def _turn(self) -> None:
         if self._revision < 0:
             await self._load_views()
+            # A lease waits for work, perhaps long: the engine has answered already.
+            self.connected = True
         request = work_pb2.LeaseRequest(
             executor=self._options.name,
             capacity=[
