@@ -78,10 +78,9 @@ class RecordView(Protocol):
         """The items selected, expired or not, without tombstones."""
 
 
-class Tomb(NamedTuple):
-    """A tombstone to leave at one key."""
+class Stamp(NamedTuple):
+    """A version and its kind."""
 
-    key: bytes
     version: bytes
     ordered: bool
 
@@ -89,8 +88,9 @@ class Tomb(NamedTuple):
 class Decision:
     """What is to be written: removals first, then tombstones, then puts (each with its version and kind).
 
-    ``removed`` are items that are there, with what was known of them. ``deleted_items`` counts those of them that
-    readers saw. ``outcome`` says how it went; a SUPERSEDED one may still leave tombstones, behind what readers see.
+    ``removed`` are items that are there, with what was known of them; ``tombs`` the stamps to leave, by item key.
+    ``deleted_items`` counts those of the removed that readers saw. ``outcome`` says how it went; a SUPERSEDED one
+    may still leave tombstones, behind what readers see.
     """
 
     __slots__ = ("deleted_items", "ordered", "outcome", "puts", "range_tombs", "removed", "tombs", "version")
@@ -100,8 +100,8 @@ class Decision:
         self.version = version
         self.ordered = ordered
         self.puts: list[tuple[Put, bytes, bool]] = []
-        self.removed: list[tuple[bytes, Known]] = []
-        self.tombs: list[Tomb] = []
+        self.removed: dict[bytes, Known] = {}
+        self.tombs: dict[bytes, Stamp] = {}
         self.range_tombs: list[RangeTomb] = []
         self.deleted_items = 0
 
@@ -162,8 +162,9 @@ def _decide_cas(view: RecordView, command: Command, now_us: int, newest: bytes) 
             _check_holds(change.condition, current, position)
     for delete in command.deletes:
         for key, known in view.items(delete.selection):
-            decision.removed.append((key, known))
-            decision.deleted_items += visible(known, now_us)
+            if key not in decision.removed:
+                decision.removed[key] = known
+                decision.deleted_items += visible(known, now_us)
     if command.must_exist and not decision.deleted_items:
         raise nothing_to_delete()
     decision.puts = [(put, decision.version, False) for put in command.puts]
@@ -286,24 +287,36 @@ class _Lww:
                 continue
             else:
                 stamp, kind = version, False
-            decision.removed.append((key, known))
-            decision.deleted_items += seen
+            if key not in decision.removed:
+                decision.removed[key] = known
+                decision.deleted_items += seen
             # A range tombstone of the same stamp speaks for the single keys too.
-            if selection.keys is not None or stamp != version:
-                decision.tombs.append(Tomb(key, stamp, kind))
+            if selection.keys is not None or kind is not ordered:
+                self._bury(key, stamp, kind, decision)
+            if selection.keys is not None and kind is not ordered:
+                decision.range_tombs.append(self._one_key_tomb(key, version, ordered))
         if selection.keys is None:
             decision.range_tombs.append(RangeTomb(version, ordered, selection.start, selection.end, self._tomb_due_us))
             return
         for key in selection.keys:
-            if key not in found and not self._outlived(key, version, ordered):
-                decision.tombs.append(Tomb(key, version, ordered))
+            if key not in found and not self._range_blocks(key, version, ordered):
+                buried = self._view.item(key)
+                if buried is None or buried.ordered is ordered:
+                    if buried is None or buried.version < version:
+                        self._bury(key, version, ordered, decision)
+                else:
+                    decision.range_tombs.append(self._one_key_tomb(key, version, ordered))
 
-    def _outlived(self, key: bytes, version: bytes, ordered: bool) -> bool:
-        """Whether a tombstone at ``key`` already says as much as one of ``version`` would."""
-        known = self._view.item(key)
-        if known is not None and known.ordered is ordered and known.version >= version:
-            return True
-        return self._range_blocks(key, version, ordered)
+    @staticmethod
+    def _bury(key: bytes, version: bytes, ordered: bool, decision: Decision) -> None:
+        """Leaves a tombstone, unless another delete of the mutation leaves a newer one."""
+        other = decision.tombs.get(key)
+        if other is None or other.version < version:
+            decision.tombs[key] = Stamp(version, ordered)
+
+    def _one_key_tomb(self, key: bytes, version: bytes, ordered: bool) -> RangeTomb:
+        """A tombstone for one key where one of the other kind has the key's own place."""
+        return RangeTomb(version, ordered, key, key + b"\0", self._tomb_due_us)
 
 
 def merged_tombs(tombs: Iterable[RangeTomb], now_us: int) -> list[RangeTomb]:

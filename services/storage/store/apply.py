@@ -2,7 +2,7 @@
 sweeper's."""
 
 from services.storage.domain import limits
-from services.storage.domain.decide import Decision, RangeTomb, Tomb, merged_tombs
+from services.storage.domain.decide import Decision, RangeTomb, Stamp, merged_tombs
 from services.storage.domain.errors import RangeDeletesExhausted
 from services.storage.domain.feed import ItemChange
 from services.storage.domain.model import Mode, Put
@@ -69,22 +69,22 @@ class Application:
     def _run(self, expiring: bool) -> None:
         record, decision = self._record, self._decision
         was_alive = expiring or record.alive(self._now_us)
-        items, size, version, ordered = record.items_count, record.size, record.version, record.ordered
-        for key, _ in decision.removed:
+        items, size, before = record.items_count, record.size, Stamp(record.version, record.ordered)
+        for key in decision.removed:
             self._remove(key)
-        for tomb in decision.tombs:
-            if tomb.key not in self._put_keys:
-                self._bury(tomb)
+        for key, stamp in decision.tombs.items():
+            if key not in self._put_keys:
+                self._bury(key, stamp)
         if decision.range_tombs:
             self._bury_ranges(decision.range_tombs)
         lasting = False
-        for put, stamp, kind in decision.puts:
-            lasting |= self._put(put, stamp, kind)
+        for put, version, ordered in decision.puts:
+            lasting |= self._put(put, version, ordered)
         if not record.items_count:
             record.immortal = record.last_expire_us = 0
         is_alive = lasting or record.alive(self._now_us, self._gone)
         self.created, self.deleted = is_alive and not was_alive, was_alive and not is_alive
-        self._stamp(version if was_alive else b"", ordered if was_alive else False)
+        self._stamp(before if was_alive else Stamp(b"", False))
         self.added_items, self.added_size = record.items_count - items, record.size - size
         self.added_records = (record.items_count > 0) - (items > 0)
         self._write_record()
@@ -108,7 +108,7 @@ class Application:
             record.flat = None
         else:
             self.operations.append((self._families.items, record.prefix + key, None))
-            record.loaded[key] = None
+        record.loaded[key] = None
         self._history.retire(
             self.operations,
             record.number,
@@ -120,9 +120,9 @@ class Application:
             self._now_us,
         )
 
-    def _bury(self, tomb: Tomb) -> None:
-        record, key = self._record, tomb.key
-        row = rows.encode_tomb(tomb.version, self._now_us, ordered=tomb.ordered)
+    def _bury(self, key: bytes, stamp: Stamp) -> None:
+        record = self._record
+        row = rows.encode_tomb(stamp.version, self._now_us, ordered=stamp.ordered)
         if key == b"":
             record.flat = row
         else:
@@ -184,7 +184,7 @@ class Application:
         self._gone.add(key)  # the scan for a living item would find its former row
         return not expire_us or expire_us > now_us
 
-    def _stamp(self, version: bytes, ordered: bool) -> None:
+    def _stamp(self, before: Stamp) -> None:
         """Sets the record's version: the newest that wrote or removed something since it came into being."""
         record, decision = self._record, self._decision
         if not self.changes:
@@ -192,11 +192,11 @@ class Application:
         if self._namespace.settings.mode is Mode.CAS:
             record.version, record.ordered = decision.version, False
             return
-        stamps = [(stamp, kind) for _, stamp, kind in decision.puts]
-        stamps += [(tomb.version, tomb.ordered) for tomb in decision.tombs]
+        stamps = [before, *decision.tombs.values()]
+        stamps += [Stamp(version, ordered) for _, version, ordered in decision.puts]
         if decision.removed:
-            stamps += [(tomb.version, tomb.ordered) for tomb in decision.range_tombs]
-        record.version, record.ordered = max([(version, ordered), *stamps])
+            stamps += [Stamp(tomb.version, tomb.ordered) for tomb in decision.range_tombs]
+        record.version, record.ordered = max(stamps)
 
     def _write_record(self) -> None:
         record, families = self._record, self._families

@@ -130,11 +130,11 @@ class Reader:
 
     def _scan(self, scan: Scan, now_us: int) -> ScanPage:
         families, number = self._families, scan.namespace.number
-        start, after = scan.start, None
+        start, begun, after = scan.start, None, None
         if scan.position is not None:
-            key, at = layout.unescaped(scan.position, 0)
+            begun, at = layout.unescaped(scan.position, 0)
             after = scan.position[at + 1 :] if scan.position[at : at + 1] else None
-            start = key if after is not None else key + b"\0"
+            start = begun if after is not None else begun + b"\0"
         low, high = layout.prefix(number), None if scan.end is None else layout.prefix(number) + scan.end
         records: list[ScannedRecord] = []
         size = 0
@@ -142,15 +142,13 @@ class Reader:
             key = place[4:]
             record = StoredRecord(number, key, row, families.items, families.tombs)
             if record.alive(now_us):
-                read = Read(
-                    scan.namespace, key, scan.selection, after, scan.max_bytes - size, 1 << 31, scan.omit_values
-                )
+                left, seen = scan.max_bytes - size, after if key == begun else None
+                read = Read(scan.namespace, key, scan.selection, seen, left, 1 << 31, scan.omit_values)
                 items, resume, added = self._items(record, read, now_us)
                 size += added + len(key)
                 records.append(ScannedRecord(key, items, resume is not None))
                 if resume is not None:
                     return ScanPage(records, layout.escaped(key) + b"\x01" + resume)
-            after = None
             if len(records) >= scan.max_records or size >= scan.max_bytes or examined >= _EXAMINED:
                 return ScanPage(records, layout.escaped(key))
         return ScanPage(records, None)

@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from typing import Final
 
 from libs.errors.errors import WellspringError
-from services.storage.domain.decide import Decision, Tomb, visible
+from services.storage.domain.decide import Decision, Known, Stamp, visible
 from services.storage.domain.feed import EXPIRED_ANNOTATION
 from services.storage.domain.model import Mode
 from services.storage.domain.namespace import Namespace
@@ -119,19 +119,20 @@ class Sweeper:
             record = self._writer.load(space.number, key)
             if not record.items_count:
                 continue
-            removed, tombs = [], []
+            removed: dict[bytes, Known] = {}
+            tombs: dict[bytes, Stamp] = {}
             skip = len(layout.escaped(key))
             for item_key in dict.fromkeys(place[skip:] for place in places):
                 row = record.item_row(item_key)
                 known = None if row is None else rows.known(row)
                 if row is None or known is None or known.dead or visible(known, now_us):
                     continue
-                removed.append((item_key, known))
+                removed[item_key] = known
                 # Until its grace is over, a late write must still find what it is behind.
                 if space.settings.mode is Mode.LWW and rows.write_time(row) + self._grace_us > now_us:
-                    tombs.append(Tomb(item_key, known.version, known.ordered))
+                    tombs[item_key] = Stamp(known.version, known.ordered)
             if removed:
-                decision = Decision(max(expiry_version(known.expire_us, known.version) for _, known in removed))
+                decision = Decision(max(expiry_version(known.expire_us, known.version) for known in removed.values()))
                 decision.removed, decision.tombs = removed, tombs
                 self._writer.apply(
                     operations,
