@@ -4,6 +4,7 @@ import numpy as np
 
 from services.propagation.domain import control
 from services.propagation.domain.records import State
+from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World
 
@@ -211,3 +212,38 @@ def test_a_dependent_of_what_the_same_completion_changes():
     world.drain()
     assert world.site.stale() == []
     assert world.renders_of(second) == 2
+
+
+def test_an_output_changes_while_what_is_made_of_it_is_lent_under_the_same_root():
+    world = World([HTML, SUMMARY])
+    (page,) = world.pages(1, "t")
+    reads = [("t", "content"), (f"view/html/{page}", "content")]
+    world.site.reads["summary", "front"] = reads
+    world.declare("summary", ["front"], [reads])
+    world.edit("t")
+    (grant,) = world.lease(view="summary")
+    early = world.render(grant)
+    world.work(view="html")  # the output changes; "front" is lent, and was rendered from what was before
+    world.store(early)
+    world.purge(early)
+    world.complete(early)
+    assert world.record("t@1").state is State.ACTIVE
+    world.drain()
+    assert world.site.stale() == []
+    tally = world.progress("t@1").tally
+    assert tally.total == tally.done == 3
+
+
+def test_what_a_folded_root_found_goes_over_to_its_successor():
+    world = World([HTML, SUMMARY], settings=Settings(max_superseded=1))
+    pages = world.pages(4, "t")
+    world.declare("summary", ["front"], [[(f"view/html/{pages[0]}", "content")]])
+    world.site.reads["summary", "front"] = [(f"view/html/{pages[0]}", "content")]
+    world.edit("t")
+    world.work(1, view="html")  # page 0: "front" is pending at level 2 of the first root
+    world.edit("t", visible=False)
+    world.edit("t", visible=False)  # the first root is folded
+    assert world.record("t@1").state is State.DONE
+    world.drain()
+    assert world.renders_of("front", "summary") == 1
+    assert world.site.stale() == []
