@@ -1,0 +1,86 @@
+"""The engine of the fan-out bench: the propagation server as a process, and what the kernel says of it."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from tools.bench.fanout_world import VIEWS
+from tools.dev.servers.ports import free_port
+from tools.dev.servers.process import Process
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SETTLED_SHARE = 0.05
+_LOOK_EVERY_S = 1.0
+_SETTLE_MOST_S = 120.0
+
+
+class Engine:
+    """services/propagation/main.py on an embedded store in `folder`, with the configuration's defaults."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.data = folder / "data"
+        self._ready = folder / "ready.json"
+        (folder / "views.yaml").write_text(VIEWS)
+        config = folder / "propagation.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "server": {"listen": [self.address], "ready_file": str(self._ready)},
+                    "backend": {"embedded": {"path": str(self.data)}},
+                    "views_file": str(folder / "views.yaml"),
+                }
+            )
+        )
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+        command = [sys.executable, "-m", "services.propagation.main", "--config", str(config)]
+        self._process = Process("propagation", command, folder, os.environ | {"PYTHONPATH": paths})
+
+    def start(self) -> None:
+        """Starts it and waits until it takes calls."""
+        self._ready.unlink(missing_ok=True)
+        self._process.start()
+        self._process.wait_ready(self._ready.exists, every_s=0.01)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+
+    def stop(self) -> None:
+        """Lets it end in order."""
+        self._process.stop()
+
+    def cpu_s(self) -> float:
+        """CPU seconds used so far."""
+        words = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / _TICKS_PER_S
+
+    def settle(self) -> None:
+        """Waits until it does next to nothing."""
+        end, used = time.monotonic() + _SETTLE_MOST_S, self.cpu_s()
+        while time.monotonic() < end:
+            time.sleep(_LOOK_EVERY_S)
+            before, used = used, self.cpu_s()
+            if used - before < _SETTLED_SHARE * _LOOK_EVERY_S:
+                return
+        raise SystemExit(f"the engine was still busy {_SETTLE_MOST_S:.0f} s after it was loaded")
+
+    def resident_mib(self) -> float:
+        """What it has in memory now."""
+        return self._memory_mib("VmRSS")
+
+    def peak_mib(self) -> float:
+        """The most that it had in memory since `forget_peak`."""
+        return self._memory_mib("VmHWM")
+
+    def forget_peak(self) -> None:
+        """The peak is counted from now on (proc(5), clear_refs)."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def _memory_mib(self, name: str) -> float:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
+        return int(line.split()[1]) / 1024
