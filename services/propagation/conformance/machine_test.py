@@ -198,6 +198,13 @@ class Machine(RuleBasedStateMachine):
             for owner in members
         }
         assert reverse == self.edges
+        for some in (range(INPUTS), range(3, INPUTS, 7), [40, 2, 2, 79], []):
+            union: dict[int, set[int]] = {}
+            for view, owner, one in self.edges:
+                if one in some:
+                    union.setdefault(view, set()).add(owner)
+            found = self.store.dependents_of(np.array(some, np.uint32))
+            assert {view: set(members) for view, members in found.items()} == union
         made = {one - INPUTS // 2 for _, _, one in self.edges if one >= INPUTS // 2}
         assert set(self.store.outputs_with_dependents(0)) == made
         assert self.store.input_changes(range(INPUTS)) == self.changes

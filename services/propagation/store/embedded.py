@@ -158,6 +158,10 @@ class EmbeddedStore:
         """See `interface.Store.dependents`."""
         return self._tables.reverse.dependents(int(input_number))
 
+    def dependents_of(self, inputs: Numbers) -> dict[int, BitMap]:
+        """See `interface.Store.dependents_of`."""
+        return self._tables.reverse.dependents_of(inputs, self._tables.views.written.values())
+
     def count_dependents(self, input_number: int) -> dict[int, int]:
         """See `interface.Store.count_dependents`."""
         return {view: len(members) for view, members in self.dependents(input_number).items()}

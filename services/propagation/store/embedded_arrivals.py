@@ -29,6 +29,7 @@ COUNTER_BYTES = 4
 
 SHARED = b"s"
 HUB = b"h"
+HUB_END = b"i"
 
 _OWN_RECORD = 32
 _EDGE = np.dtype([("input", "<u2"), ("dependent", "<u4")])

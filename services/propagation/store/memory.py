@@ -291,6 +291,14 @@ class MemoryStore:
         """See `interface.Store.dependents`."""
         return {view: members.copy() for view, members in self.state.reverse.get(input_number, {}).items()}
 
+    def dependents_of(self, inputs: Numbers) -> dict[int, BitMap]:
+        """See `interface.Store.dependents_of`."""
+        found: dict[int, BitMap] = {}
+        for number in inputs.tolist():
+            for view, members in self.state.reverse.get(number, {}).items():
+                found[view] = found.get(view, BitMap()) | members
+        return found
+
     def count_dependents(self, input_number: int) -> dict[int, int]:
         """See `interface.Store.count_dependents`."""
         return {view: len(members) for view, members in self.state.reverse.get(input_number, {}).items()}
