@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rocksdict
 
-from libs.embedded import watermark
+from libs.embedded import logs, watermark
 from libs.embedded.directory import DataDirectory
 from libs.embedded.failures import WrongDirectory
 from libs.embedded.family import Family
@@ -48,6 +48,7 @@ class Database:
         try:
             durable = mark.read()
             watermark.keep_logs(path, directory.unverified)
+            logs.make_readable(path)
             cache = rocksdict.Cache(settings.cache_bytes)
             options = {spec.name: family_options(spec, settings, cache) for spec in specs}
             raw = rocksdict.Rdict(

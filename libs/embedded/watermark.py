@@ -62,8 +62,7 @@ def keep_logs(database: Path, unverified: Path) -> None:
         unverified.mkdir(exist_ok=True)
     for log in logs:
         kept = unverified / log.name
-        if not (kept.exists() and kept.samefile(log)):
-            kept.unlink(missing_ok=True)
+        if not kept.exists():  # one that is there is what an earlier start found, before it cut the log
             os.link(log, kept)
 
 
