@@ -4,13 +4,15 @@ Purposes:
 
 * ``tag``: makes and checks the tag in a token, so that a forgery is refused without a read
 * ``pepper``: keys the verifiers of tokens at rest
-* ``seal``: wraps subjects' keys and seals the shared compartments
+* ``seal``: wraps subjects' keys
+* ``sign``: signs assertions (the secret is an Ed25519 seed)
 * ``pseudonym``: turns subjects into what is stored in their place (one for ever: it is an index)
 * ``pairwise``: turns stored pseudonyms into what each caller sees (one for ever)
 """
 
 import base64
 import binascii
+import hmac
 import json
 import os
 import secrets
@@ -24,7 +26,7 @@ from typing import Any, Final
 from libs.errors.errors import DataLoss, FailedPrecondition
 
 KEY_BYTES: Final = 32
-PURPOSES: Final = ("tag", "pepper", "seal", "pseudonym", "pairwise")
+PURPOSES: Final = ("tag", "pepper", "seal", "sign", "pseudonym", "pairwise")
 FORMAT: Final = 1
 MAX_KEY_NUMBER: Final = 255
 """A token and a sealed value carry their key's number in one byte."""
@@ -60,6 +62,15 @@ class Key:
     @property
     def key_id(self) -> str:
         return f"{self.purpose}-{self.number}"
+
+    @property
+    def check(self) -> str:
+        """Tells this key from another of the same number, and nothing else of it: kept with the data."""
+        return sha256(b"wellspring key check\0" + self.secret).hexdigest()[:16]
+
+    def derive(self, use: str) -> bytes:
+        """A key of its own for one use: 32 bytes that tell nothing of this key."""
+        return hmac.digest(self.secret, b"wellspring derived\0" + use.encode(), "sha256")
 
     def __repr__(self) -> str:
         return f"Key({self.key_id}, {self.state})"
@@ -152,6 +163,7 @@ def save(path: Path, keyring: Keyring) -> None:
             for key in keyring.everything()
         ],
     }
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -2,8 +2,8 @@
 
 A session's values are sealed under its random data key. The data key is wrapped twice: by a key from the bearer's
 secret (HKDF-SHA-256), and that by the subject's key. The subject's key is wrapped by the keyring. So the store reads
-nothing without the bearer, and nothing at all once the subject's key is gone. The shared compartment is sealed by the
-keyring alone: whoever holds the keyring can read it without the bearer.
+nothing without the bearer, and nothing at all once the subject's key is gone. The shared compartment is sealed under a
+key from the subject's: whoever holds the keyring can read it without the bearer, until the subject's key is gone.
 
 The associated data names what a sealed value is and where it belongs; a value moved to another row, key or version does
 not open.
@@ -72,6 +72,11 @@ def unwrap_data_key(wrapped: bytes, secret: bytes, subject_key: bytes, realm: st
     """Raises SealBroken, which a wrong secret is too."""
     inner = unseal(subject_key, wrapped, place("wrapped-data-key", realm, handle))
     return unseal(bearer_key(secret, realm, handle), inner, place("data-key", realm, handle))
+
+
+def shared_key(subject_key: bytes, realm: str, handle: str) -> bytes:
+    """The key of a session's shared compartment."""
+    return HKDF(SHA256(), KEY_BYTES, None, place("shared", realm, handle)).derive(subject_key)
 
 
 def seal_by_keyring(keyring: Keyring, plain: bytes, where: bytes, random: Random) -> bytes:

@@ -1,0 +1,118 @@
+"""From the text of a token to its session, or to the one public failure.
+
+The order: form, realm and tag (no read so far), then one read, the verifier in constant time, revocation, expiry. An
+unknown session takes the same steps against a verifier that nothing matches.
+"""
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from services.session.crypto import tokens
+from services.session.crypto.tokens import Token
+from services.session.domain import family
+from services.session.domain.errors import SessionInvalid, TokenMalformed
+from services.session.domain.family import Check, Standing
+from services.session.domain.model import Retry, Session, TokenRecord
+from services.session.domain.realms import Realm
+from services.session.domain.tools import Tools
+from services.session.domain.vault import Vault
+from services.session.store.interface import End, Stored
+
+Named = tuple[Token, Sequence[bytes]]
+
+
+class Bearer(NamedTuple):
+    """Somebody who holds a good token. `retry` is set when the token is good for repeating its last rotation only."""
+
+    token: Token
+    session: Session
+    record: TokenRecord | None
+    retry: Retry | None
+    stored: Stored
+    now_us: int
+
+    @property
+    def good(self) -> TokenRecord:
+        """The record of the token presented, which `identify` without a request always gives."""
+        if self.record is None:
+            raise SessionInvalid
+        return self.record
+
+
+_NOBODY = Session(
+    realm="", handle="", revision=0, home="", subject=b"", level=0, methods=(), auth_us=0, created_us=0, active_us=0,
+    ends_us=0, stamp=(), subject_stamp=(), tokens=(TokenRecord(1, bytes(32), 0, 0, b""),),
+)  # fmt: skip
+
+
+def read_token(tools: Tools, realm: Realm, text: bytes, path: str = "token") -> Token:
+    """The token, which this service minted for this realm. Raises TokenMalformed, SessionInvalid."""
+    try:
+        token = tokens.parse(text)
+    except tokens.Malformed:
+        raise TokenMalformed(path) from None
+    ours = tokens.is_ours(tools.keyring, token)
+    if not ours or token.realm != realm.name:
+        raise SessionInvalid
+    return token
+
+
+def checker(vault: Vault, token: Token) -> Check:
+    """Compares the token with stored verifiers, in constant time; the HMAC of a pepper is made once."""
+    made: dict[int, bytes] = {}
+
+    def check(pepper: int, stored: bytes) -> bool:
+        own = made.get(pepper)
+        if own is None:
+            own = made[pepper] = vault.verifier(pepper, token) or b""
+        return hmac.compare_digest(own[: len(stored)], stored)
+
+    return check
+
+
+async def identify(
+    tools: Tools,
+    realm: Realm,
+    text: bytes,
+    *,
+    caller: str,
+    path: str = "token",
+    keys: Callable[[Token], Sequence[bytes]] | None = None,
+    kinds: bytes = b"",
+    request: bytes | None = None,
+) -> Bearer:
+    """The bearer, with the items of `keys(token)` and of `kinds` read along.
+
+    With `request` (the name of a rotation), the parent whose rotation that was may come again, no longer good or not.
+    Raises TokenMalformed, SessionInvalid. A token of before, used after its grace, ends its whole family.
+    """
+    token = read_token(tools, realm, text, path)
+    stored = await tools.store.read(realm.name, token.handle, keys(token) if keys else (), kinds=kinds)
+    now_us = tools.clock.now_us()
+    check = checker(tools.vault, token)
+    presented = family.present(stored.session or _NOBODY, check, now_us)
+    # An epoch raised while the store was read counts.
+    realm = tools.realms.get(realm.name) or realm
+    if stored.session is None or not realm.judge(stored, now_us).live:
+        raise SessionInvalid
+    if request is not None:
+        retry = family.retried(stored.session, request, check, now_us)
+        if retry is not None:
+            return Bearer(token, stored.session, None, retry, stored, now_us)
+    if presented.standing is Standing.STOLEN:
+        await _stolen(tools, stored.session, now_us, caller)
+        raise SessionInvalid
+    if presented.record is None:
+        raise SessionInvalid
+    return Bearer(token, stored.session, presented.record, None, stored, now_us)
+
+
+def tombstone(session: Session, at_us: int, cause: str) -> End:
+    """What ends a session: kept until nothing that was ever written of it could live."""
+    return End(session.handle, at_us, max(session.ends_us, at_us), cause)
+
+
+async def _stolen(tools: Tools, session: Session, now_us: int, caller: str) -> None:
+    await tools.store.end(session.realm, [tombstone(session, now_us, "theft")])
+    tools.events.record("session_theft", session.realm, handle=session.handle, caller=caller)

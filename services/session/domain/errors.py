@@ -1,0 +1,168 @@
+"""What can go wrong with a request to session, as one tree.
+
+WellspringError
+├── Unauthenticated
+│   └── SessionInvalid         SESSION_INVALID          absent, expired, revoked, foreign, forged: one answer for all
+├── InvalidArgument
+│   ├── TokenMalformed         TOKEN_MALFORMED          not of a token's form at all
+│   ├── DataTooLarge           DATA_TOO_LARGE           above the realm's limits; metadata "limit_bytes" or "limit_keys"
+│   ├── PolicyRefused          POLICY_REFUSED           a realm's policy that may not be
+│   └── RequestReused          REQUEST_ID_REUSED        the request_id came with another request before
+├── NotFound
+│   ├── RealmNotFound          REALM_NOT_FOUND          no such realm, or none that the caller may use
+│   └── SessionNotFound        SESSION_NOT_FOUND        no live session has this handle
+├── AlreadyExists
+│   └── RealmExists            REALM_EXISTS
+├── PermissionDenied
+│   └── DataKeyDenied          DATA_KEY_DENIED          the realm hides this data key from the caller
+├── Aborted
+│   ├── VersionMismatch        VERSION_MISMATCH         metadata "key", "version": the current one
+│   └── RealmChanged           REALM_CHANGED            the etag given is not the current one
+├── FailedPrecondition
+│   ├── SubjectDiffers         SUBJECT_DIFFERS          a session of one subject cannot become another's
+│   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
+│   └── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
+├── ResourceExhausted
+│   ├── SessionLimit           SESSION_LIMIT            the subject (or the anonymous) have as many as allowed
+│   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
+└── Unavailable
+    └── Contended              CONTENDED                many changes of one session at once
+"""
+
+from libs.errors.errors import (
+    Aborted,
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
+
+
+class SessionInvalid(Unauthenticated):
+    """The one public failure of a token. It never says more."""
+
+    default_reason = "SESSION_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("the session is not valid")
+
+
+class TokenMalformed(InvalidArgument):
+    """What was sent is no token: told apart, for a caller's mistake is no stranger's guess."""
+
+    default_reason = "TOKEN_MALFORMED"
+
+    def __init__(self, path: str) -> None:
+        what = "is not of a token's form: wss_<realm>_<id>.<secret>, as Create or Rotate answered it"
+        super().__init__(f"{path}: {what}", violations=[(path, what)])
+
+
+class DataTooLarge(InvalidArgument):
+    """The session's data would exceed the realm's limits."""
+
+    default_reason = "DATA_TOO_LARGE"
+
+
+class PolicyRefused(InvalidArgument):
+    """A realm's policy that may not be; the violations say why."""
+
+    default_reason = "POLICY_REFUSED"
+
+
+class RequestReused(InvalidArgument):
+    """The same request_id with another request."""
+
+    default_reason = "REQUEST_ID_REUSED"
+
+    def __init__(self) -> None:
+        what = "came with another request before; a new request needs a new UUID"
+        super().__init__(f"request_id: {what}", violations=[("request_id", what)])
+
+
+class RealmNotFound(NotFound):
+    """No such realm, or none that the caller may use: the same words."""
+
+    default_reason = "REALM_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("there is no such realm for this caller")
+
+
+class SessionNotFound(NotFound):
+    """No live session has the handle."""
+
+    default_reason = "SESSION_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("no live session has this handle")
+
+
+class RealmExists(AlreadyExists):
+    """The realm to be created is there."""
+
+    default_reason = "REALM_EXISTS"
+
+
+class DataKeyDenied(PermissionDenied):
+    """The realm's policy hides the key from this caller."""
+
+    default_reason = "DATA_KEY_DENIED"
+
+
+class VersionMismatch(Aborted):
+    """A data key is not at the version asked for."""
+
+    default_reason = "VERSION_MISMATCH"
+
+    def __init__(self, key: str, version: int) -> None:
+        what = f"the data key is at version {version}; read it again, then decide"
+        super().__init__(what, metadata={"key": key, "version": str(version)})
+
+
+class RealmChanged(Aborted):
+    """The realm was changed meanwhile."""
+
+    default_reason = "REALM_CHANGED"
+
+    def __init__(self, etag: str) -> None:
+        super().__init__("the realm was changed meanwhile; read it again, then decide", metadata={"etag": etag})
+
+
+class SubjectDiffers(FailedPrecondition):
+    """Only an anonymous session can be given a subject."""
+
+    default_reason = "SUBJECT_DIFFERS"
+
+
+class AuthenticationRevoked(FailedPrecondition):
+    """The authentication is older than a revocation of all that the subject had."""
+
+    default_reason = "AUTHENTICATION_REVOKED"
+
+
+class AnonymousNotAllowed(FailedPrecondition):
+    """The realm has no anonymous sessions."""
+
+    default_reason = "ANONYMOUS_NOT_ALLOWED"
+
+
+class SessionLimit(ResourceExhausted):
+    """As many sessions as the realm allows."""
+
+    default_reason = "SESSION_LIMIT"
+
+
+class GuessLimit(ResourceExhausted):
+    """Too many failures: only failures are counted, a good token is served all the same."""
+
+    default_reason = "GUESS_LIMIT"
+
+
+class Contended(Unavailable):
+    """Too many changes of one session at once: nothing was done."""
+
+    default_reason = "CONTENDED"

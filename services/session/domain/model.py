@@ -1,0 +1,131 @@
+"""A session as the service keeps it, and the small records around it. Plain values; times in microseconds of 1970."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+ANONYMOUS: Final = bytes(32)
+"""The pseudonym that all anonymous sessions of a realm share: no HMAC gives it."""
+
+Epochs = tuple[tuple[str, int], ...]
+"""A counter for each data centre that ever raised one, sorted by data centre."""
+
+
+class Epoch(NamedTuple):
+    """The epochs of a realm or a subject as they stand, and when one was raised last (0: never)."""
+
+    counters: Epochs = ()
+    raised_us: int = 0
+
+
+class TokenRecord(NamedTuple):
+    """What is kept of a token that is good: never the token. `dies_us`: the end of its grace; 0 while it is current.
+
+    `wrapped` is the data key under this token's secret and the subject's key.
+    """
+
+    pepper: int
+    verifier: bytes
+    issued_us: int
+    dies_us: int
+    wrapped: bytes
+
+
+class OldToken(NamedTuple):
+    """A token of before, kept to notice a replay: half of its verifier; from `alarm_us` on its use means theft."""
+
+    pepper: int
+    half: bytes
+    alarm_us: int
+
+
+class Retry(NamedTuple):
+    """The last rotation, as long as it may be asked for again.
+
+    `parent` and `child` are verifiers of the token presented and of the one answered; `wrapped` is the data key under
+    the parent's secret.
+    """
+
+    request: bytes
+    pepper: int
+    parent: bytes
+    child: bytes
+    wrapped: bytes
+    grace_us: int
+    until_us: int
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class Session:
+    """One session. `level` is 0 while it is anonymous. `ends_us` never moves but by authenticating again.
+
+    `stamp` and `subject_stamp` are the epochs of the realm and of the subject when the session was made: below the
+    current ones means revoked. `floor` is the highest version of any data key that was removed.
+    """
+
+    realm: str
+    handle: str
+    revision: int
+    home: str
+    subject: bytes
+    level: int
+    methods: tuple[str, ...]
+    auth_us: int
+    created_us: int
+    active_us: int
+    ends_us: int
+    stamp: Epochs
+    subject_stamp: Epochs
+    tokens: tuple[TokenRecord, ...]
+    old: tuple[OldToken, ...] = ()
+    retry: Retry | None = None
+    data_keys: int = 0
+    data_bytes: int = 0
+    floor: int = 0
+
+    @property
+    def anonymous(self) -> bool:
+        return self.subject == ANONYMOUS
+
+    def __repr__(self) -> str:
+        return f"Session({self.realm}, {self.handle[:8]}…, revision {self.revision})"
+
+
+class Item(NamedTuple):
+    """A sealed value beside a session. `key`: its kind (one byte) and the keyed name; `until_us` 0: as the session."""
+
+    key: bytes
+    version: int
+    sealed: bytes
+    until_us: int = 0
+
+
+class Tombstone(NamedTuple):
+    """A revocation of one session, kept until no copy of the session could live (`until_us`)."""
+
+    at_us: int
+    until_us: int
+    cause: str
+
+
+class Created(NamedTuple):
+    """What a Create is remembered by: which session it made, for whom, until when."""
+
+    handle: str
+    subject: bytes
+    until_us: int
+
+
+class RealmRecord(NamedTuple):
+    """A realm as the store keeps it: `body` is the policy, in `policy.encode`'s form."""
+
+    name: str
+    version: int
+    created_us: int
+    body: bytes
+
+
+DATA: Final = b"d"
+SHARED: Final = b"s"
+REQUEST: Final = b"r"
+SHARED_REQUEST: Final = b"q"
+"""Kinds of items: values by token, values by handle, and the remembered answers of updates of either."""

@@ -1,0 +1,130 @@
+"""The realms of this server, in memory: policy and epochs, so that a hot call asks the store for its session only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from services.session.domain import policy as policies
+from services.session.domain.epochs import merged
+from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound
+from services.session.domain.model import Epoch, RealmRecord, Session, Tombstone
+from services.session.domain.policy import Policy
+from services.session.domain.validity import Verdict, judge
+from services.session.store.interface import Store, Stored
+
+MAX_REALMS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """A realm as it stands."""
+
+    name: str
+    policy: Policy
+    version: int
+    created_us: int
+    epoch: Epoch
+
+    @property
+    def etag(self) -> str:
+        return f"{self.version}-{self.created_us}"
+
+    def judge(self, stored: Stored, now_us: int) -> Verdict:
+        """What a session of this realm is now."""
+        return judge(stored.session, self.policy, self.epoch, stored.subject_epoch, stored.tombstone, now_us)
+
+    def judge_parts(
+        self, session: Session | None, subject_epoch: Epoch, tombstone: Tombstone | None, now_us: int
+    ) -> Verdict:
+        return judge(session, self.policy, self.epoch, subject_epoch, tombstone, now_us)
+
+
+class Realms:
+    """All realms. Make one by `load`."""
+
+    def __init__(self, store: Store, datacentre: str, now_us: Callable[[], int]) -> None:
+        self._store = store
+        self._datacentre = datacentre
+        self._now_us = now_us
+        self._realms: dict[str, Realm] = {}
+        self._epochs: dict[str, Epoch] = {}
+
+    async def load(self) -> None:
+        """Reads all from the store."""
+        self._epochs = await self._store.realm_epochs()
+        self._realms = {}
+        for record in await self._store.realms():
+            self._take(record)
+
+    def get(self, name: str) -> Realm | None:
+        """The realm of a name."""
+        return self._realms.get(name)
+
+    def enter(self, name: str, caller: str, method: str) -> Realm:
+        """The realm for a caller's use of it. Raises RealmNotFound, also when it is there but not for this caller."""
+        realm = self._realms.get(name)
+        if realm is None or not realm.policy.allows(caller, method):
+            raise RealmNotFound
+        return realm
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._realms)
+
+    async def create(self, name: str, policy: Policy) -> Realm:
+        """A new realm. Raises PolicyRefused, RealmExists."""
+        policies.check(name, policy)
+        if len(self._realms) >= MAX_REALMS:
+            raise PolicyRefused(f"there are {MAX_REALMS} realms; no more are allowed")
+        record = RealmRecord(name, 1, self._now_us(), policies.encode(policy))
+        if not await self._store.put_realm(record, version=0):
+            raise RealmExists(f"the realm {name} is there already")
+        return self._take(record)
+
+    async def update(self, name: str, policy: Policy, etag: str) -> Realm:
+        """A realm's new policy, which counts at once for the sessions that are there.
+
+        An empty `etag` asks for no particular one. Raises PolicyRefused, RealmNotFound, RealmChanged.
+        """
+        policies.check(name, policy)
+        realm = self._expect(name, etag)
+        record = RealmRecord(name, realm.version + 1, realm.created_us, policies.encode(policy))
+        if not await self._store.put_realm(record, version=realm.version):
+            raise RealmChanged(self._realms[name].etag if name in self._realms else "")
+        return self._take(record)
+
+    async def delete(self, name: str, etag: str) -> None:
+        """Ends all sessions of a realm, then forgets its policy. Raises RealmNotFound, RealmChanged.
+
+        Its epochs stay: a realm of the same name made later revives nothing.
+        """
+        realm = self._expect(name, etag)
+        await self.revoke(name)
+        if not await self._store.delete_realm(name, version=realm.version):
+            raise RealmChanged(self._realms[name].etag if name in self._realms else "")
+        self._realms.pop(name, None)
+
+    async def revoke(self, name: str) -> Epoch:
+        """Ends every session of a realm by one write."""
+        epoch = await self._store.raise_realm_epoch(name, self._datacentre, self._now_us())
+        return self.learn(name, epoch)
+
+    def learn(self, name: str, epoch: Epoch) -> Epoch:
+        """Takes in a realm's epoch, which never falls by it."""
+        now = self._epochs[name] = merged(self._epochs.get(name, Epoch()), epoch)
+        if name in self._realms:
+            self._realms[name] = replace(self._realms[name], epoch=now)
+        return now
+
+    def _expect(self, name: str, etag: str) -> Realm:
+        realm = self._realms.get(name)
+        if realm is None:
+            raise RealmNotFound
+        if etag and etag != realm.etag:
+            raise RealmChanged(realm.etag)
+        return realm
+
+    def _take(self, record: RealmRecord) -> Realm:
+        epoch = self._epochs.get(record.name, Epoch())
+        realm = Realm(record.name, policies.decode(record.body), record.version, record.created_us, epoch)
+        self._realms[record.name] = realm
+        return realm

@@ -1,0 +1,124 @@
+"""Ending sessions: one, the others of a subject, all of a subject, all of a realm; and a subject's key for ever.
+
+What revokes many is one write of an epoch; removing what it ended is housekeeping, and may stop half way.
+"""
+
+from typing import NamedTuple
+
+from services.session.crypto import pseudonyms
+from services.session.domain.bearer import checker, identify, read_token, tombstone
+from services.session.domain.errors import SessionInvalid
+from services.session.domain.family import Standing, present
+from services.session.domain.model import ANONYMOUS
+from services.session.domain.realms import Realm
+from services.session.domain.tools import Tools
+from services.session.store.interface import Stored
+
+PAGE = 256
+
+
+class Erased(NamedTuple):
+    """A receipt: how many sessions ended, when (microseconds), and a name for it."""
+
+    sessions: int
+    at_us: int
+    receipt: bytes
+
+
+async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes) -> int:
+    """Ends the session of a token. Whatever well-formed token is shown, the answer is that its session is over: 1 when
+    it ended by this, 0 when it was over (or never was). Raises TokenMalformed.
+    """
+    try:
+        token = read_token(tools, realm, text)
+    except SessionInvalid:
+        return 0
+    stored = await tools.store.read(realm.name, token.handle)
+    session, now_us = stored.session, tools.clock.now_us()
+    if session is not None and realm.judge(stored, now_us).live:
+        standing = present(session, checker(tools.vault, token), now_us).standing
+        if standing is not Standing.REFUSED:
+            cause = "theft" if standing is Standing.STOLEN else "logout"
+            return await _end(tools, realm, caller, stored, now_us, cause)
+    await tools.store.settled()
+    return 0
+
+
+async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str) -> int:
+    """Ends a session by its public name: 1, or 0 when it was over."""
+    stored = await tools.store.read(realm.name, handle)
+    if stored.session is not None:
+        live = realm.judge(stored, tools.clock.now_us()).live
+        ended = await _end(tools, realm, caller, stored, tools.clock.now_us(), "handle")
+        return ended if live else 0
+    await tools.store.settled()
+    return 0
+
+
+async def revoke_others(tools: Tools, realm: Realm, caller: str, text: bytes) -> int:
+    """Ends the subject's sessions but the bearer's; an anonymous one has no others. Raises TokenMalformed,
+    SessionInvalid."""
+    bearer = await identify(tools, realm, text, caller=caller, path="others_of_token")
+    own = bearer.session
+    if own.anonymous:
+        return 0
+    return await _end_all(tools, realm, caller, own.subject, but=own.handle, cause="others")
+
+
+async def revoke_subject(tools: Tools, realm: Realm, caller: str, subject: str) -> int:
+    """Ends all sessions of a subject that are there now, those being created included."""
+    who = pseudonyms.pseudonym(tools.keyring, realm.name, subject)
+    await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, tools.clock.now_us())
+    tools.events.record("subject_revoked", realm.name, caller=caller)
+    return await _end_all(tools, realm, caller, who, but="", cause="subject")
+
+
+async def revoke_realm(tools: Tools, realm: Realm, caller: str) -> None:
+    """Ends all sessions of a realm that are there now."""
+    await tools.realms.revoke(realm.name)
+    tools.events.record("realm_revoked", realm.name, caller=caller)
+
+
+async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -> Erased:
+    """Ends all of a subject, then destroys its key: what was sealed for it, here or in a copy, opens no more."""
+    who = pseudonyms.pseudonym(tools.keyring, realm.name, subject)
+    now_us = tools.clock.now_us()
+    await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, now_us)
+    await tools.store.erase_subject_key(realm.name, who)
+    tools.vault.forget(realm.name, who)
+    sessions = await _end_all(tools, realm, caller, who, but="", cause="erased")
+    tools.events.record("subject_erased", realm.name, caller=caller)
+    return Erased(sessions, now_us, tools.random(16))
+
+
+async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: int, cause: str) -> int:
+    if stored.session is None:
+        return 0
+    ended = await tools.store.end(realm.name, [tombstone(stored.session, now_us, cause)])
+    if ended:
+        handle = stored.session.handle
+        tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause)
+    return ended
+
+
+async def _end_all(tools: Tools, realm: Realm, caller: str, subject: bytes, *, but: str, cause: str) -> int:
+    """Ends every session of a subject but one, a page at a time; how many were live (or ended just now by an epoch)."""
+    if subject == ANONYMOUS:
+        return 0
+    count, after = 0, None
+    while True:
+        page = await tools.store.by_subject(realm.name, subject, after=after, limit=PAGE)
+        now_us = tools.clock.now_us()
+        ends = []
+        for stored in page.found:
+            if stored.session is None or stored.session.handle == but:
+                continue
+            before_epoch = realm.judge_parts(stored.session, stored.subject_epoch._replace(counters=()), None, now_us)
+            count += before_epoch.live
+            ends.append(tombstone(stored.session, now_us, cause))
+        await tools.store.end(realm.name, ends)
+        for end in ends:
+            tools.events.record("session_revoked", realm.name, handle=end.handle, caller=caller, cause=cause)
+        if page.resume is None:
+            return count
+        after = page.resume

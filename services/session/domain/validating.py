@@ -1,0 +1,137 @@
+"""The hot path: is this token good, and for whom? One read; a write only when an activity is to be noted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from services.session.crypto.tokens import Token
+from services.session.domain.bearer import Bearer, identify
+from services.session.domain.errors import DataKeyDenied, SessionInvalid, SessionNotFound
+from services.session.domain.model import DATA, SHARED, Session
+from services.session.domain.operations import Value, check_key
+from services.session.domain.policy import Policy
+from services.session.domain.realms import Realm
+from services.session.domain.tools import Tools
+from services.session.domain.validity import Verdict
+
+ALL = "*"
+
+
+class Validated(NamedTuple):
+    """A live session, the values asked for by name, and whether its token should be rotated."""
+
+    session: Session
+    data: dict[str, Value]
+    rotate_hint: bool
+    bearer: Bearer
+
+
+def check_data_keys(keys: Sequence[str]) -> None:
+    """Raises InvalidArgument for what cannot be asked for."""
+    for at, key in enumerate(keys):
+        if key != ALL:
+            check_key(key, f"data_keys[{at}]")
+
+
+def readable(policy: Policy, caller: str, method: str, keys: Sequence[str]) -> None:
+    """Raises DataKeyDenied for a key that the realm hides from the caller; ALL is what the caller may see."""
+    for key in keys:
+        if key != ALL and not policy.visible(caller, method, key):
+            raise DataKeyDenied("the realm hides a data key from this caller", metadata={"key": key})
+
+
+async def validate(
+    tools: Tools, realm: Realm, caller: str, text: bytes, *, touch: bool = False, data_keys: Sequence[str] = ()
+) -> Validated:
+    """Raises TokenMalformed, SessionInvalid, DataKeyDenied."""
+    readable(realm.policy, caller, "Validate", data_keys)
+    everything = ALL in data_keys
+
+    def keys(token: Token) -> list[bytes]:
+        return [tools.vault.item_key(DATA, realm.name, token.handle, key) for key in data_keys if key != ALL]
+
+    bearer = await identify(
+        tools, realm, text, caller=caller, keys=keys if data_keys else None, kinds=DATA if everything else b""
+    )
+    data = await _open(tools, realm, caller, bearer) if bearer.stored.items else {}
+    session = bearer.session
+    if touch:
+        session = await _touch(tools, realm.policy, bearer)
+    record = bearer.good
+    hint = record.dies_us == 0 and bearer.now_us >= record.issued_us + realm.policy.rotation_interval_us
+    return Validated(session, data, hint, bearer)
+
+
+async def find(tools: Tools, realm: Realm, handle: str) -> Session:
+    """A live session by its public handle. Raises SessionNotFound, for a dead one too."""
+    stored = await tools.store.read(realm.name, handle)
+    if stored.session is None or not realm.judge(stored, tools.clock.now_us()).live:
+        raise SessionNotFound
+    return stored.session
+
+
+async def inspect(tools: Tools, realm: Realm, handle: str) -> tuple[Session | None, Verdict]:
+    """A session as an operator sees it: what it is, dead or alive, and since when."""
+    stored = await tools.store.read(realm.name, handle)
+    return stored.session, realm.judge(stored, tools.clock.now_us())
+
+
+async def shared_values(
+    tools: Tools, realm: Realm, caller: str, handle: str, names: Sequence[str]
+) -> tuple[Session, dict[str, Value]]:
+    """A live session by its handle, with values of its shared compartment. Raises SessionNotFound, DataKeyDenied."""
+    readable(realm.policy, caller, "Get", names)
+    keys = [tools.vault.item_key(SHARED, realm.name, handle, name) for name in names if name != ALL]
+    stored = await tools.store.read(realm.name, handle, keys, kinds=SHARED if ALL in names else b"")
+    session = stored.session
+    if session is None or not realm.judge(stored, tools.clock.now_us()).live:
+        raise SessionNotFound
+    found = await tools.vault.subject_key(realm.name, session.subject)
+    if found is None:
+        raise SessionNotFound
+    key = tools.vault.shared_key(found[0], realm.name, handle)
+    values = {}
+    for item in stored.items.values():
+        name, value = tools.vault.open(key, realm.name, handle, item)
+        if realm.policy.visible(caller, "Get", name):
+            values[name] = Value(value, item.version)
+    return session, values
+
+
+async def open_data_key(tools: Tools, bearer: Bearer) -> tuple[bytes, bytes]:
+    """The session's data key and its subject's key. Raises SessionInvalid when the subject was erased meanwhile."""
+    found = await tools.vault.subject_key(bearer.session.realm, bearer.session.subject)
+    if found is None:
+        raise SessionInvalid
+    wrapped = bearer.retry.wrapped if bearer.retry is not None else bearer.good.wrapped
+    return tools.vault.unwrap(wrapped, bearer.token, found[0]), found[0]
+
+
+async def _open(tools: Tools, realm: Realm, caller: str, bearer: Bearer) -> dict[str, Value]:
+    data_key, _ = await open_data_key(tools, bearer)
+    values = {}
+    for item in bearer.stored.items.values():
+        name, value = tools.vault.open(data_key, realm.name, bearer.session.handle, item)
+        if realm.policy.visible(caller, "Validate", name):
+            values[name] = Value(value, item.version)
+    return values
+
+
+async def _touch(tools: Tools, policy: Policy, bearer: Bearer) -> Session:
+    """Notes the activity, at most once a touch interval (and often enough for the idle timeout to mean something).
+
+    A touch that loses to another change of the session is left out: the next one will do.
+    """
+    session = bearer.session
+    interval_us = min(policy.touch_interval_us, policy.of_level(session.level).idle_us // 4)
+    used = session.retry is not None and session.retry.child == bearer.good.verifier
+    if not used and bearer.now_us < session.active_us + interval_us:
+        return session
+    touched = replace(
+        session,
+        revision=session.revision + 1,
+        active_us=max(session.active_us, bearer.now_us),
+        # Whoever uses the child received it: its parent can ask for no other.
+        retry=None if used else session.retry,
+    )
+    return touched if await tools.store.replace(session, touched) else session

@@ -1,0 +1,115 @@
+"""Opens and seals what belongs to a session: data under the bearer's key, the shared compartment under the subject's.
+
+Here the crypto module meets the records; which keys exist and where they are kept is decided nowhere else.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from services.session.crypto import pseudonyms, sealing, tokens
+from services.session.crypto.keyring import Keyring
+from services.session.crypto.sealing import SealBroken
+from services.session.crypto.tokens import Token
+from services.session.domain.model import Item
+from services.session.store.interface import Store, SubjectKey
+
+CACHED_KEYS: Final = 4096
+"""Subjects' keys remembered at once, in their sealed form: memory holds no more than the store does."""
+
+
+class Vault:
+    """The keyring at work. `random(n)` gives n unpredictable bytes."""
+
+    def __init__(self, keyring: Keyring, store: Store, random: Callable[[int], bytes]) -> None:
+        self._keyring = keyring
+        self._store = store
+        self._random = random
+        self._sealed: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+
+    # Tokens
+
+    def verifier(self, pepper: int, token: Token) -> bytes | None:
+        """What a token's record must say, under a pepper; None when the keyring has that pepper no more."""
+        key = self._keyring.find("pepper", pepper)
+        return None if key is None else tokens.verifier(key.secret, token.realm, token.handle, token.secret)
+
+    def new_verifier(self, token: Token) -> tuple[int, bytes]:
+        """The active pepper's number, and the verifier under it."""
+        key = self._keyring.active("pepper")
+        return key.number, tokens.verifier(key.secret, token.realm, token.handle, token.secret)
+
+    # Subjects' keys
+
+    async def subject_key(self, realm: str, subject: bytes, *, cached: bool = True) -> tuple[bytes, SubjectKey] | None:
+        """A subject's key, open and sealed; None when there is none (any more)."""
+        sealed = self._sealed.get((realm, subject)) if cached else None
+        if sealed is None:
+            sealed = await self._store.subject_key(realm, subject)
+            if sealed is None:
+                return None
+            self._remember(realm, subject, sealed)
+        where = sealing.place("subject-key", realm, subject)
+        return sealing.unseal_by_keyring(self._keyring, sealed, where), SubjectKey(sealed, fresh=False)
+
+    async def ensured_key(self, realm: str, subject: bytes) -> tuple[bytes, SubjectKey]:
+        """As `subject_key`, read anew; a fresh one, for the store to keep, when there is none."""
+        found = await self.subject_key(realm, subject, cached=False)
+        if found is not None:
+            return found
+        key = self._random(sealing.KEY_BYTES)
+        where = sealing.place("subject-key", realm, subject)
+        sealed = sealing.seal_by_keyring(self._keyring, key, where, self._random)
+        return key, SubjectKey(sealed, fresh=True)
+
+    def forget(self, realm: str, subject: bytes) -> None:
+        """Forgets a subject's key, which was destroyed."""
+        self._sealed.pop((realm, subject), None)
+
+    # Data keys
+
+    def new_data_key(self) -> bytes:
+        """32 random bytes."""
+        return self._random(sealing.KEY_BYTES)
+
+    def wrap(self, data_key: bytes, token: Token, subject_key: bytes) -> bytes:
+        """The data key for the bearer of this token, as long as the subject's key lives."""
+        return sealing.wrap_data_key(data_key, token.secret, subject_key, token.realm, token.handle, self._random)
+
+    def unwrap(self, wrapped: bytes, token: Token, subject_key: bytes) -> bytes:
+        """Raises SealBroken."""
+        return sealing.unwrap_data_key(wrapped, token.secret, subject_key, token.realm, token.handle)
+
+    def shared_key(self, subject_key: bytes, realm: str, handle: str) -> bytes:
+        """The key of the shared compartment."""
+        return sealing.shared_key(subject_key, realm, handle)
+
+    # Values
+
+    def item_key(self, kind: bytes, realm: str, handle: str, name: str) -> bytes:
+        """Under which key the store keeps a value: its name is not told."""
+        return kind + pseudonyms.item_name(self._keyring, realm, handle, name)
+
+    def seal(self, key: bytes, realm: str, handle: str, item: bytes, version: int, name: str, value: bytes) -> Item:
+        """A value with its name, bound to session, place and version."""
+        text = name.encode()
+        where = sealing.place("item", realm, handle, item, version)
+        return Item(item, version, sealing.seal(key, bytes((len(text),)) + text + value, where, self._random))
+
+    def open(self, key: bytes, realm: str, handle: str, item: Item) -> tuple[str, bytes]:
+        """Name and value. Raises SealBroken for one that was damaged or moved."""
+        plain = sealing.unseal(key, item.sealed, sealing.place("item", realm, handle, item.key, item.version))
+        if not plain:
+            raise SealBroken("a sealed value is empty")
+        end = 1 + plain[0]
+        return plain[1:end].decode(), plain[end:]
+
+    def _remember(self, realm: str, subject: bytes, sealed: bytes) -> None:
+        self._sealed[realm, subject] = sealed
+        if len(self._sealed) > CACHED_KEYS:
+            self._sealed.popitem(last=False)
+
+
+def size_bytes(item: Item) -> int:
+    """What a value counts for against its realm's limit: its name and itself."""
+    return len(item.sealed) - sealing.OVERHEAD_BYTES - 1

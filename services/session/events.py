@@ -1,0 +1,32 @@
+"""What happens to sessions, told to the log and counted: handles only, never a token, a subject or a value."""
+
+import logging
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+from libs.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+_LEVELS: Final = {
+    "session_theft": logging.WARNING,
+    "subject_revoked": logging.INFO,
+    "subject_erased": logging.INFO,
+    "realm_revoked": logging.WARNING,
+    "guess_limit": logging.WARNING,
+}
+"""Of those that an operator should see; what happens all the time is told at DEBUG."""
+
+
+class LoggedEvents:
+    """`domain.tools.Events` over the log and a counter by event."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = Counter("wellspring_session_events", "What happened to sessions", ["event"], registry=registry)
+
+    def record(self, what: str, realm: str, *, handle: str = "", caller: str = "", **facts: str | int) -> None:
+        self._counter.labels(what).inc()
+        level = _LEVELS.get(what, logging.DEBUG)
+        if log.isEnabledFor(level):
+            log.log(level, what, extra=fields(realm=realm, handle=handle, caller=caller, **facts))

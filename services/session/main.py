@@ -1,0 +1,84 @@
+"""The session server's process: configuration in, calls answered.
+
+python -m services.session.main --config session.yaml
+"""
+
+import os
+import sys
+
+from libs.clock.clock import SystemClock
+from libs.config import wiring
+from libs.config.command import from_command_line
+from libs.errors.errors import WellspringError
+from libs.rpc.options import StartError
+from libs.rpc.run import run
+from libs.rpc.server import Server
+from services.session.admin_servicer import SessionAdminServicer
+from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.sweeping import Sweeper
+from services.session.events import LoggedEvents
+from services.session.opening import check_supported, make_tools
+from services.session.servicer import SessionsServicer
+from services.session.store.embedded import EmbeddedStore
+from wellspring.config.v1 import backend_pb2
+from wellspring.config.v1 import session_pb2 as config_pb
+from wellspring.session.v1 import session_admin_pb2, session_pb2
+
+
+def main() -> int:
+    """Serves until a signal says stop; returns the exit status."""
+    config = from_command_line("session", config_pb.SessionConfig)
+
+    async def build(server: Server) -> None:
+        try:
+            await _build(server, config)
+        except WellspringError as error:
+            raise StartError(error.message) from None
+
+    return run(
+        build,
+        wiring.server_options("session", config.server),
+        auth=wiring.auth_options(config.auth),
+        telemetry=wiring.telemetry_options(config.telemetry),
+    )
+
+
+async def _build(server: Server, config: config_pb.SessionConfig) -> None:
+    check_supported(config)
+    clock = SystemClock()
+    events = LoggedEvents(server.telemetry.registry)
+    store = await server.resources.add(
+        "store", lambda: _open(config.backend.embedded), close=EmbeddedStore.close, health=EmbeddedStore.check
+    )
+    tools = await make_tools(config, store, clock, os.urandom, events)
+    gone_after_us = int(wiring.seconds(config.gone_after) * 1e6)
+    pages = wiring.page_tokens(
+        config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
+    )
+    limits = config.guess_limit
+    guesses = Guesses(
+        GuessLimits(
+            limits.failures_per_caller_per_minute, limits.failures_per_address_per_minute, limits.max_addresses
+        ),
+        clock.monotonic,
+        os.urandom,
+    )
+    sessions = SessionsServicer(
+        tools, pages, guesses, failure_floor_s=wiring.seconds(config.failure_floor), gone_after_us=gone_after_us
+    )
+    server.add_service(session_pb2.DESCRIPTOR.services_by_name["Sessions"], sessions, depends_on=["store"])
+    server.add_service(
+        session_admin_pb2.DESCRIPTOR.services_by_name["SessionAdmin"],
+        SessionAdminServicer(tools, pages),
+        depends_on=["store"],
+    )
+    sweeper = Sweeper(tools, int(wiring.seconds(config.sweep_interval) * 1e6), gone_after_us)
+    server.add_background("sweeper", sweeper.run)
+
+
+async def _open(config: backend_pb2.Embedded) -> EmbeddedStore:
+    return EmbeddedStore.open(config.path, wiring.embedded_settings(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

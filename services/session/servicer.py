@@ -1,0 +1,238 @@
+"""The data plane: each RPC is its realm entered, its request read, the domain asked, the answer written."""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from libs.errors.errors import InvalidArgument
+from libs.paging.paging import PageTokens
+from libs.rpc.call import Call
+from services.session import answers, requests
+from services.session.crypto import assertions
+from services.session.domain import creating, listing, revoking, rotating, updating, validating
+from services.session.domain.asserting import LONGEST_S, claims
+from services.session.domain.errors import SessionInvalid
+from services.session.domain.guesses import Guesses
+from services.session.domain.model import Session
+from services.session.domain.realms import Realm
+from services.session.domain.tools import Tools
+from wellspring.session.v1 import session_pb2 as pb
+
+_Result = TypeVar("_Result")
+_KEY_SET_AGE_S = 300
+
+
+class SessionsServicer:
+    """``wellspring.session.v1.Sessions``.
+
+    ``failure_floor_s``: no failure of a token is answered sooner. ``gone_after_us``: how long after its end something
+    may still lie on the disk.
+    """
+
+    def __init__(
+        self, tools: Tools, pages: PageTokens, guesses: Guesses, *, failure_floor_s: float, gone_after_us: int
+    ) -> None:
+        self._tools = tools
+        self._pages = pages
+        self._guesses = guesses
+        self._floor_s = failure_floor_s
+        self._gone_after_us = gone_after_us
+
+    async def Create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
+        realm = self._enter(request.realm, call, "Create")
+        requests.unbound(thumbprint=request.bind_key_thumbprint)
+        subject = requests.subject(request.subject, required=False)
+        minted = await creating.create(
+            self._tools,
+            realm,
+            call.identity,
+            subject,
+            requests.assurance(request.assurance, anonymous=not subject),
+            requests.values(request.data, "data"),
+            requests.values(request.shared_data, "shared_data"),
+            requests.request_id(request.request_id),
+        )
+        return pb.CreateResponse(token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session))
+
+    async def Validate(self, request: pb.ValidateRequest, call: Call) -> pb.ValidateResponse:
+        realm = self._enter(request.realm, call, "Validate")
+        requests.unbound(proof=request.HasField("proof"))
+        audience = request.assertion_audience
+        if audience:
+            requests.audience(audience, "assertion_audience")
+        work = validating.validate(
+            self._tools,
+            realm,
+            call.identity,
+            request.token.value,
+            touch=request.touch,
+            data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
+        )
+        validated = await self._guarded(realm, call, work, request.client_hints.address)
+        answer = pb.ValidateResponse(
+            session=self._public(realm, call, validated.session), rotate_hint=validated.rotate_hint
+        )
+        # One process knows every revocation at once.
+        answer.staleness.SetInParent()
+        answers.put_values(answer.data, validated.data)
+        if audience:
+            answer.assertion = self._assert(realm, validated.session, audience, LONGEST_S)[0]
+        return answer
+
+    async def Get(self, request: pb.GetRequest, call: Call) -> pb.Session:
+        realm = self._enter(request.realm, call, "Get")
+        handle = requests.handle(request.handle)
+        if not request.shared_keys:
+            return self._public(realm, call, await validating.find(self._tools, realm, handle))
+        names = requests.wanted_keys(request.shared_keys, "shared_keys")
+        session, values = await validating.shared_values(self._tools, realm, call.identity, handle, names)
+        answer = self._public(realm, call, session)
+        answers.put_values(answer.shared_data, values)
+        return answer
+
+    async def UpdateData(self, request: pb.UpdateDataRequest, call: Call) -> pb.UpdateDataResponse:
+        realm = self._enter(request.realm, call, "UpdateData")
+        operations = requests.operations(request.operations)
+        request_id = requests.request_id(request.request_id)
+        work = updating.update_data(self._tools, realm, call.identity, request.token.value, operations, request_id)
+        updated = await self._guarded(realm, call, work)
+        return pb.UpdateDataResponse(versions=updated.versions, counters=updated.counters)
+
+    async def UpdateShared(self, request: pb.UpdateSharedRequest, call: Call) -> pb.UpdateSharedResponse:
+        realm = self._enter(request.realm, call, "UpdateShared")
+        updated = await updating.update_shared(
+            self._tools,
+            realm,
+            call.identity,
+            requests.handle(request.handle),
+            requests.operations(request.operations),
+            requests.request_id(request.request_id),
+        )
+        return pb.UpdateSharedResponse(versions=updated.versions, counters=updated.counters)
+
+    async def Rotate(self, request: pb.RotateRequest, call: Call) -> pb.RotateResponse:
+        realm = self._enter(request.realm, call, "Rotate")
+        reasons = pb.RotateRequest
+        if request.reason not in (reasons.REASON_PERIODIC, reasons.REASON_PRIVILEGE):
+            raise InvalidArgument.field("reason", "REASON_PERIODIC or REASON_PRIVILEGE is expected")
+        work = rotating.rotate(
+            self._tools,
+            realm,
+            call.identity,
+            request.token.value,
+            privilege=request.reason == reasons.REASON_PRIVILEGE,
+            request_id=requests.request_id(request.request_id),
+        )
+        minted = await self._guarded(realm, call, work)
+        answer = pb.RotateResponse(
+            token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session)
+        )
+        if minted.grace_us:
+            answer.grace_until.CopyFrom(answers.time(minted.grace_us))
+        return answer
+
+    async def Reauthenticate(self, request: pb.ReauthenticateRequest, call: Call) -> pb.ReauthenticateResponse:
+        realm = self._enter(request.realm, call, "Reauthenticate")
+        work = rotating.reauthenticate(
+            self._tools,
+            realm,
+            call.identity,
+            request.token.value,
+            requests.assurance(request.assurance),
+            requests.subject(request.subject, required=False),
+            requests.request_id(request.request_id),
+        )
+        minted = await self._guarded(realm, call, work)
+        return pb.ReauthenticateResponse(
+            token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session)
+        )
+
+    async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
+        realm = self._enter(request.realm, call, "Revoke")
+        requests.reason(request.reason)
+        count = await self._revoke(realm, request, call)
+        receipt = pb.RevokeResponse.Enforcement(
+            datacentre=self._tools.datacentre,
+            state=pb.RevokeResponse.Enforcement.STATE_ENFORCED,
+            enforced_by=answers.time(self._tools.clock.now_us()),
+        )
+        return pb.RevokeResponse(receipts=[receipt], revoked=count)
+
+    async def _revoke(self, realm: Realm, request: pb.RevokeRequest, call: Call) -> int:
+        tools, caller, target = self._tools, call.identity, request.WhichOneof("target")
+        if target == "token":
+            return await revoking.revoke_token(tools, realm, caller, request.token.value)
+        if target == "handle":
+            return await revoking.revoke_handle(tools, realm, caller, requests.handle(request.handle))
+        if target == "others_of_token":
+            work = revoking.revoke_others(tools, realm, caller, request.others_of_token.value)
+            return await self._guarded(realm, call, work)
+        if target == "subject":
+            subject = requests.subject(request.subject, required=True)
+            return await revoking.revoke_subject(tools, realm, caller, subject)
+        if target == "whole_realm" and request.whole_realm:
+            await revoking.revoke_realm(tools, realm, caller)
+            return 0
+        what = "one of token, handle, others_of_token, subject, whole_realm (true) is expected"
+        raise InvalidArgument.field("target", what)
+
+    async def ListBySubject(self, request: pb.ListBySubjectRequest, call: Call) -> pb.ListBySubjectResponse:
+        realm = self._enter(request.realm, call, "ListBySubject")
+        subject = requests.subject(request.subject, required=True)
+        size = requests.page_size(request.page_size)
+        identity = (request.realm, call.identity, subject)
+        after = self._pages.open(request.page_token, method="ListBySubject", identity=identity)
+        listed = await listing.by_subject(self._tools, realm, subject, after, size)
+        token = ""
+        if listed.resume is not None:
+            token = self._pages.issue(listed.resume, method="ListBySubject", identity=identity)
+        sessions = [self._public(realm, call, session) for session in listed.sessions]
+        return pb.ListBySubjectResponse(sessions=sessions, next_page_token=token)
+
+    async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
+        realm = self._enter(request.realm, call, "EraseSubject")
+        subject = requests.subject(request.subject, required=True)
+        erased = await revoking.erase_subject(self._tools, realm, call.identity, subject)
+        return pb.EraseSubjectResponse(
+            receipt_id=erased.receipt.hex(),
+            sessions=erased.sessions,
+            erase_time=answers.time(erased.at_us),
+            gone_by=answers.time(erased.at_us + self._gone_after_us),
+        )
+
+    async def IssueAssertion(self, request: pb.IssueAssertionRequest, call: Call) -> pb.IssueAssertionResponse:
+        realm = self._enter(request.realm, call, "IssueAssertion")
+        audience = requests.audience(request.audience, "audience")
+        lifetime_s = request.lifetime.seconds if request.HasField("lifetime") else LONGEST_S
+        if not 1 <= lifetime_s <= LONGEST_S:
+            raise InvalidArgument.field("lifetime", f"1 to {LONGEST_S} s are allowed")
+        work = validating.validate(self._tools, realm, call.identity, request.token.value)
+        validated = await self._guarded(realm, call, work)
+        text, expires_s = self._assert(realm, validated.session, audience, lifetime_s)
+        return pb.IssueAssertionResponse(assertion=text, expire_time=answers.time(expires_s * 1_000_000))
+
+    async def GetKeySet(self, request: pb.GetKeySetRequest, call: Call) -> pb.GetKeySetResponse:
+        text = assertions.key_set(self._tools.keyring)
+        return pb.GetKeySetResponse(jwks_json=text, max_age=Duration(seconds=_KEY_SET_AGE_S))
+
+    def _enter(self, name: str, call: Call, method: str) -> Realm:
+        return self._tools.realms.enter(name, call.identity, method)
+
+    def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
+        return answers.session(self._tools.keyring, realm.policy, call.identity, session)
+
+    def _assert(self, realm: Realm, session: Session, audience: str, lifetime_s: int) -> tuple[str, int]:
+        made = claims(self._tools, realm, session, audience, lifetime_s)
+        return assertions.sign(self._tools.keyring, made), made["exp"]
+
+    async def _guarded(self, realm: Realm, call: Call, work: Awaitable[_Result], address: str = "") -> _Result:
+        """The work on a token; its failure is counted, and answered no sooner than the floor."""
+        clock = self._tools.clock.clock
+        began = clock.monotonic()
+        try:
+            return await work
+        except SessionInvalid:
+            await clock.sleep(began + self._floor_s - clock.monotonic())
+            self._guesses.failed(call.identity, address)
+            raise

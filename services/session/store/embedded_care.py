@@ -1,0 +1,54 @@
+"""Housekeeping of the embedded store: what has an end leaves at its end, in bounded steps."""
+
+from libs.embedded.batch import Batch
+from libs.embedded.family import Family
+from libs.embedded.store import EmbeddedStore as Directory
+from services.session.store import codec, layout
+from services.session.store.embedded_rows import Rows
+
+_BYTES = 1 << 22
+
+
+class Care:
+    """Walks of its own over tombstones, remembered requests and subjects' keys."""
+
+    def __init__(self, sessions: Directory, keys: Directory, rows: Rows) -> None:
+        self._sessions = sessions
+        self._keys = keys
+        self._rows = rows
+        self._resume: dict[str, bytes | None] = {}
+
+    async def prune(self, now_us: int, limit: int) -> int:
+        """See Store.prune."""
+        removed = 0
+        for family in (self._rows.tombstones, self._rows.requests):
+            removed += await self._ended(family, now_us, limit)
+        return removed + await self._keys_of_nobody(limit)
+
+    async def scrub(self) -> None:
+        """See Store.scrub: compaction writes tables anew without what is gone, and lets their logs go."""
+        for directory, families in ((self._sessions, layout.SESSION_FAMILIES), (self._keys, layout.KEY_FAMILIES)):
+            for family in families:
+                await directory.compact(family.name)
+
+    async def _ended(self, family: Family, now_us: int, limit: int) -> int:
+        def decide(batch: Batch) -> int:
+            page = family.page(start=self._resume.get(family.name), max_items=limit, max_bytes=_BYTES)
+            self._resume[family.name] = page.resume
+            over = [key for key, value in page.items if codec.until_of(value) <= now_us]
+            batch.delete_many(family, over)
+            return len(over)
+
+        return await self._sessions.transact(decide)
+
+    async def _keys_of_nobody(self, limit: int) -> int:
+        keys, subjects = self._keys.family("keys"), self._rows.subjects
+
+        def decide(batch: Batch) -> int:
+            page = keys.page(start=self._resume.get("keys"), max_items=limit, max_bytes=_BYTES)
+            self._resume["keys"] = page.resume
+            unused = [key for key, _ in page.items if next(subjects.scan_keys(key), None) is None]
+            batch.delete_many(keys, unused)
+            return len(unused)
+
+        return await self._keys.transact(decide)

@@ -1,0 +1,196 @@
+"""What session needs of a store: one small interface, the same over every backend.
+
+The concurrency rule: the domain reads, decides, and writes on the condition that the session's revision is still the
+one it read; a write that lost answers False, and the domain begins again. So a backend needs a conditional write of one
+session's partition (its row and its items) and nothing more. What is decided over several sessions of a subject, its
+limit, is decided by a `Guard`, which the store calls, perhaps more than once, with what stands at that moment.
+
+Whatever is awaited here is durable when it returns; what a read shows may be a moment younger (`settled` waits).
+
+Backends that are not one process: reads at their local quorum; conditional writes at the serial scope of the session's
+home; tombstones and epochs are merged (they only grow), never overwritten.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from services.session.domain.model import Created, Epoch, Item, RealmRecord, Session, Tombstone
+
+
+class Stored(NamedTuple):
+    """One read: the session (None when absent), the items asked for by key, and what may have revoked it."""
+
+    session: Session | None
+    items: Mapping[bytes, Item]
+    tombstone: Tombstone | None
+    subject_epoch: Epoch
+
+
+class SubjectKey(NamedTuple):
+    """A subject's key, sealed. `fresh`: made just now, kept if the subject has none; else it must still be there."""
+
+    sealed: bytes
+    fresh: bool
+
+
+class End(NamedTuple):
+    """A session to be ended by a tombstone."""
+
+    handle: str
+    at_us: int
+    until_us: int
+    cause: str
+
+
+Guard = Callable[[Sequence[Stored]], Sequence[End]]
+"""Given the subject's other sessions (oldest first), says which of them end for the new one; raises to refuse it."""
+
+
+class Page(NamedTuple):
+    """Sessions of a subject in the order of their creation, and where to go on (None at the end)."""
+
+    found: list[Stored]
+    resume: bytes | None
+
+
+class Usage(NamedTuple):
+    """Sessions kept in a realm (expired ones that were not swept yet included), how many of them anonymous, and their
+    subjects."""
+
+    sessions: int
+    anonymous: int
+    subjects: int
+
+
+class Patrolled(NamedTuple):
+    """A piece of the walk over all sessions; `resume` is None when the walk has come round."""
+
+    found: list[Stored]
+    resume: bytes | None
+
+
+class Store(Protocol):
+    """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
+
+    async def realms(self) -> list[RealmRecord]:
+        """All realms, by name."""
+        ...
+
+    async def put_realm(self, record: RealmRecord, *, version: int) -> bool:
+        """Write a realm if its version is `version` (0: absent); False otherwise."""
+        ...
+
+    async def delete_realm(self, name: str, *, version: int) -> bool:
+        """Remove a realm's record if it has this version. Its epochs stay for ever."""
+        ...
+
+    async def realm_epochs(self) -> dict[str, Epoch]:
+        """The epochs of every realm that ever had one raised, deleted realms included."""
+        ...
+
+    async def raise_realm_epoch(self, realm: str, datacentre: str, at_us: int) -> Epoch:
+        """Revoke every session of a realm that is there now; the epoch after."""
+        ...
+
+    async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
+        """The epoch of a subject, that of nobody's revocation when there was none."""
+        ...
+
+    async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
+        """Revoke every session of a subject that is there now; the epoch after."""
+        ...
+
+    async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
+        """One session with the items of `keys`, and all items of the kinds in `kinds`: one read of one partition."""
+        ...
+
+    async def create(
+        self,
+        session: Session,
+        items: Sequence[Item],
+        key: SubjectKey,
+        *,
+        request: bytes,
+        created: Created,
+        guard: Guard | None,
+        orphan: Callable[[Created, Session | None], End],
+    ) -> bool:
+        """Keep a new session. False when the subject's key is not as `key` says, or the handle was used before.
+
+        `request` names the Create: when it is remembered (and in time: `created.until_us` tells the window), the
+        session that it made before is ended as `orphan` says (which may raise), and this one takes its place.
+        """
+        ...
+
+    async def created_by(self, request: bytes) -> Created | None:
+        """What a Create of this name made, if it is remembered."""
+        ...
+
+    async def replace(
+        self,
+        before: Session,
+        after: Session,
+        *,
+        put: Sequence[Item] = (),
+        remove: Sequence[bytes] = (),
+        key: SubjectKey | None = None,
+        guard: Guard | None = None,
+    ) -> bool:
+        """Write `after` and its items if the session is still at `before`'s revision and was not ended; else False.
+
+        `after` may have another subject; then `key` and `guard` are of that one, as in `create`.
+        """
+        ...
+
+    async def end(self, realm: str, ends: Sequence[End]) -> int:
+        """End sessions by tombstones, and remove them. Harmless twice; how many were there."""
+        ...
+
+    async def remove(self, realm: str, handles: Sequence[str]) -> None:
+        """Remove sessions that can no longer be valid (expired or below an epoch), with all that is beside them."""
+        ...
+
+    async def by_subject(self, realm: str, subject: bytes, *, after: bytes | None, limit: int) -> Page:
+        """Sessions of a subject, in O(its own)."""
+        ...
+
+    async def anonymous(self, realm: str) -> int:
+        """How many anonymous sessions a realm keeps."""
+        ...
+
+    async def usage(self, realm: str) -> Usage:
+        """What a realm keeps."""
+        ...
+
+    async def subject_key(self, realm: str, subject: bytes) -> bytes | None:
+        """A subject's sealed key; None when there is none (any more)."""
+        ...
+
+    async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
+        """Destroy a subject's key; whether there was one. It is in no copy that `sessions` data has."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until all that reads have shown is durable."""
+        ...
+
+    async def patrol(self, resume: bytes | None, limit: int) -> Patrolled:
+        """Walk over all sessions of all realms, a piece at a time."""
+        ...
+
+    async def prune(self, now_us: int, limit: int) -> int:
+        """Remove tombstones and remembered requests whose time is over, and keys without sessions; looks at about
+        `limit` of each, going on where it stopped. How many were removed."""
+        ...
+
+    async def scrub(self) -> None:
+        """Make removed bytes leave the disk: logs and old tables included."""
+        ...
+
+    async def note(self, values: Mapping[str, bytes]) -> None:
+        """Keep small facts about the store itself."""
+        ...
+
+    async def noted(self, names: Collection[str]) -> dict[str, bytes]:
+        """The facts of these names that there are."""
+        ...
