@@ -1,0 +1,134 @@
+"""`wellspring propagation views` and `status`: what is rendered from what, and the engine in figures."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.cli.failures import BAD_DATA, Failure
+from tools.cli.output import Row, iso, plain
+from tools.cli.target import Target, target_options
+from wellspring.propagation.v1 import propagation_admin_pb2 as pb
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.group()
+def views() -> None:
+    """The views of the deployment: what is rendered, how, where it is stored and purged."""
+
+
+@views.command()
+@click.argument("file", type=_FILE)
+@target_options
+def check(to: Target, file: Path) -> None:
+    """Find every mistake in a views file, with its place; nothing is changed.
+
+    \b
+    Example
+      wellspring propagation views check deploy/sites/wiki-views.yaml
+    """
+    with to.client() as client:
+        answer = client.propagation.admin.validate_views(_text(file))
+    _refuse_mistakes(to, file, answer.mistakes)
+    names = [view.name for view in answer.views]
+    to.out.object({"file": str(file), "views": names}, f"{file}: good, {len(names)} views: {', '.join(names)}")
+
+
+@views.command()
+@click.argument("file", type=_FILE)
+@click.option("--if-revision", type=click.IntRange(1), help="Only when this is the revision in force.")
+@target_options
+def put(to: Target, file: Path, if_revision: int | None) -> None:
+    """Make the views in FILE all the views of the deployment.
+
+    \b
+    Example
+      wellspring propagation views put deploy/sites/wiki-views.yaml
+    """
+    with to.client() as client:
+        answer = client.propagation.admin.put_views(_text(file), if_revision=if_revision or 0)
+    _refuse_mistakes(to, file, answer.mistakes)
+    to.out.object({"revision": answer.revision}, f"in force as revision {answer.revision}")
+
+
+@views.command("list")
+@target_options
+def list_(to: Target) -> None:
+    """List the views in force.
+
+    \b
+    Example
+      wellspring propagation views list
+    """
+    with to.client() as client:
+        answer = client.propagation.admin.list_views()
+    rows = (
+        (plain(view), (view.name, ", ".join(view.resource_prefixes), _renderer(view), view.store.namespace))
+        for view in answer.views
+    )
+    to.out.table(["view", "covers", "rendered by", "stored in"], rows, "no views; `views put FILE` makes some")
+
+
+@click.command()
+@target_options
+def status(to: Target) -> None:
+    """The engine in figures: what it knows, what is pending, whom it follows.
+
+    \b
+    Example
+      wellspring propagation status --json
+    """
+    with to.client() as client:
+        answer = client.propagation.admin.status()
+    names = ("epoch", "sequence", "resources", "edges", "pending", "leased", "retrying", "dead_letters", "active_roots")
+    told: dict[str, Any] = {name: getattr(answer, name) for name in names}
+    if to.out.as_json:
+        lanes = [
+            {"name": one.name, "weight": one.weight, "pending": one.pending, "roots": one.roots} for one in answer.lanes
+        ]
+        followers = [
+            {"namespace": one.namespace, "last_event_time": iso(one.last_event_time), "error": one.error}
+            for one in answer.followers
+        ]
+        to.out.object(told | {"lanes": lanes, "followers": followers})
+        return
+    to.out.object({name.replace("_", " "): value for name, value in told.items()})
+    to.out.line("")
+    lane_rows: list[Row] = [({}, (one.name, str(one.weight), str(one.pending), str(one.roots))) for one in answer.lanes]
+    to.out.table(["lane", ">weight", ">pending", ">changes"], lane_rows, "no lanes")
+    to.out.line("")
+    followed: list[Row] = [
+        ({}, (one.namespace, iso(one.last_event_time), one.error or "none")) for one in answer.followers
+    ]
+    to.out.table(["follows", "last change", "error"], followed, "no namespace is bound to propagation")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Failure(f"{file} is not UTF-8", BAD_DATA) from None
+
+
+def _refuse_mistakes(to: Target, file: Path, mistakes: Iterable[pb.Mistake]) -> None:
+    found = list(mistakes)
+    for one in found:
+        told = {"line": one.line, "column": one.column, "what": one.what, "allowed": one.allowed}
+        allowed = f" (allowed: {one.allowed})" if one.allowed else ""
+        to.out.object(told, f"{file}:{one.line}:{one.column}: {one.what}{allowed}")
+    if found:
+        raise Failure(f"{file} has {len(found)} mistake{'s' if len(found) > 1 else ''}", BAD_DATA)
+
+
+def _renderer(view: Any) -> str:
+    render = view.render
+    match render.WhichOneof("kind"):
+        case "entry_point":
+            return str(render.entry_point.function)
+        case "http":
+            return str(render.http.url)
+        case "grpc":
+            return str(render.grpc.address)
+    return ""
