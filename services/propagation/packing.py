@@ -6,7 +6,7 @@ import numpy as np
 
 from services.propagation.domain import names
 from services.propagation.domain.edges import Declared
-from services.propagation.domain.errors import BatchInvalid
+from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
 from services.propagation.store.interface import Bytes16, Numbers
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client import packed
@@ -44,6 +44,8 @@ def inputs(field: bytes, path: str) -> tuple[list[bytes], list[str] | str]:
     if _TAB not in field:
         return names.split_names(field, path), names.CONTENT
     parts = [entry.partition(_TAB) for entry in field.split(b"\0")]
+    if not all(part[0] for part in parts):
+        raise ResourceInvalid.field(path, f"holds an empty name; {names.RESOURCE_RULE}")
     resources = names.split_names(b"\0".join(part[0] for part in parts), path)
     known: dict[bytes, str] = {}
     for index, (_, _, aspect) in enumerate(parts):

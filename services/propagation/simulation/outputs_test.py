@@ -25,7 +25,8 @@ def chain() -> World:
 
 def outputs_changed_at(world: World, pages: list[str]) -> list[int]:
     numbers = np.array(sorted(world.number(page) for page in pages), np.uint32)
-    return world.engine.shard.store.output_changed_at(0, numbers).tolist()
+    found: list[int] = world.engine.shard.store.output_changed_at(0, numbers).tolist()
+    return found
 
 
 def test_n13_a_byte_identical_render_changes_nothing():

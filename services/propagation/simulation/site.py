@@ -15,7 +15,7 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class Site:
-    """`reads` says what each page is made of; `shown_of` what pages show of a source; `fixed` bytes are every page's."""
+    """`reads` says what each page is made of; `shown_of` what they show of a source; `fixed` is every page."""
 
     sources: dict[Input, int] = field(default_factory=dict)
     reads: dict[Place, list[Input]] = field(default_factory=dict)

@@ -1,11 +1,12 @@
 """Seeded storms: edits, kills, duplicates, expiries, lags and failures in any order; at the end everything is fresh.
 
 The invariant is checked twice: by what the store says (no item has an input that changed after it was rendered, unless
-it is a dead letter or its root was cancelled) and by the site itself, which computes what each page must show. A failing
-seed is run again by: STORM_SEED=<seed> pytest storm_test.py
+it is a dead letter or its root was cancelled) and by the site itself, which computes what each page must show. Run a
+failing seed again by: STORM_SEED=<seed> pytest storm_test.py
 """
 
 import os
+from contextlib import suppress
 from random import Random
 
 import numpy as np
@@ -103,26 +104,19 @@ class Storm:
         if end == "purged":
             return
         failed = failures_of(some, retryable=self.rng.random() < 0.9) if end == "failed" else []
-        try:
-            self.world.complete(
-                rendered,
-                failed=failed,
-                older=some if end == "older" else (),
-                released=some if end == "released" else (),
-            )
+        older = some if end == "older" else ()
+        released = some if end == "released" else ()
+        with suppress(Fenced, LeaseExpired):  # as it must be: the lease ended, or the engine began a new life
+            self.world.complete(rendered, failed=failed, older=older, released=released)
             self.reported.append(rendered)
-        except (Fenced, LeaseExpired):
-            pass  # as it must be: the lease ended, or the engine began a new life
         if self.rng.random() < 0.5:
             self.world.disk.sync()
 
     def report_again(self) -> None:
         if self.reported:
             rendered = self.rng.choice(self.reported[-3:])
-            try:
+            with suppress(Fenced, LeaseExpired, BatchInvalid):
                 self.world.complete(rendered)
-            except (Fenced, LeaseExpired, BatchInvalid):
-                pass
 
     def wait(self) -> None:
         self.world.clock.advance(self.rng.choice([0.05, 1.0, 7.0, 31.0]))

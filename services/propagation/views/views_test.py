@@ -1,0 +1,138 @@
+"""The views file: what is refused, where, and what is filled in."""
+
+import asyncio
+import os
+from random import Random
+
+import pytest
+
+from libs.clock.clock import SystemClock
+from libs.config.config import ConfigError
+from services.propagation.domain.engine import Engine
+from services.propagation.domain.shard import Settings
+from services.propagation.store.memory import MemoryStore
+from services.propagation.store.memory_state import MemoryDisk
+from services.propagation.views.catalogue import Catalogue
+from services.propagation.views.file import ViewsFile
+from services.propagation.views.parsing import Defaults, mistakes_in, read_views
+
+GOOD = """\
+views:
+  - name: html
+    resource_prefixes: [enwiki/page/]
+    source_namespace: wiki
+    source_prefix: enwiki/page/
+    render: {entry_point: {function: "examples.wiki.renderer:render"}, timeout: 5s}
+    store: {namespace: html, record: "{name}"}
+    purge: {urls: ["http://gateway/{path}"], tags: ["{resource}"]}
+    settle_delay: 2s
+"""
+
+
+def changed(old, new):
+    assert GOOD.count(old) == 1, old
+    return GOOD.replace(old, new)
+
+
+def test_a_good_file_is_completed():
+    (view,) = read_views(GOOD, Defaults(lease_s=7, max_dependencies=50))
+    assert view.lease_time.seconds == 7 and view.max_dependencies == 50
+    assert view.retry.max_attempts == 5 and view.render.timeout.seconds == 5
+    assert view.settle_delay.seconds == 2 and view.store.record == "{name}"
+    (plain,) = read_views(changed(', record: "{name}"', ""), Defaults())
+    assert plain.store.record == "{resource}"
+
+
+def test_an_empty_file_has_no_views():
+    assert read_views("", Defaults()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("name: html", "name: Html", 2, "no name of a view"),
+        ("    source_prefix", "    sauce_prefix", 5, "source_prefix"),
+        ("[enwiki/page/]", "[]", 3, "at least one prefix"),
+        ("[enwiki/page/]", "[view/html/]", 3, "outputs"),
+        ("[enwiki/page/]", "[v]", 3, "outputs"),
+        ("[enwiki/page/]", "[a/, a/]", 3, "twice"),
+        ("[enwiki/page/]", '["a\\tb"]', 3, "control character"),
+        ("namespace: html", "namespace: wiki", 7, "own source"),
+        ("{namespace: html, ", "{", 7, "is missing"),
+        ('"{name}"', '"{title}"', 7, "{resource}, {name}"),
+        ('"{name}"', '"{name"', 7, "not closed"),
+        ('"{name}"', '"{name!r}"', 7, "uses"),
+        ('"{name}"', '"{0}"', 7, "uses"),
+        ('"{name}"', '"page"', 7, "same for all"),
+        ("gateway/{path}", "gateway/{nmae}", 8, "{path}"),
+        ('"examples.wiki.renderer:render"', '"examples.wiki"', 6, "package.module:function"),
+        ('{entry_point: {function: "examples.wiki.renderer:render"}, timeout: 5s}', "{timeout: 5s}", 6, "one of"),
+        ('entry_point: {function: "examples.wiki.renderer:render"}', "http: {url: gopher}", 6, "http://"),
+        ('entry_point: {function: "examples.wiki.renderer:render"}', "grpc: {address: nowhere}", 6, "host:port"),
+        ("timeout: 5s", "timeout: 5 parsecs", 6, "parsecs"),
+        ("settle_delay: 2s", "settle_delay: 2h", 9, "3600"),
+        ("settle_delay: 2s", "max_dependencies: -1", 9, "1,000,000"),
+        ("settle_delay: 2s", "retry: {max_attempts: 1000}", 9, "100"),
+        ("settle_delay: 2s", "retry: {initial_backoff: 10s, max_backoff: 1s}", 9, "longer than max_backoff"),
+        ("settle_delay: 2s", "revision: 3", 9, "given by the engine"),
+        ("views:", "revision: 2\nviews:", 1, "given by the engine"),
+        ("    source_namespace: wiki\n", "", 4, "without source_namespace"),
+    ],
+)
+def test_each_mistake_has_its_place(old, new, line, says):
+    views, mistakes = mistakes_in(changed(old, new), Defaults())
+    assert not views and mistakes
+    assert any(one.line == line and says in str(one) for one in mistakes), [str(one) for one in mistakes]
+
+
+def test_views_that_would_overwrite_each_other():
+    twice = GOOD + GOOD.removeprefix("views:\n")
+    _, mistakes = mistakes_in(twice, Defaults())
+    assert [one.line for one in mistakes] == [10]
+    other = GOOD + GOOD.removeprefix("views:\n").replace("name: html", "name: other", 1)
+    _, mistakes = mistakes_in(other, Defaults())
+    assert [one.path for one in mistakes] == ["views[1].store"]
+
+
+def test_noise_is_never_another_error():
+    rng = Random(5)
+    for _ in range(200):
+        at = rng.randrange(len(GOOD))
+        text = (
+            GOOD[:at]
+            + rng.choice(["{", "}", ":", "\t", "- ", "\x00", "é", "&a", "*a", "!!python", ""])
+            + GOOD[at + 1 :]
+        )
+        mistakes_in(text, Defaults())
+
+
+def test_the_file_is_read_again_when_it_changes_and_kept_when_it_is_wrong(tmp_path):
+    async def main():
+        disk = MemoryDisk()
+        store = MemoryStore(disk)
+        catalogue = Catalogue(store, Defaults())
+        engine = Engine(store, SystemClock(), Random(1), Settings(), [], 0)
+        path = tmp_path / "views.yaml"
+        path.write_text(GOOD)
+        file = ViewsFile(str(path), catalogue, engine)
+        await file.read_first()
+        assert catalogue.revision == 1 and engine.shard.views.number("html") == 0
+        await file.read_first()
+        assert catalogue.revision == 1  # the same text is no new revision
+        path.write_text(GOOD.replace("name: html", "name: Html"))
+        with pytest.raises(ConfigError):
+            await file.read_first()
+        assert catalogue.revision == 1
+        following = asyncio.create_task(file.follow())
+        path.write_text(GOOD.replace("settle_delay: 2s", "settle_delay: 3s"))
+        os.utime(path, ns=(1, 1))
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if catalogue.revision == 2:
+                break
+        following.cancel()
+        assert engine.shard.views.get("html").settle_s == 3
+        again = Catalogue(MemoryStore(disk), Defaults())
+        assert (again.revision, again.messages[0].settle_delay.seconds) == (2, 3)
+
+    asyncio.run(main())
