@@ -74,12 +74,15 @@ def demo(out: Output, once: bool, data: Path | None, dump: Path | None, port_bas
         out.note(f"starting the platform in {folder}")
         with running(folder, layout, out, "ERROR") as platform:
             result = _run(out, platform, export)
-            _report(out, result)
             if not once:
+                _report(out, result)
                 _stay(out, platform, result)
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+    if once:
+        # After everything else: a program reads the last line.
+        _report(out, result)
     if not result.good:
         raise Failure(_wrong(result), FAILED)
 

@@ -70,6 +70,9 @@ _BY_TYPE: Final = {
 class Failure(click.ClickException):
     """A sentence for the user and an exit status. `reason` is a word for programs, where there is one."""
 
+    as_json = False
+    """Whether it is told to a program."""
+
     def __init__(self, message: str, exit_code: int = FAILED, reason: str = "") -> None:
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance, and documents that.
@@ -77,8 +80,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Writes the sentence to standard error; one object when the command answers to a machine."""
-        context = click.get_current_context(silent=True)
-        if context is not None and context.meta.get(JSON_KEY):
+        if self.as_json:
             told = {"error": self.message, "reason": self.reason, "exit": self.exit_code}
             click.echo(json.dumps(told, ensure_ascii=False), file=file, err=True)
         else:
@@ -112,6 +114,8 @@ def _sentence(error: Exception) -> str:
     fields = "; ".join(f"{path}: {what}" for path, what in error.violations if what not in error.message)
     text = f"{error.message} ({fields})" if fields else error.message
     if isinstance(error, errors.Unavailable):
+        # What gRPC says of each attempt is for the log of a program.
+        text = text.partition("? (")[0] + "?" if "? (" in text else text
         return f"{text} · `wellspring doctor` says what runs, `wellspring up` starts the services"
     return text
 

@@ -39,13 +39,25 @@ class Root(click.Group):
         """Runs the command. Raises click's own exceptions only."""
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except click.ClickException as error:
+            raise self._told(ctx, error) from None
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             raise click.exceptions.Exit(failures.INTERRUPTED) from None
         except Exception as error:
-            raise failures.failure_of(error) from None
+            raise self._told(ctx, failures.failure_of(error)) from None
+
+    @staticmethod
+    def _told(ctx: click.Context, error: click.ClickException) -> click.ClickException:
+        """The error as the command's caller wants it told."""
+        if not ctx.meta.get(failures.JSON_KEY):
+            return error
+        if not isinstance(error, failures.Failure):
+            error = failures.Failure(error.format_message(), error.exit_code)
+        error.as_json = True
+        return error
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The statuses, after everything else."""

@@ -88,21 +88,20 @@ def status(to: Target) -> None:
         lanes = [
             {"name": one.name, "weight": one.weight, "pending": one.pending, "roots": one.roots} for one in answer.lanes
         ]
-        followers = [
+        followed = [
             {"namespace": one.namespace, "last_event_time": iso(one.last_event_time), "error": one.error}
             for one in answer.followers
         ]
-        to.out.object(told | {"lanes": lanes, "followers": followers})
+        to.out.object(told | {"lanes": lanes, "followers": followed})
         return
     to.out.object({name.replace("_", " "): value for name, value in told.items()})
     to.out.line("")
     lane_rows: list[Row] = [({}, (one.name, str(one.weight), str(one.pending), str(one.roots))) for one in answer.lanes]
     to.out.table(["lane", ">weight", ">pending", ">changes"], lane_rows, "no lanes")
     to.out.line("")
-    followed: list[Row] = [
-        ({}, (one.namespace, iso(one.last_event_time), one.error or "none")) for one in answer.followers
-    ]
-    to.out.table(["follows", "last change", "error"], followed, "no namespace is bound to propagation")
+    follow_cells = [(one.namespace, iso(one.last_event_time), one.error or "none") for one in answer.followers]
+    nothing = "no namespace is bound to propagation"
+    to.out.table(["follows", "last change", "error"], [({}, cells) for cells in follow_cells], nothing)
 
 
 def _text(file: Path) -> str:

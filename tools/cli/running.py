@@ -34,9 +34,11 @@ class News:
 
     def event(self, event: Event) -> None:
         """Hears of an event of the platform."""
+        if event.what not in self._told:
+            return
         if self._out.as_json:
             self._say_to_machine(event)
-        elif event.what in self._told:
+        else:
             text = f"{event.what} {event.detail}".rstrip()
             self._print(log_lines.event(event.process, text, bad=event.what == "died"))
 

@@ -40,13 +40,24 @@ class Target:
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`; the command gets `out`, an Output."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, one object a line.")
+    @click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,
+        callback=_remember,
+        help="Answer in JSON, one object a line; errors as well.",
+    )
     @functools.wraps(command)
     def wrapped(as_json: bool, **given: Any) -> Any:
-        click.get_current_context().meta[JSON_KEY] = as_json
         return command(out=Output(as_json), **given)
 
     return wrapped
+
+
+def _remember(context: click.Context, option: click.Parameter, as_json: bool) -> bool:
+    context.meta[JSON_KEY] = as_json
+    return as_json
 
 
 def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
