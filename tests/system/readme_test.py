@@ -1,0 +1,26 @@
+"""The README's first feature runs as it is written."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.platform.layout import Layout, Route, fixed_ports
+from tools.platform.platform import Platform
+from tools.platform.ports import free_base
+
+README = Path(os.path.abspath(__file__)).parents[2] / "README.md"
+STORAGE = "127.0.0.1:7101"
+
+
+def test_the_first_feature_runs_as_written(tmp_path):
+    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert STORAGE in program
+    layout = Layout(data=tmp_path / "data", ports=fixed_ports(free_base()), routes=(Route("/", "html"),))
+    with Platform(layout) as platform:
+        file = tmp_path / "feature.py"
+        file.write_text(program.replace(STORAGE, platform.addresses["storage"]), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        done = subprocess.run([sys.executable, str(file)], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "b'monday' b'water the plants, twice'\n"), done.stderr
