@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "propagation": "tools.cli.propagation:propagation",
     "import": "tools.cli.importing:import_pages",
     "doctor": "tools.cli.doctor:doctor",
+    "serve": "tools.cli.serve:serve",
 }
 
 
