@@ -47,6 +47,8 @@ def main() -> int:
             raise StartError(error.message) from None
         except OSError as error:
             raise StartError(f"{error.filename or 'a file'}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise StartError(f"views_file: {config.views_file} is not UTF-8") from None
 
     return run(
         build,

@@ -21,6 +21,7 @@ from services.propagation.domain.names import CONTENT, OUTPUT_PREFIX, output_par
 from services.propagation.domain.paths import Item
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard, Step
+from services.propagation.domain.views import RETIRED
 from services.propagation.store.interface import EdgeDelta, Numbers
 from services.propagation.store.numbers import to_numbers, to_set
 
@@ -89,7 +90,7 @@ def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outpu
 
 def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeDelta, Outputs]:
     """Puts changed sets into the step's commit. Raises SelfDependency, TooManyDependencies, ResourceInvalid."""
-    limit = step.shard.views.by_number[view].max_dependencies
+    limit = step.shard.views.by_number.get(view, RETIRED).max_dependencies
     counts = declared.counts
     if len(counts) and int(counts.max()) > limit:
         raise TooManyDependencies.field(

@@ -17,7 +17,7 @@ from services.propagation.domain.fanout import second_pass
 from services.propagation.domain.heat import Heat
 from services.propagation.domain.leases import Answer
 from services.propagation.domain.shard import Settings, Shard
-from services.propagation.domain.views import View, Views
+from services.propagation.domain.views import RETIRED, View, Views
 from services.propagation.store.interface import Store
 
 _FORGET_EVERY_S = 5.0
@@ -77,7 +77,7 @@ class Engine:
         """Moves a lease's deadline; answers seconds from now. Raises Fenced, LeaseExpired."""
         shard = self.shard
         lease = shard.leases.get(lease_id, fencing, shard.now_s())
-        view = shard.views.by_number.get(lease.view, failures.RETIRED)
+        view = shard.views.by_number.get(lease.view, RETIRED)
         shard.leases.extend(lease, shard.now_s() + view.lease_s)
         return view.lease_s
 
@@ -129,9 +129,12 @@ class Engine:
         await step.write()
 
     async def run(self) -> None:
-        """Ticks for ever."""
+        """Ticks for ever. A refused write halts the shard, and a later tick tries to go on."""
         while True:
-            wait_s = self.tick()
+            try:
+                wait_s = self.tick()
+            except WellspringError:
+                wait_s = IDLE_S
             await asyncio.sleep(max(wait_s, 0.005))
 
     @property

@@ -8,11 +8,10 @@ from services.propagation.domain import holds
 from services.propagation.domain.leases import Lease
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Step
-from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.domain.views import RETIRED, RetryPolicy
 from services.propagation.store.interface import Held
 
 LEASE_LOST = "LEASE_LOST"
-RETIRED = View("retired", retry=RetryPolicy())
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class View:
         return resource.startswith(self.prefixes) if self.prefixes else False
 
 
+RETIRED = View("retired")
+"""Stands for a view that was left out while leases of it were still out."""
+
+
 class Views:
     """The views of one revision, by name and by the store's number.
 

@@ -2,8 +2,11 @@
 
 import pytest
 
+from libs.embedded.failures import DiskFull
+from libs.errors.errors import Unavailable
 from services.propagation.domain import dead_letters
 from services.propagation.domain.dead_letters import Filter
+from services.propagation.domain.errors import LeaseExpired
 from services.propagation.domain.records import State
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World, failures_of
@@ -223,3 +226,42 @@ def test_a_root_with_dead_letters_and_retries_counts_them(crash):
         world.crash()
     progress = world.progress("t@1")
     assert (progress.tally.total, progress.tally.done, progress.tally.failed, progress.retrying) == (10, 5, 2, 3)
+
+
+def test_a_store_that_refuses_a_write_halts_the_engine_until_it_takes_one():
+    world = World()
+    world.pages(10, "t")
+    world.edit("t")
+    (grant,) = world.lease(4)
+    rendered = world.render(grant)
+    store = world.engine.shard.store
+    write = store.write
+
+    def refuse(commit):
+        raise DiskFull("the disk is full")
+
+    store.write = refuse
+    with pytest.raises(DiskFull):
+        world.complete(rendered)
+    with pytest.raises(Unavailable):
+        world.edit("t")
+    assert world.lease() == []
+    world.engine.tick()
+    assert world.engine.shard.halted is not None
+    store.write = write
+    world.engine.tick()
+    assert world.progress("t@1").tally.done == 0  # what was refused is not counted
+    with pytest.raises(LeaseExpired):
+        world.complete(rendered)
+    assert world.drain() == 10
+
+
+def test_a_report_of_a_view_that_was_retired_meanwhile():
+    world = World()
+    world.pages(3, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    world.engine.put_views([], 2)
+    assert world.complete(rendered).accepted == 3
+    assert world.record("t@1").state is State.DONE
