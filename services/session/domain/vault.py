@@ -26,6 +26,7 @@ class Vault:
         self._store = store
         self._random = random
         self._sealed: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._destroyed = 0
 
     # Tokens
 
@@ -45,10 +46,13 @@ class Vault:
         """A subject's key, open and sealed; None when there is none (any more)."""
         sealed = self._sealed.get((realm, subject)) if cached else None
         if sealed is None:
+            destroyed = self._destroyed
             sealed = await self._store.subject_key(realm, subject)
             if sealed is None:
                 return None
-            self._remember(realm, subject, sealed)
+            # What was read before a destruction and arrives after it is not remembered.
+            if destroyed == self._destroyed:
+                self._remember(realm, subject, sealed)
         where = sealing.place("subject-key", realm, subject)
         return sealing.unseal_by_keyring(self._keyring, sealed, where), SubjectKey(sealed, fresh=False)
 
@@ -64,6 +68,7 @@ class Vault:
 
     def forget(self, realm: str, subject: bytes) -> None:
         """Forgets a subject's key, which was destroyed."""
+        self._destroyed += 1
         self._sealed.pop((realm, subject), None)
 
     # Data keys

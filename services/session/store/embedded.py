@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from libs.embedded.batch import Batch
+from libs.embedded.directory import refuse_strangers
 from libs.embedded.settings import Settings
 from libs.embedded.store import EmbeddedStore as Directory
 from libs.errors.errors import WellspringError
@@ -45,6 +46,7 @@ class EmbeddedStore:
 
         Raises what libs.embedded raises: DirectoryInUse, WrongDirectory, StoreUnavailable, DiskFull, StoreDamaged.
         """
+        refuse_strangers(Path(path), schema="session", ours=("sessions", "keys"))
         sessions = Directory.open(
             Path(path) / "sessions",
             schema="session",

@@ -1,0 +1,191 @@
+"""The real process: kill -9 under load loses no acknowledged login or revocation, and bad starts say what is wrong."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import uuid
+
+import grpc
+import pytest
+
+from wellspring.session.v1 import session_pb2 as pb
+from wellspring.session.v1 import session_pb2_grpc
+
+KILLS = 6
+BEARERS = 24
+
+
+class Process:
+    def __init__(self, path, *settings):
+        self.path = path
+        given = [
+            "server={listen: ['127.0.0.1:0'], drain_wait: 0s}",
+            f"backend={{embedded: {{path: {path / 'data'}, reserve_bytes: 0}}}}",
+            f"keyring_file={path / 'keyring.json'}",
+            "create_keyring=true",
+            "sweep_interval=50ms",
+            "realms=[{name: web, max_sessions_per_subject: 0}]",
+            *settings,
+        ]
+        self.command = [sys.executable, "-m", "services.session.main", *(a for s in given for a in ("--set", s))]
+        self.process = None
+        self.address = ""
+
+    def start(self):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        log = open(self.path / "log", "ab")  # noqa: SIM115 - the process writes to it
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=environment)
+        log.close()
+        line = self.process.stdout.readline()
+        assert line, (self.path / "log").read_text()
+        self.address = json.loads(line)["listen"][0]
+
+    def kill(self, how=signal.SIGKILL):
+        self.process.send_signal(how)
+        self.process.stdout.close()
+        return self.process.wait(30)
+
+    def fails(self):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(self.command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        return done.returncode, done.stderr
+
+
+class Ledger:
+    """What was acknowledged, and what may have happened when a call was cut off."""
+
+    def __init__(self):
+        self.live = {}
+        self.dead = set()
+        self.unsure = set()
+        self.counters = {}
+
+
+async def bearer(stub, rng, ledger):
+    """One user's client: logs in, counts, rotates, logs out, as long as the server answers."""
+    while True:
+        rid = str(uuid.UUID(int=rng.getrandbits(128)))
+        made = await stub.Create(
+            pb.CreateRequest(
+                realm="web", subject=f"u{rng.randrange(9)}", assurance=pb.Assurance(level=1), request_id=rid
+            )
+        )
+        token, count = made.token.value, 0
+        ledger.live[token] = 0
+        for _ in range(rng.randrange(5)):
+            if rng.random() < 0.6:
+                update = pb.UpdateDataRequest(
+                    token=pb.Secret(value=token), realm="web", request_id=str(uuid.UUID(int=rng.getrandbits(128)))
+                )
+                update.operations.add(key="n", add=1)
+                await stub.UpdateData(update)
+                count += 1
+                ledger.live[token] = count
+            else:
+                ledger.unsure.add(token)
+                rotated = await stub.Rotate(
+                    pb.RotateRequest(
+                        token=pb.Secret(value=token),
+                        realm="web",
+                        reason=pb.RotateRequest.REASON_PRIVILEGE,
+                        request_id=str(uuid.UUID(int=rng.getrandbits(128))),
+                    )
+                )
+                ledger.dead.add(token)
+                del ledger.live[token]
+                ledger.unsure.discard(token)
+                token = rotated.token.value
+                ledger.live[token] = count
+        if rng.random() < 0.6:
+            ledger.unsure.add(token)
+            await stub.Revoke(pb.RevokeRequest(realm="web", token=pb.Secret(value=token)))
+            ledger.dead.add(token)
+            ledger.unsure.discard(token)
+            del ledger.live[token]
+
+
+async def load(address, rng, ledger, kill):
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = session_pb2_grpc.SessionsStub(channel)
+        work = [asyncio.create_task(bearer(stub, random.Random(rng.random()), ledger)) for _ in range(BEARERS)]
+        await asyncio.sleep(0.2 + rng.random() * 0.5)
+        await asyncio.to_thread(kill)
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            assert isinstance(result, grpc.aio.AioRpcError), repr(result)
+            assert result.code() is grpc.StatusCode.UNAVAILABLE, result.code()
+
+
+async def check(address, ledger):
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = session_pb2_grpc.SessionsStub(channel)
+
+        async def valid(token):
+            secret = pb.Secret(value=token)
+            return await stub.Validate(pb.ValidateRequest(token=secret, realm="web", data_keys=["n"]))
+
+        for token, count in ledger.live.items():
+            if token in ledger.unsure:
+                continue
+            got = int((await valid(token)).data["n"].value or b"0")
+            assert got in (count, count + 1), "an acknowledged update is missing"
+        for token in ledger.dead:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await valid(token)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
+    seed = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().randrange(2**32)
+    print(f"WELLSPRING_SEED={seed} repeats this")
+    rng, server, ledger = random.Random(seed), Process(tmp_path), Ledger()
+    server.start()
+    for _ in range(KILLS):
+        asyncio.run(load(server.address, rng, ledger, server.kill))
+        server.start()
+        asyncio.run(check(server.address, ledger))
+    assert len(ledger.live) > 10 and len(ledger.dead) > 10
+    assert server.kill(signal.SIGTERM) == 0
+    log = (tmp_path / "log").read_bytes()
+    for token in [*ledger.live, *ledger.dead]:
+        assert token not in log and token.split(b".")[1] not in log
+    assert b"Traceback" not in log and b'"ERROR"' not in log
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["create_keyring=false"], "there is no keyring at"),
+        (["server.workers=2"], "the embedded store has one process"),
+        (["audit={file: /tmp/x}"], "there is no audit file"),
+        (["incarnation_file=/tmp/x"], "incarnation_file"),
+        (["realms=[{name: web, timeouts: [{level: 2, idle: 1h, absolute: 2d}]}]"], "NIST"),
+        (["realms=[{name: web, kind: opaque}]"], "opaque"),
+        (["realms=[{name: Web}]"], "beginning with a letter"),
+        (["nonsense=1"], "nonsense"),
+        (
+            ["backend={cassandra: {contact_points: [x], keyspace: k, local_datacentre: l}}"],
+            "embedded store is the only",
+        ),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_bad_start_says_what_is_wrong(tmp_path, settings, says):
+    status, text = Process(tmp_path, *settings).fails()
+    assert status == 78 and says in text and "Traceback" not in text
+
+
+def test_a_directory_in_use_and_a_keyring_that_is_gone(tmp_path):
+    server = Process(tmp_path)
+    server.start()
+    try:
+        status, text = Process(tmp_path).fails()
+        assert status == 78 and "in use" in text and "Traceback" not in text
+    finally:
+        server.kill()
+    (tmp_path / "keyring.json").unlink()
+    status, text = Process(tmp_path).fails()
+    assert status == 78 and "put it back" in text and not (tmp_path / "keyring.json").exists()
