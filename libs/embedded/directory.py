@@ -10,6 +10,7 @@ unverified/  hard links to write-ahead logs of an unclean stop, until recovery h
 import fcntl
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from libs.embedded.failures import (
@@ -59,6 +60,8 @@ class DataDirectory:
         empty directory.
         """
         _make(path)
+        if not (path / _FORMAT).exists():
+            refuse_strangers(path, schema=schema, ours=_OURS_BEFORE_FORMAT)
         lock_fd = _lock(path)
         try:
             _check_format(path, schema, version)
@@ -72,6 +75,23 @@ class DataDirectory:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+
+def refuse_strangers(path: Path, *, schema: str, ours: Collection[str]) -> None:
+    """Raises WrongDirectory when ``path`` holds another service's data, or any entry but ``ours``. Changes nothing; a
+    path that is not there, or is no directory, passes.
+    """
+    if not path.is_dir():
+        return
+    if (path / _FORMAT).is_file():
+        _check_schema(path, _described(path), schema)
+    strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
+    if strangers:
+        raise WrongDirectory(
+            f"{path} is not empty ({', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''})"
+            " and not a Wellspring data directory of this service; configure an empty or a new directory",
+            metadata={"path": str(path)},
+        )
 
 
 def write_format(path: Path, *, schema: str, version: int) -> None:
@@ -143,24 +163,11 @@ def _lock(path: Path) -> int:
 
 
 def _check_format(path: Path, schema: str, version: int) -> None:
-    try:
-        text = (path / _FORMAT).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not (path / _FORMAT).exists():
         _create_format(path, schema, version)
         return
-    except (OSError, UnicodeDecodeError) as error:
-        raise WrongDirectory(f"{path / _FORMAT} cannot be read; restore it from a backup of the directory") from error
-    found = _parse(text, path / _FORMAT)
-    if found["schema"] != schema:
-        raise WrongDirectory(
-            f"{path} holds data of the service {found['schema']!r}; this is the service {schema!r}:"
-            " configure a directory of its own",
-            metadata={
-                "path": str(path),
-                "found": str(found["schema"]),
-                "allowed": schema,
-            },
-        )
+    found = _described(path)
+    _check_schema(path, found, schema)
     if found["layout"] != _LAYOUT or found["version"] != version:
         raise WrongDirectory(
             f"{path} holds data in version {found['version']} (layout {found['layout']}); this release reads"
@@ -169,6 +176,27 @@ def _check_format(path: Path, schema: str, version: int) -> None:
                 "path": str(path),
                 "found": str(found["version"]),
                 "allowed": str(version),
+            },
+        )
+
+
+def _described(path: Path) -> dict[str, object]:
+    try:
+        text = (path / _FORMAT).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongDirectory(f"{path / _FORMAT} cannot be read; restore it from a backup of the directory") from error
+    return _parse(text, path / _FORMAT)
+
+
+def _check_schema(path: Path, found: dict[str, object], schema: str) -> None:
+    if found["schema"] != schema:
+        raise WrongDirectory(
+            f"{path} holds data of the service {found['schema']!r}; this is the service {schema!r}:"
+            " configure a directory of its own",
+            metadata={
+                "path": str(path),
+                "found": str(found["schema"]),
+                "allowed": schema,
             },
         )
 
@@ -189,13 +217,7 @@ def _parse(text: str, file: Path) -> dict[str, object]:
 
 
 def _create_format(path: Path, schema: str, version: int) -> None:
-    strangers = sorted(entry.name for entry in path.iterdir() if entry.name not in _OURS_BEFORE_FORMAT)
-    if strangers:
-        raise WrongDirectory(
-            f"{path} is not empty ({', '.join(strangers[:3])}{', …' if len(strangers) > 3 else ''})"
-            f" and has no {_FORMAT} file: not a Wellspring data directory; configure an empty or a new directory",
-            metadata={"path": str(path)},
-        )
+    refuse_strangers(path, schema=schema, ours=_OURS_BEFORE_FORMAT)
     try:
         write_format(path, schema=schema, version=version)
     except OSError as error:

@@ -9,7 +9,7 @@ from services.propagation.domain.engine import VIEWS_RECORD, Engine
 from services.propagation.domain.errors import RevisionMismatch
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.store.interface import Store
-from services.propagation.views.parsing import Defaults, mistakes_in, read_views
+from services.propagation.views.parsing import SOURCE, Defaults, mistakes_in, read_views
 from wellspring.propagation.v1 import work_pb2
 
 
@@ -39,14 +39,17 @@ class Catalogue:
         """The views that the text stands for, or the mistakes in it."""
         return mistakes_in(text, self._defaults)
 
-    def put(self, engine: Engine, text: str, if_revision: int = 0) -> Awaitable[None]:
-        """Takes other views. Raises ConfigError with the mistakes, RevisionMismatch when others were put since."""
+    def put(self, engine: Engine, text: str, if_revision: int = 0, *, source: str = SOURCE) -> Awaitable[None]:
+        """Takes other views, which mistakes name by `source`.
+
+        Raises ConfigError with the mistakes, RevisionMismatch when others were put since.
+        """
         if if_revision and if_revision != self.revision:
             raise RevisionMismatch(
                 f"the views are at revision {self.revision}, not {if_revision}: read them again",
                 metadata={"revision": str(self.revision)},
             )
-        messages = read_views(text, self._defaults)
+        messages = read_views(text, self._defaults, source)
         views = [domain_view(message) for message in messages]
         revision = self.revision + 1
         durable = engine.put_views(views, revision, dump({"text": text, "revision": revision}))

@@ -25,12 +25,14 @@ class ViewsFile:
         self._seen: tuple[int, int] = (0, 0)
 
     async def read_first(self) -> None:
-        """Puts the file's views when they differ from those in force. Raises ConfigError, OSError."""
+        """Puts the file's views when they differ from those in force. Raises ConfigError, OSError,
+        UnicodeDecodeError.
+        """
         stat = self._path.stat()
         self._seen = (stat.st_mtime_ns, stat.st_size)
         text = self._path.read_text("utf-8")
         if text != self._catalogue.text:
-            await self._catalogue.put(self._engine, text)
+            await self._catalogue.put(self._engine, text, source=str(self._path))
 
     async def follow(self) -> None:
         """Looks at the file for ever."""
