@@ -13,6 +13,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 _SERVICE_CONFIG = json.dumps(
     {
         # gRFC A6. Every mutation carries a token, so that a retry is the same write; other codes are answers.
+        # CANCELLED is what a grpcio server makes of a call that reaches it in the moment in which it stops.
         "methodConfig": [
             {
                 "name": [{}],
@@ -21,7 +22,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

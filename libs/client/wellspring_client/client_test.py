@@ -102,6 +102,23 @@ def test_unavailable_is_retried_with_the_same_token_and_nothing_else_is():
         assert attempts[3] != attempts[0]
 
 
+def test_a_call_that_a_stopping_server_resets_is_made_again():
+    attempts = []
+
+    async def put(request, context):
+        attempts.append(request.token.SerializeToString())
+        if request.record == b"always" or len(attempts) < 2:
+            raise Fail(1)
+        return storage_pb2.PutResponse(receipt=storage_pb2.Receipt(etag="done"))
+
+    with storage_server(**{"Storage/Put": put}) as server, wellspring_client.connect(server.address) as client:
+        notes = client.storage.namespace("notes")
+        assert notes.put("a", b"").etag == "done"
+        assert len(attempts) == 2 and len(set(attempts)) == 1
+        with pytest.raises(wellspring_client.Unavailable):
+            notes.put("always", b"")
+
+
 def test_a_token_of_the_caller_s_makes_two_calls_one_write():
     with storage_server() as server, wellspring_client.connect(server.address) as client:
         notes = client.storage.namespace("notes")

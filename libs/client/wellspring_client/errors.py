@@ -265,6 +265,8 @@ def from_call(error: grpc.aio.AioRpcError, target: str) -> WellspringError:
             return from_status(status)
     code: int = error.code().value[0]
     text = error.details() or ""
+    if code == Cancelled.code:
+        code = Unavailable.code  # nobody here did: the server reset the call while it stopped
     if code == Unavailable.code:
         text = f"no server answers at {target}: is it running, and is the address right? ({text})"
     elif code == DeadlineExceeded.code:
