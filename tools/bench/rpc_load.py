@@ -5,6 +5,7 @@ the stream's number is built once. It reads of an answer what it needs: a unary 
 """
 
 import asyncio
+import itertools
 import struct
 import time
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ FRAME_BYTES = 16384
 FIRST_WINDOW = 65535
 """Flow-control window before any WINDOW_UPDATE (RFC 9113, 6.9.2)."""
 WHOLE_WINDOW = 2**31 - 1
+CONNECTIONS = 8
+MESSAGE_HEAD_BYTES = 5
+"""Before each gRPC message: whether it is compressed, and its length."""
 
 
 class LoadError(Exception):
@@ -28,10 +32,12 @@ class LoadError(Exception):
 
 @dataclass
 class Outcome:
-    """What a run of calls took: wall seconds, and the time of each call in seconds."""
+    """What a run of calls took: wall seconds, the time of each call in seconds, and the serialised answers, if they
+    were to be kept: those of the first call of each connection too."""
 
     seconds: float
     latencies_s: list[float] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
 
     @property
     def calls(self) -> int:
@@ -45,20 +51,27 @@ class Outcome:
 
 
 async def run_load(
-    address: str, method: str, requests: Sequence[bytes], *, calls: int, connections: int = 8, streams: int = 8
+    address: str,
+    method: str,
+    requests: Sequence[bytes],
+    *,
+    calls: int,
+    connections: int = CONNECTIONS,
+    streams: int = 8,
+    keep_answers: bool = False,
 ) -> Outcome:
     """Makes ``calls`` unary calls of ``method`` (``package.Service/Method``) with the given serialised requests in
-    turn.
+    turn, after one call on each connection that does not count.
 
     ``connections`` each keep ``streams`` calls under way. Raises LoadError at the first call that fails.
     """
     host, _, port = address.rpartition(":")
-    left = _Left(calls)
+    supply = _Supply(requests, calls)
     loop = asyncio.get_running_loop()
     opened = []
     try:
-        for index in range(connections):
-            connection = _Connection(address, method, requests[index::connections] or requests, left)
+        for _ in range(connections):
+            connection = _Connection(address, method, supply, keep_answers=keep_answers)
             await loop.create_connection(partial(_same, connection), host, int(port))
             opened.append(connection)
         await asyncio.gather(*(connection.first_answer() for connection in opened))
@@ -68,41 +81,56 @@ async def run_load(
     finally:
         for connection in opened:
             connection.close()
-    return Outcome(seconds, [latency for connection in opened for latency in connection.latencies_s])
+    latencies_s = [latency for connection in opened for latency in connection.latencies_s]
+    return Outcome(seconds, latencies_s, [answer for connection in opened for answer in connection.answers])
 
 
 def _same(connection: "_Connection") -> "_Connection":
     return connection
 
 
-class _Left:
-    """Calls that have not been sent yet, of all connections together."""
+class _Supply:
+    """The requests of all connections together, as messages on the wire, and how many calls are still to be made."""
 
-    __slots__ = ("calls",)
-
-    def __init__(self, calls: int) -> None:
+    def __init__(self, requests: Sequence[bytes], calls: int) -> None:
+        self.next = itertools.cycle([_Message(request) for request in requests]).__next__
         self.calls = calls
+
+
+class _Message:
+    """A request as it goes over the wire, and its frames for when a stream's window holds it whole: each in two pieces
+    around the stream's number."""
+
+    __slots__ = ("body", "frames")
+
+    def __init__(self, request: bytes) -> None:
+        self.body = b"\0" + len(request).to_bytes(4, "big") + request
+        self.frames = []
+        for at in range(0, len(self.body), FRAME_BYTES):
+            piece = self.body[at : at + FRAME_BYTES]
+            last = END_STREAM if at + FRAME_BYTES >= len(self.body) else 0
+            self.frames.append((len(piece).to_bytes(3, "big") + bytes((DATA, last)), piece))
 
 
 class _Connection(asyncio.Protocol):
     """One HTTP/2 connection with a fixed number of calls under way."""
 
-    def __init__(self, address: str, method: str, requests: Sequence[bytes], left: _Left) -> None:
+    def __init__(self, address: str, method: str, supply: _Supply, *, keep_answers: bool) -> None:
         self._headers = _headers(address, method)
-        self._requests = [_data_parts(request) for request in requests]
-        self._left = left
-        self._next_request = 0
+        self._supply = supply
+        self._keep_answers = keep_answers
         self._next_stream = 1
         self._window = FIRST_WINDOW
         self._stream_window = FIRST_WINDOW
-        self._waiting = 0
+        self._unsent: dict[int, _Unsent] = {}
         self._sent_at: dict[int, float] = {}
-        self._with_message: set[int] = set()
+        self._with_message: dict[int, list[bytes]] = {}
         self._received = b""
         self._unacknowledged = 0
         self._running = False
         self._done: asyncio.Future[None] | None = None
         self.latencies_s: list[float] = []
+        self.answers: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduces itself: no header table to keep, windows as wide as they go."""
@@ -117,7 +145,7 @@ class _Connection(asyncio.Protocol):
     async def first_answer(self) -> None:
         """Makes one call, which also waits for the server's settings."""
         self._done = asyncio.get_running_loop().create_future()
-        self._send(1)
+        self._send()
         await asyncio.wait_for(self._done, 60)
         self.latencies_s.clear()
 
@@ -126,10 +154,10 @@ class _Connection(asyncio.Protocol):
         self._done = asyncio.get_running_loop().create_future()
         self._running = True
         for _ in range(streams):
-            if self._left.calls > 0:
-                self._left.calls -= 1
-                self._send(1)
-        if self._sent_at or self._waiting:
+            if self._supply.calls > 0:
+                self._supply.calls -= 1
+                self._send()
+        if self._sent_at:
             await self._done
 
     def close(self) -> None:
@@ -137,26 +165,39 @@ class _Connection(asyncio.Protocol):
         self._done = None
         self._transport.close()
 
-    def _send(self, count: int) -> None:
-        """Sends ``count`` calls, or as many as the connection's window has room for; the others wait."""
-        self._waiting += count
-        while self._waiting:
-            parts, size = self._requests[self._next_request]
-            if size > self._stream_window:
-                raise LoadError(f"a request of {size} bytes is wider than a stream's window, {self._stream_window}")
-            if size > self._window:
-                return
-            self._waiting -= 1
-            self._window -= size
-            self._next_request = (self._next_request + 1) % len(self._requests)
-            stream = self._next_stream
-            self._next_stream += 2
-            number = stream.to_bytes(4, "big")
-            pieces: list[bytes] = []
-            for head, payload in (self._headers, *parts):
-                pieces += (head, number, payload)
-            self._sent_at[stream] = time.perf_counter()
-            self._transport.write(b"".join(pieces))
+    def _send(self) -> None:
+        """Sends the next request, at once when the windows have room for it whole, else as they open."""
+        message = self._supply.next()
+        stream = self._next_stream
+        self._next_stream += 2
+        number = stream.to_bytes(4, "big")
+        head, block = self._headers
+        self._sent_at[stream] = time.perf_counter()
+        size = len(message.body)
+        if self._unsent or size > self._window or size > self._stream_window:
+            self._transport.write(head + number + block)
+            self._unsent[stream] = _Unsent(message.body, self._stream_window)
+            self._send_rest()
+            return
+        self._window -= size
+        pieces = [head, number, block]
+        for start, payload in message.frames:
+            pieces += (start, number, payload)
+        self._transport.write(b"".join(pieces))
+
+    def _send_rest(self) -> None:
+        """Sends of what is unsent as much as the windows hold, the oldest stream first."""
+        for stream, unsent in list(self._unsent.items()):
+            while (room := min(self._window, unsent.window, FRAME_BYTES)) > 0:
+                piece = unsent.body[unsent.at : unsent.at + room]
+                unsent.at += len(piece)
+                unsent.window -= len(piece)
+                self._window -= len(piece)
+                ended = unsent.at == len(unsent.body)
+                self._transport.write(_frame(DATA, END_STREAM if ended else 0, stream, piece))
+                if ended:
+                    del self._unsent[stream]
+                    break
 
     def data_received(self, data: bytes) -> None:
         """Takes the frames out of what has come."""
@@ -171,7 +212,9 @@ class _Connection(asyncio.Protocol):
             at += 9 + length
             if kind == DATA:
                 self._unacknowledged += length
-                self._with_message.add(stream)
+                pieces = self._with_message.setdefault(stream, [])
+                if self._keep_answers:
+                    pieces.append(received[at - length : at])
             elif kind == HEADERS:
                 if flags & END_STREAM:
                     self._answered(stream)
@@ -187,22 +230,30 @@ class _Connection(asyncio.Protocol):
         if sent_at is None or stream not in self._with_message:
             self._fail("a call ended without an answer")
             return
-        self._with_message.discard(stream)
+        pieces = self._with_message.pop(stream)
+        if self._keep_answers:
+            self.answers.append(b"".join(pieces)[MESSAGE_HEAD_BYTES:])
         self.latencies_s.append(time.perf_counter() - sent_at)
-        if self._running and self._left.calls > 0:
-            self._left.calls -= 1
-            self._send(1)
-        elif not self._sent_at and not self._waiting and self._done is not None and not self._done.done():
+        if self._running and self._supply.calls > 0:
+            self._supply.calls -= 1
+            self._send()
+        elif not self._sent_at and self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def _control(self, kind: int, flags: int, payload: bytes, stream: int) -> None:
-        if kind == WINDOW_UPDATE and stream == 0:
-            self._window += int.from_bytes(payload, "big")
-            self._send(0)
+        if kind == WINDOW_UPDATE:
+            if stream == 0:
+                self._window += int.from_bytes(payload, "big")
+            elif stream in self._unsent:
+                self._unsent[stream].window += int.from_bytes(payload, "big")
+            self._send_rest()
         elif kind == SETTINGS and not flags & ACK:
             for name, value in struct.iter_unpack(">HI", payload):
                 if name == 4:
+                    for unsent in self._unsent.values():
+                        unsent.window += value - self._stream_window
                     self._stream_window = value
+            self._send_rest()
             self._transport.write(_frame(SETTINGS, ACK, 0, b""))
         elif kind == PING and not flags & ACK:
             self._transport.write(_frame(PING, ACK, 0, payload))
@@ -212,6 +263,17 @@ class _Connection(asyncio.Protocol):
     def _fail(self, what: str) -> None:
         if self._done is not None and not self._done.done():
             self._done.set_exception(LoadError(what))
+
+
+class _Unsent:
+    """A message of which a part still has to go out, and how much of it its stream's window holds."""
+
+    __slots__ = ("at", "body", "window")
+
+    def __init__(self, body: bytes, window: int) -> None:
+        self.body = body
+        self.window = window
+        self.at = 0
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -226,17 +288,6 @@ def _headers(address: str, method: str) -> tuple[bytes, bytes]:
     block += b"\x0f\x10" + _text(b"application/grpc")  # content-type
     block += b"\x00" + _text(b"te") + _text(b"trailers") + b"\x00" + _text(b"grpc-timeout") + _text(b"60S")
     return len(block).to_bytes(3, "big") + bytes((HEADERS, END_HEADERS)), block
-
-
-def _data_parts(request: bytes) -> tuple[list[tuple[bytes, bytes]], int]:
-    """The data frames of a request, each in two pieces around the stream's number, and their size together."""
-    message = b"\0" + len(request).to_bytes(4, "big") + request
-    parts = []
-    for at in range(0, len(message), FRAME_BYTES):
-        piece = message[at : at + FRAME_BYTES]
-        last = END_STREAM if at + FRAME_BYTES >= len(message) else 0
-        parts.append((len(piece).to_bytes(3, "big") + bytes((DATA, last)), piece))
-    return parts, len(message)
 
 
 def _window_update(size: int) -> bytes:

@@ -1,8 +1,9 @@
-"""What the rpc bench measures: servers by the command that starts them, and a hot method of each by its requests.
+"""What the rpc bench measures: servers by the commands that start them, and the hot methods of each by their requests;
+here the echoes. The services are in ``rpc_services``.
 
-To add a service: a ``Target`` whose command prints the ready line of ``libs.rpc.run``, the method, and its serialised
-requests, single ones and batches of the same items. ``prepare`` makes what they need there (a namespace, a session)
-once.
+To add a method: a ``Load`` of its target, whose requests are serialised before they are sent, singles and batches of
+the same items. To add a server: a ``Target`` whose command prints the ready line of ``libs.rpc.run``; ``prepare`` makes
+what its loads need there (a namespace, sessions) once.
 """
 
 import json
@@ -17,39 +18,62 @@ BATCH_ITEMS = 100
 PAYLOAD = b"x" * 64
 ECHO = "wellspring.bench.v1.Echo"
 
+Requests = Callable[[int], Sequence[bytes]]
+"""Makes so many serialised requests, or fewer when they may be sent again and again."""
+
 
 @dataclass(frozen=True)
-class Target:
-    """A server and its hot method.
+class Calls:
+    """Calls of one method. ``check``, if there is one, is given the answers and raises LoadError when one of them says
+    that an item was refused. ``then`` makes, of the answers, calls that are measured with these as one."""
 
-    ``command(folder)`` starts it, with ``folder`` for its data; ``single`` and ``batch`` make the requests of
-    ``method`` and ``batch_method``, which are sent in turn; a batch has BATCH_ITEMS items. A target without batches has
-    no ``batch``.
+    method: str
+    requests: Requests
+    check: Callable[[Sequence[bytes]], None] | None = None
+    then: Callable[[Sequence[bytes]], "Calls"] | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """A hot method: singles, and, where it has them, batches of BATCH_ITEMS items.
+
+    ``before`` is given the server's address before each round. At most ``most_items`` items go into a round.
     """
 
     name: str
+    single: Calls
+    batch: Calls | None = None
+    before: Callable[[str], None] | None = None
+    most_items: int = 10_000_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server. ``command(folder)`` starts it, with ``folder`` for its data."""
+
+    name: str
     command: Callable[[Path], list[str]]
-    method: str
-    single: Callable[[], Sequence[bytes]]
-    batch_method: str = ""
-    batch: Callable[[], Sequence[bytes]] | None = None
+    loads: Sequence[Load]
     prepare: Callable[[str], None] | None = None
-    calls_share: float = 1.0
 
 
-def _say() -> list[bytes]:
+def _say(count: int) -> list[bytes]:
     return [echo_pb2.SayRequest(payload=PAYLOAD).SerializeToString()]
 
 
-def _say_batch() -> list[bytes]:
+def _say_batch(count: int) -> list[bytes]:
     return [echo_pb2.SayBatchRequest(payloads=[PAYLOAD] * BATCH_ITEMS).SerializeToString()]
+
+
+def _echo(name: str) -> list[Load]:
+    return [Load(name, Calls(f"{ECHO}/Say", _say), Calls(f"{ECHO}/SayBatch", _say_batch))]
 
 
 def _bare(name: str, engine: str) -> Target:
     def command(folder: Path) -> list[str]:
         return [sys.executable, "-m", "tools.bench.rpc_bare", engine]
 
-    return Target(name, command, f"{ECHO}/Say", _say, f"{ECHO}/SayBatch", _say_batch)
+    return Target(name, command, _echo(name))
 
 
 def _pipeline(name: str, collector: str, **options: object) -> Target:
@@ -63,7 +87,7 @@ def _pipeline(name: str, collector: str, **options: object) -> Target:
     def command(folder: Path) -> list[str]:
         return [sys.executable, "-m", "libs.rpc.testing.echo_main", json.dumps(told)]
 
-    return Target(name, command, f"{ECHO}/Say", _say, f"{ECHO}/SayBatch", _say_batch)
+    return Target(name, command, _echo(name))
 
 
 def echo_targets(collector: str) -> list[Target]:
@@ -76,8 +100,3 @@ def echo_targets(collector: str) -> list[Target]:
         _bare("native_bare", "native"),
         _pipeline("native", collector, engine="native"),
     ]
-
-
-def service_targets() -> list[Target]:
-    """The hot methods of the services, measured after the echoes and beside them."""
-    return []

@@ -46,10 +46,41 @@ def test_a_call_that_fails_spoils_the_measurement(engine: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_answers_are_kept_whole_and_requests_of_any_size_get_through(engine: str) -> None:
+    payloads = [bytes([n]) * size for n, size in enumerate((0, 1, 70_000, 300_000, 1_000_000, 5))]
+
+    async def main() -> None:
+        async with echo_server(engine=engine) as running:
+            requests = [request(payload=payload) for payload in payloads]
+            address = running.server.addresses[0]
+            outcome = await run_load(address, SAY, requests, calls=58, connections=2, streams=4, keep_answers=True)
+            told = sorted(pb.SayResponse.FromString(answer).payload for answer in outcome.answers)
+            assert told == sorted(payloads * 10)
+
+    asyncio.run(main())
+
+
+def run_bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tools.bench.rpc", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+
+
 def test_a_short_run_ends_with_every_figure() -> None:
-    command = [sys.executable, "-m", "tools.bench.rpc", "--calls", "400", "--rounds", "1", "--json"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=True)
+    done = run_bench("--seconds", "0.02", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
-    wanted = {"echo_calls_per_s", "pipeline_cpu_ratio", "workers_ratio", "native_ratio", "echo_batch_ratio"}
+    wanted = {"echo_per_s", "pipeline_cpu_ratio", "workers_ratio", "native_ratio", "echo_batch_ratio"}
+    for engine in ("", "_native"):
+        for load in ("storage{}_get", "storage{}_put", "propagation{}_publish", "propagation{}_work"):
+            wanted |= {load.format(engine) + end for end in ("_per_s", "_cpu_s_per_10k", "_batch_ratio")}
+        wanted.add(f"session{engine}_validate_per_s")
     assert wanted <= set(figures)
     assert all(isinstance(value, int | float) and value >= 0 for value in figures.values())
+
+
+def test_mistakes_on_the_command_line_are_named() -> None:
+    done = run_bench("--only", "nothing")
+    assert done.returncode == 1 and "--only names none of: bare, echo" in done.stderr
+    done = run_bench("--seconds", "0")
+    assert done.returncode == 2 and "--seconds is above 0" in done.stderr
