@@ -6,6 +6,7 @@ acknowledged. Whatever ends half way is reported as a failure, or not at all; th
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_RENDER_TIMEOUT_S = 30.0
 DEFAULT_MAX_OUTPUT_BYTES = 8 << 20
+# As propagation.proto says of resources and aspects: one bad name would have the whole completion refused.
+MAX_NAME_BYTES = 1024
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
+_ASPECT = re.compile(r"([a-z][a-z0-9_-]{0,63})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +153,12 @@ def _check(result: RenderResult, item: Item, view: work_pb2.View) -> None:
     if view.max_dependencies and len(result.dependencies) > view.max_dependencies:
         detail = f"{len(result.dependencies)} dependencies, at most {view.max_dependencies} are allowed"
         raise RenderFailed("TOO_MANY_DEPENDENCIES", detail, retryable=False)
-    if any(resource == f"view/{view.name}/{item.resource}" for resource, _ in result.dependencies):
-        raise RenderFailed("SELF_DEPENDENCY", "a page cannot depend on its own output", retryable=False)
+    for resource, aspect in result.dependencies:
+        if resource == f"view/{view.name}/{item.resource}":
+            raise RenderFailed("SELF_DEPENDENCY", "a page cannot depend on its own output", retryable=False)
+        if not (_NAME.fullmatch(resource) and len(resource.encode()) <= MAX_NAME_BYTES and _ASPECT.fullmatch(aspect)):
+            detail = f"{resource[:80]!r} ({aspect[:64]!r}) is no resource and aspect that propagation knows"
+            raise RenderFailed("DEPENDENCY_INVALID", detail, retryable=False)
 
 
 async def _publish(

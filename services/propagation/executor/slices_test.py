@@ -152,6 +152,10 @@ async def garbage(request):
         (b"x" * 1001, "OUTPUT_TOO_LARGE", False),
         (RenderResult(b"x", "t", [(f"r{n}", "content") for n in range(4)]), "TOO_MANY_DEPENDENCIES", False),
         (RenderResult(b"x", "t", [("view/html/wiki/page/bad", "content")]), "SELF_DEPENDENCY", False),
+        (RenderResult(b"x", "t", [("a\0b", "content")]), "DEPENDENCY_INVALID", False),
+        (RenderResult(b"x", "t", [("", "content")]), "DEPENDENCY_INVALID", False),
+        (RenderResult(b"x", "t", [("ä" * 513, "content")]), "DEPENDENCY_INVALID", False),
+        (RenderResult(b"x", "t", [("a", "Content!")]), "DEPENDENCY_INVALID", False),
     ],
 )
 def test_one_bad_page_is_told_apart_and_the_others_are_done(page, reason, retryable):
