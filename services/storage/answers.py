@@ -12,25 +12,20 @@ from wellspring.storage.v1 import storage_pb2 as pb
 _US = 1_000_000
 
 
-def receipt(
-    given: Receipt, namespace: Namespace, record: bytes, cursor: bytes, *, want_cost: bool = False
-) -> pb.Receipt:
-    """A receipt. ``cursor`` is the feed's behind the write; the change's id stands in it when the namespace is bound
-    and readers see a difference."""
-    answer = pb.Receipt(
-        cookie=cookie(cursor),
-        outcome=given.outcome.value,  # type: ignore[arg-type]  # the numbers are the contract's
-        version=given.version,
-        etag=given.version.hex(),
-        deleted_items=given.deleted_items,
-    )
-    if given.sequence and namespace.settings.binding is not None:
-        answer.change_id = change_id(namespace.name, given.version, record)
-    if want_cost and given.cost is not None:
-        read, written, items_read, items_written = given.cost
-        answer.cost.bytes_read, answer.cost.bytes_written = read, written
-        answer.cost.items_read, answer.cost.items_written = items_read, items_written
-    return answer
+def fill_receipt(answer: pb.Receipt, given: Receipt, namespace: Namespace, record: bytes, cursor: bytes) -> None:
+    """Fills an empty message with a receipt. ``cursor`` is the feed's behind the write; the change's id stands in it
+    when the namespace is bound and readers see a difference."""
+    outcome, version, deleted_items, sequence, cost = given
+    answer.cookie = cookie(cursor)
+    answer.outcome = outcome.value  # type: ignore[assignment]  # the numbers are the contract's
+    answer.version = version
+    answer.etag = version.hex()
+    if deleted_items:
+        answer.deleted_items = deleted_items
+    if sequence and namespace.settings.binding is not None:
+        answer.change_id = change_id(namespace.name, version, record)
+    if cost is not None:
+        answer.cost.bytes_read, answer.cost.bytes_written, answer.cost.items_read, answer.cost.items_written = cost
 
 
 def timestamp(time_us: int) -> Timestamp:
@@ -58,14 +53,17 @@ def fill_item(answer: pb.Item, item: Item, *, omit_value: bool) -> None:
         answer.expire_time.CopyFrom(timestamp(item.expire_us))
 
 
-def page(given: Page, next_page_token: str, *, omit_values: bool) -> pb.GetResponse:
-    """A page of a record."""
-    answer = pb.GetResponse(next_page_token=next_page_token, complete=given.resume is None, found=given.found)
+def fill_page(answer: pb.GetResponse, given: Page, next_page_token: str, *, omit_values: bool) -> None:
+    """Fills an empty message with a page of a record."""
+    if given.resume is None:
+        answer.complete = True
+    else:
+        answer.next_page_token = next_page_token
     if given.found:
+        answer.found = True
         answer.record_etag = given.version.hex()
     for item in given.items:
         fill_item(answer.items.add(), item, omit_value=omit_values)
-    return answer
 
 
 def event(given: ChangeEvent, namespace: Namespace) -> pb.ChangeEvent:

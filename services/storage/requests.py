@@ -61,6 +61,15 @@ class Reader:
         """The command of a MutateRequest."""
         token = read_token(request.token)
         mutations = request.mutations
+        want_cost = request.want_cost
+        if len(mutations) == 1 and not request.HasField("record_condition"):
+            single = mutations[0]
+            if single.WhichOneof("kind") == "put" and not single.HasField("condition"):
+                put = self.item(single.put, token, "mutations[0].put", None)
+                check_consistency(request.consistency)
+                return self._command(
+                    space, request.record, token, (put,), (), (0,), request.annotations, None, want_cost
+                )
         if not 1 <= len(mutations) <= limits.MAX_MUTATIONS:
             what = f"has {len(mutations)} entries; 1 to {limits.MAX_MUTATIONS} are allowed"
             raise InvalidArgument.field("mutations", what)
@@ -93,7 +102,15 @@ class Reader:
         check_consistency(request.consistency)
         positions = (*places[0], *places[1])
         return self._command(
-            space, request.record, token, tuple(puts), tuple(deletes), positions, request.annotations, record_condition
+            space,
+            request.record,
+            token,
+            tuple(puts),
+            tuple(deletes),
+            positions,
+            request.annotations,
+            record_condition,
+            want_cost,
         )
 
     def item(self, item: pb.Item, token: WriteToken, path: str, condition: Condition | None) -> Put:
@@ -110,7 +127,9 @@ class Reader:
         ):
             what = f"at most {limits.MAX_CONTENT_TYPE} printable ASCII characters are allowed"
             raise InvalidArgument.field(f"{path}.content_type", what)
-        attributes = tuple(sorted(read_notes(item.attributes, f"{path}.attributes").items()))
+        attributes: tuple[tuple[str, str], ...] = ()
+        if item.attributes:
+            attributes = tuple(sorted(read_notes(item.attributes, f"{path}.attributes").items()))
         return Put(key, value, content_type, attributes, _read_expiry(item, token, path), condition)
 
     def with_ttl(self, puts: tuple[Put, ...], token: WriteToken, space: Namespace) -> tuple[Put, ...]:
@@ -127,12 +146,14 @@ class Reader:
         positions: tuple[int, ...],
         annotations: Mapping[str, str],
         record_condition: Condition | None = None,
+        want_cost: bool = False,
     ) -> Command:
         check_record(record, space)
-        notes = read_notes(annotations, "annotations")
+        notes = read_notes(annotations, "annotations") if annotations else None
         body = body_digest(puts, deletes, record_condition, notes)
-        puts = self.with_ttl(puts, token, space)
-        return Command(record, token, puts, deletes, positions, body, record_condition, notes)
+        if puts and space.settings.retention.default_ttl_us:
+            puts = self.with_ttl(puts, token, space)
+        return Command(record, token, puts, deletes, positions, body, record_condition, notes, False, False, want_cost)
 
 
 def check_record(record: bytes, space: Namespace) -> None:

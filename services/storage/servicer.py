@@ -48,7 +48,7 @@ class StorageServicer:
         self._token_window_us = token_window_us
         self._max_page = max_page
         self._streams = Streams(store, registry, tokens, clock_us)
-        self._uploading = Uploading(store, registry, reader, clock_us, self._receipt, max_upload)
+        self._uploading = Uploading(store, registry, reader, clock_us, self._fill_receipt, max_upload)
 
     # Writes
 
@@ -57,7 +57,9 @@ class StorageServicer:
         try:
             space = gate.namespace
             command = self._reader.put(request, space)
-            return pb.PutResponse(receipt=await self._mutate(space, command))
+            answer = pb.PutResponse()
+            await self._mutate(answer.receipt, space, command)
+            return answer
         finally:
             gate.leave()
 
@@ -66,7 +68,9 @@ class StorageServicer:
         try:
             space = gate.namespace
             command = self._reader.delete(request, space)
-            return pb.DeleteResponse(receipt=await self._mutate(space, command))
+            answer = pb.DeleteResponse()
+            await self._mutate(answer.receipt, space, command)
+            return answer
         finally:
             gate.leave()
 
@@ -75,7 +79,9 @@ class StorageServicer:
         try:
             space = gate.namespace
             command = self._reader.mutate(request, space)
-            return pb.MutateResponse(receipt=await self._mutate(space, command, want_cost=request.want_cost))
+            answer = pb.MutateResponse()
+            await self._mutate(answer.receipt, space, command)
+            return answer
         finally:
             gate.leave()
 
@@ -104,7 +110,7 @@ class StorageServicer:
                 gate.leave()
         answer = pb.BatchMutateResponse()
         writing = iter(writes)
-        for one, refused in zip(request.requests, results, strict=True):
+        for refused in results:
             result = answer.results.add()
             if refused is not None:
                 result.status.CopyFrom(to_status(refused))
@@ -113,7 +119,7 @@ class StorageServicer:
             if isinstance(given, WellspringError):
                 result.status.CopyFrom(to_status(given))
             else:
-                result.receipt.CopyFrom(self._receipt(given, space, command.record, want_cost=one.want_cost))
+                self._fill_receipt(result.receipt, given, space, command.record)
                 result.status.SetInParent()
         return answer
 
@@ -130,20 +136,20 @@ class StorageServicer:
             body = body_digest((), (), None, {"undelete": wanted.hex()})
             command = Command(request.record, token, (), (), (), body)
             given = await self._store.undelete(space, command, selection, request.version)
-            receipt = self._receipt(given._replace(deleted_items=0), space, request.record)
-            return pb.UndeleteResponse(receipt=receipt, restored_items=given.deleted_items)
+            answer = pb.UndeleteResponse(restored_items=given.deleted_items)
+            self._fill_receipt(answer.receipt, given._replace(deleted_items=0), space, request.record)
+            return answer
         finally:
             gate.leave()
 
-    async def _mutate(self, space: Namespace, command: Command, *, want_cost: bool = False) -> pb.Receipt:
+    async def _mutate(self, answer: pb.Receipt, space: Namespace, command: Command) -> None:
         (given,) = await self._store.mutate((Write(space, command),))
         if isinstance(given, WellspringError):
             raise given
-        return self._receipt(given, space, command.record, want_cost=want_cost)
+        self._fill_receipt(answer, given, space, command.record)
 
-    def _receipt(self, given: Receipt, space: Namespace, record: bytes, *, want_cost: bool = False) -> pb.Receipt:
-        cursor = self._store.feed_cursor(space, given)
-        return answers.receipt(given, space, record, cursor, want_cost=want_cost)
+    def _fill_receipt(self, answer: pb.Receipt, given: Receipt, space: Namespace, record: bytes) -> None:
+        answers.fill_receipt(answer, given, space, record, self._store.feed_cursor(space, given))
 
     # Reads
 
@@ -151,7 +157,9 @@ class StorageServicer:
         gate = self._registry.enter(request.namespace, call.identity, write=False)
         try:
             read = self._read(request, gate.namespace)
-            return self._page(request, await self._store.read(read))
+            answer = pb.GetResponse()
+            self._fill_page(answer, request, await self._store.read(read))
+            return answer
         finally:
             gate.leave()
 
@@ -180,7 +188,7 @@ class StorageServicer:
             if isinstance(given, WellspringError):
                 result.status.CopyFrom(to_status(given))
             else:
-                result.response.CopyFrom(self._page(one, given))
+                self._fill_page(result.response, one, given)
                 result.status.SetInParent()
         return answer
 
@@ -206,13 +214,15 @@ class StorageServicer:
             after = self._tokens.open_page(request.page_token, "Get", _identity(request))
         return Read(space, request.record, selection, after, max_bytes, max_items, request.omit_values)
 
-    def _page(self, request: pb.GetRequest, given: Page) -> pb.GetResponse:
+    def _fill_page(self, answer: pb.GetResponse, request: pb.GetRequest, given: Page) -> None:
         if request.if_not_etag and given.items and given.items[0].version.hex() == request.if_not_etag:
-            return pb.GetResponse(not_modified=True, complete=True, found=True, record_etag=given.version.hex())
+            answer.not_modified = answer.complete = answer.found = True
+            answer.record_etag = given.version.hex()
+            return
         token = ""
         if given.resume is not None:
             token = self._tokens.page(given.resume, "Get", _identity(request))
-        return answers.page(given, token, omit_values=request.omit_values)
+        answers.fill_page(answer, given, token, omit_values=request.omit_values)
 
     async def GetOutcome(self, request: pb.GetOutcomeRequest, call: Call) -> pb.GetOutcomeResponse:
         gate = self._registry.enter(request.namespace, call.identity, write=False)

@@ -20,10 +20,10 @@ from services.storage.store.manifest import Manifest
 from wellspring.storage.v1 import storage_pb2 as pb
 
 
-class ReceiptMaker(Protocol):
-    """Makes the message of a receipt."""
+class ReceiptFiller(Protocol):
+    """Fills the message of a receipt."""
 
-    def __call__(self, given: Receipt, space: Namespace, record: bytes) -> pb.Receipt: ...
+    def __call__(self, answer: pb.Receipt, given: Receipt, space: Namespace, record: bytes) -> None: ...
 
 
 class Uploading:
@@ -35,14 +35,14 @@ class Uploading:
         registry: Registry,
         reader: requests.Reader,
         clock_us: Callable[[], int],
-        receipt: ReceiptMaker,
+        fill_receipt: ReceiptFiller,
         max_upload: int,
     ) -> None:
         self._store = store
         self._registry = registry
         self._reader = reader
         self._clock_us = clock_us
-        self._receipt = receipt
+        self._fill_receipt = fill_receipt
         self._max_upload = max_upload
 
     async def upload(self, sent: AsyncIterator[pb.UploadRequest], call: Call) -> pb.UploadResponse:
@@ -60,7 +60,9 @@ class Uploading:
             finally:
                 if given is None or given.outcome is not Outcome.APPLIED:
                     await self._store.drop_upload(space, upload)
-            return pb.UploadResponse(receipt=self._receipt(given, space, header.record))
+            answer = pb.UploadResponse()
+            self._fill_receipt(answer.receipt, given, space, header.record)
+            return answer
         finally:
             gate.leave()
 

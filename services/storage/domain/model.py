@@ -89,7 +89,7 @@ class Command(NamedTuple):
     """One atomic mutation of one record. ``body`` is a 16-byte digest of all that a retry must repeat.
 
     ``positions`` are the indexes of puts, then of deletes, in the caller's request. ``must_exist``: a delete of nothing
-    is ItemNotFound. ``dry_run``: decide, write nothing.
+    is ItemNotFound. ``dry_run``: decide, write nothing. ``want_cost``: the receipt says what it cost.
     """
 
     record: bytes
@@ -102,6 +102,7 @@ class Command(NamedTuple):
     annotations: Mapping[str, str] | None = None
     must_exist: bool = False
     dry_run: bool = False
+    want_cost: bool = False
 
     def changes(self) -> Iterator[tuple[int, Put | Delete]]:
         """Puts, then deletes, each with its index in the caller's request."""

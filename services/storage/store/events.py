@@ -11,6 +11,7 @@ from services.storage.domain.feed import ChangeEvent, ItemChange
 
 _EVENT = struct.Struct(">16sBQIHHH")
 _ITEM = struct.Struct(">BQB")
+_FLAT = struct.Struct(">HBQB")
 _U16 = struct.Struct(">H")
 _CREATED: Final = 1
 _DELETED: Final = 2
@@ -30,6 +31,24 @@ def encode(event: ChangeEvent) -> bytes:
             encoded = text.encode()
             parts += (_U16.pack(len(encoded)), encoded)
     return b"".join(parts)
+
+
+def encode_put(
+    record: bytes,
+    version: bytes,
+    created: bool,
+    time_us: int,
+    content_type: str,
+    size: int,
+    annotations: tuple[tuple[str, str], ...],
+) -> bytes:
+    """The row of a change that put the flat item of ``record``."""
+    if annotations:
+        item = ItemChange(b"", False, content_type, size)
+        return encode(ChangeEvent(record, version, (item,), 1, created, False, time_us, annotations))
+    kind = content_type.encode()
+    head = _EVENT.pack(version, created, time_us, 1, 1, 0, len(record))
+    return head + record + _FLAT.pack(0, False, size, len(kind)) + kind
 
 
 def decode(row: bytes) -> ChangeEvent:

@@ -10,13 +10,13 @@ from typing import Final
 
 from libs.errors.errors import WellspringError
 from services.storage.domain.errors import BatchBudgetSpent
-from services.storage.domain.model import NO_VERSION, Item
+from services.storage.domain.model import ALL, NO_VERSION, Item
 from services.storage.domain.namespace import Namespace
 from services.storage.store import layout, rows
 from services.storage.store.families import Families
 from services.storage.store.interface import Page, Read, Scan, ScannedRecord, ScanPage
 from services.storage.store.ledger import Ledger
-from services.storage.store.record import StoredRecord
+from services.storage.store.record import StoredRecord, flat_only, version_of
 from services.storage.store.settling import Settling
 
 _EXAMINED: Final = 20_000
@@ -85,6 +85,9 @@ class Reader:
     def _page(self, read: Read, row: bytes | None, now_us: int) -> Page:
         if row is None:
             return _EMPTY
+        flat = flat_only(row) if read.selection == ALL and read.after is None else None
+        if flat is not None:
+            return _flat_page(flat, version_of(row), now_us, omit_value=read.omit_values)
         families = self._families
         record = StoredRecord(read.namespace.number, read.record, row, families.items, families.tombs)
         if not record.alive(now_us):
@@ -152,3 +155,11 @@ class Reader:
             if len(records) >= scan.max_records or size >= scan.max_bytes or examined >= _EXAMINED:
                 return ScanPage(records, layout.escaped(key))
         return ScanPage(records, None)
+
+
+def _flat_page(row: bytes, version: bytes, now_us: int, *, omit_value: bool) -> Page:
+    """The page of a record that is its flat item."""
+    item = rows.decode(b"", row, omit_value=omit_value)
+    if item.expire_us and item.expire_us <= now_us:
+        return _EMPTY
+    return Page([item], None, True, version, (rows.HEADER_SIZE if omit_value else len(row)) + _OVERHEAD)

@@ -16,16 +16,31 @@ from services.storage.domain.model import NO_VERSION, Selection
 from services.storage.store import layout, rows
 from services.storage.store.kv import Family
 
-_ROW = struct.Struct(">B16sIIQIQ")
+ROW: Final = struct.Struct(">B16sIIQIQ")
 _TOMB = struct.Struct(">B16sQH")
 _U16 = struct.Struct(">H")
 _ORDERED: Final = 1
 _FLAT: Final = 2
 _RANGES: Final = 4
+FLAT_ONLY: Final = _FLAT
+"""The flags of a record whose row ends with its flat item and has no range tombstones."""
 _ENDLESS: Final = 0xFFFF
 
 INLINE_SIZE: Final = 16 * 1024
 """A flat item's row up to this size lies in the record's row."""
+
+
+def flat_only(row: bytes) -> bytes | None:
+    """The flat item's row of a record that has nothing else; None for any other."""
+    flags, _, items, _, _, _, _ = ROW.unpack_from(row)
+    if items != 1 or flags & ~_ORDERED != _FLAT or rows.is_dead(row, ROW.size):
+        return None
+    return row[ROW.size :]
+
+
+def version_of(row: bytes) -> bytes:
+    """The version in a record's row."""
+    return row[1:17]
 
 
 class StoredRecord:
@@ -71,10 +86,10 @@ class StoredRecord:
             self.items_count = self.immortal = self.last_expire_us = self.tombs_count = self.size = 0
             return
         flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size = (
-            _ROW.unpack_from(row)
+            ROW.unpack_from(row)
         )
         self.ordered = bool(flags & _ORDERED)
-        at = _ROW.size
+        at = ROW.size
         if flags & _RANGES:
             at = self._load_ranges(row, at)
         if flags & _FLAT:
@@ -86,7 +101,7 @@ class StoredRecord:
             return None
         flags = (_ORDERED if self.ordered else 0) | (_FLAT if self.flat is not None else 0)
         flags |= _RANGES if self.range_tombs else 0
-        head = _ROW.pack(
+        head = ROW.pack(
             flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size
         )
         if self.range_tombs:

@@ -60,6 +60,22 @@ def write_time(row: bytes) -> int:
     return int(_HEADER.unpack_from(row)[1])
 
 
+def is_plain(row: bytes, at: int = 0) -> bool:
+    """Whether the row at ``at`` is an item in one piece, stamped by a token, and without expiry."""
+    _, _, expire_us, flags = _HEADER.unpack_from(row, at)
+    return not expire_us and not flags & ~_META
+
+
+def is_dead(row: bytes, at: int) -> bool:
+    """Whether the row at ``at`` is a tombstone."""
+    return bool(row[at + HEADER_SIZE - 1] & _DEAD)
+
+
+def version_at(row: bytes, at: int) -> bytes:
+    """The version of the row at ``at``."""
+    return row[at : at + 16]
+
+
 def is_chunked(row: bytes) -> bool:
     """Whether the row's value is a manifest."""
     return bool(row[HEADER_SIZE - 1] & _CHUNKED)

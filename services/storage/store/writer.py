@@ -4,9 +4,8 @@ The mutation, its token's record and its change in the feed are one batch. Sever
 one batch and one wait; each is still decided for itself, and a second one of the same record sees the first.
 """
 
-import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from libs.errors.errors import WellspringError
 from services.storage.domain import limits
@@ -20,14 +19,13 @@ from services.storage.store import events, layout
 from services.storage.store.apply import Application
 from services.storage.store.catalog import Catalog
 from services.storage.store.families import Families, Operation, fill
+from services.storage.store.flat import TOKEN, put_flat, token_row
 from services.storage.store.history import History
 from services.storage.store.interface import Write
 from services.storage.store.kv import Kv
 from services.storage.store.ledger import Account, Ledger, usage_key
 from services.storage.store.record import StoredRecord
 from services.storage.store.settling import Settling
-
-_TOKEN: Final = struct.Struct(">16sB16sIQ")
 
 Planner = Callable[[StoredRecord, list[Operation]], Decision]
 
@@ -44,7 +42,7 @@ class Token(NamedTuple):
 
 def parse_token(row: bytes) -> Token:
     """The row of a remembered mutation."""
-    body, outcome, version, deleted, sequence = _TOKEN.unpack(row)
+    body, outcome, version, deleted, sequence = TOKEN.unpack(row)
     return Token(body, Outcome(outcome), version, deleted, sequence)
 
 
@@ -182,9 +180,7 @@ class _Turn:
             if place in self._all:
                 record_row, token_row = families.records.get(place), families.tokens.get(tokens[index])
             try:
-                number = write.namespace.number
-                record = StoredRecord(number, write.command.record, record_row, families.items, families.tombs)
-                receipt = self._one(write, record, tokens[index], token_row, plan)
+                receipt = self._one(write, place, record_row, tokens[index], token_row, plan)
                 pending.append(index)
                 self._touched.add(place)
                 self._all.add(place)
@@ -203,19 +199,43 @@ class _Turn:
             await settling.wait(self._waits, self._all)
 
     def _one(
-        self, write: Write, record: StoredRecord, token_key: bytes, token_row: bytes | None, plan: Planner | None
+        self,
+        write: Write,
+        place: bytes,
+        row: bytes | None,
+        token_key: bytes,
+        remembered: bytes | None,
+        plan: Planner | None,
     ) -> Receipt:
+        """Decides one mutation and adds to the batch what it writes. ``row`` is the record's."""
         namespace, command = write
-        writer, now_us = self._writer, self._now_us
-        if token_row is not None and not command.dry_run:
-            return _repeated(parse_token(token_row), command)
-        if namespace.number not in writer._catalog.by_number:
+        writer, now_us, number = self._writer, self._now_us, namespace.number
+        if remembered is not None and not command.dry_run:
+            return _repeated(parse_token(remembered), command)
+        if number not in writer._catalog.by_number:
             raise NamespaceNotFound.named(namespace.name)  # it was purged while the request was under way
-        token, settings = command.token, namespace.settings
-        check_drift(token, now_us, settings.max_clock_drift_us)
-        account = self._accounts.get(namespace.number)
+        check_drift(command.token, now_us, namespace.settings.max_clock_drift_us)
+        account = self._accounts.get(number)
         if account is None:
-            account = self._accounts[namespace.number] = writer._ledger.account(namespace.number)
+            account = self._accounts[number] = writer._ledger.account(number)
+        families = writer._families
+        if plan is None:
+            done = put_flat(self._batch, families, namespace, command, place, row, token_key, account, now_us)
+            if done is not None:
+                return done
+        record = StoredRecord(number, command.record, row, families.items, families.tombs)
+        return self._decided(namespace, command, record, account, token_key, plan)
+
+    def _decided(
+        self,
+        namespace: Namespace,
+        command: Command,
+        record: StoredRecord,
+        account: Account,
+        token_key: bytes,
+        plan: Planner | None,
+    ) -> Receipt:
+        writer, now_us = self._writer, self._now_us
         if len(command.puts) > 1:
             record.preload([put.key for put in command.puts])
         operations: list[Operation] = []
@@ -223,24 +243,17 @@ class _Turn:
             decision = plan(record, operations)
         else:
             due_us = now_us + writer._grace_us
-            decision = decide(settings.mode, record, command, now_us, account.newest, due_us)
-        if command.dry_run:
-            return Receipt(Outcome.DRY_RUN, decision.version, decision.deleted_items, 0, _cost(record, (), decision))
-        sequence = writer.apply(
-            operations,
-            namespace,
-            record,
-            decision,
-            now_us=now_us,
-            annotations=sorted(command.annotations.items()) if command.annotations else (),
-        )
-        remembered = _TOKEN.pack(
-            command.body, decision.outcome.value, decision.version, decision.deleted_items, sequence
-        )
-        operations.append((writer._families.tokens, token_key, remembered))
-        fill(self._batch, operations)
-        cost = _cost(record, operations, decision)
-        return Receipt(decision.outcome, decision.version, decision.deleted_items, sequence, cost)
+            decision = decide(namespace.settings.mode, record, command, now_us, account.newest, due_us)
+        sequence, outcome = 0, Outcome.DRY_RUN
+        if not command.dry_run:
+            outcome = decision.outcome
+            notes = sorted(command.annotations.items()) if command.annotations else ()
+            sequence = writer.apply(operations, namespace, record, decision, now_us=now_us, annotations=notes)
+            remembered = token_row(command.body, outcome, decision.version, decision.deleted_items, sequence)
+            operations.append((writer._families.tokens, token_key, remembered))
+            fill(self._batch, operations)
+        cost = _cost(record, operations, decision) if command.want_cost else None
+        return Receipt(outcome, decision.version, decision.deleted_items, sequence, cost)
 
     def _submit(self, results: list[Receipt | WellspringError], pending: list[int]) -> None:
         """Applies the batch; its mutations become errors when the store refuses it."""
