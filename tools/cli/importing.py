@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from examples.wiki import dump, titles
 from examples.wiki.dump import Page
 from tools.cli.failures import BAD_DATA, Failure
-from tools.cli.output import Output, escape
+from tools.cli.output import Output, counted
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8
 from wellspring_client.errors import InvalidRequest, WellspringError
@@ -136,9 +136,9 @@ class _Bar:
 def _report(out: Output, tally: _Tally) -> None:
     refused = [{"title": title, "why": why} for title, why in tally.refused]
     told = {"stored": tally.stored, "skipped": tally.skipped, "bytes": tally.bytes, "refused": refused}
-    text = f"{tally.stored} pages stored, {tally.skipped} were there already"
+    text = f"{counted(tally.stored, 'page')} stored, {tally.skipped:,} were there already"
     out.object(told, text)
     for one in refused[:_MOST_NAMED]:
-        out.line(f"  not stored: {escape(one['title'])}: {one['why']}")
+        out.line(f"  not stored: {one['title']}: {one['why']}")
     if refused:
-        raise Failure(f"{len(refused)} pages were refused", BAD_DATA)
+        raise Failure(f"{counted(len(refused), 'page')} not stored", BAD_DATA)

@@ -94,7 +94,7 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def _value(field: Any, value: Any) -> Any:
-    if field.label == field.LABEL_REPEATED:
+    if field.is_repeated:
         if isinstance(value, Mapping):
             return {str(key): _single(None, one) for key, one in value.items()}
         return [_single(field, one) for one in value]
@@ -138,6 +138,11 @@ def shown(value: bytes, limit: int = 80) -> str:
         text = "0x" + value.hex()
     text = text.replace("\n", "⏎")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def counted(count: int, what: str) -> str:
+    """A count and its noun: 1 item, 2 items."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def size(count: float) -> str:

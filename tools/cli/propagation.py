@@ -97,10 +97,12 @@ def publish(
 ) -> None:
     """Publish a change of a resource that is not stored here.
 
+    What is rendered from it waits until its source shows this version: of a record that is stored here, use `edit`.
+
     \b
     Examples
       wellspring propagation publish catalogue/price/4711 --wait
-      wellspring propagation publish enwiki/page/Earth --id deploy-17
+      wellspring propagation publish catalogue/price/4711 --id deploy-17
     """
     # Microseconds and random bytes: versions of two publishers differ, later ones are greater.
     chosen = at or (time.time_ns() // 1000).to_bytes(8, "big") + os.urandom(8)

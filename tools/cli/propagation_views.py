@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from tools.cli.failures import BAD_DATA, Failure
-from tools.cli.output import Row, iso, plain
+from tools.cli.output import Row, counted, iso, plain
 from tools.cli.target import Target, target_options
 from wellspring.propagation.v1 import propagation_admin_pb2 as pb
 
@@ -33,7 +33,9 @@ def check(to: Target, file: Path) -> None:
         answer = client.propagation.admin.validate_views(_text(file))
     _refuse_mistakes(to, file, answer.mistakes)
     names = [view.name for view in answer.views]
-    to.out.object({"file": str(file), "views": names}, f"{file}: good, {len(names)} views: {', '.join(names)}")
+    to.out.object(
+        {"file": str(file), "views": names}, f"{file}: good, {counted(len(names), 'view')}: {', '.join(names)}"
+    )
 
 
 @views.command()
@@ -114,8 +116,9 @@ def _text(file: Path) -> str:
 def _refuse_mistakes(to: Target, file: Path, mistakes: Iterable[pb.Mistake]) -> None:
     found = list(mistakes)
     for one in found:
-        told = {"line": one.line, "column": one.column, "what": one.what, "allowed": one.allowed}
-        allowed = f" (allowed: {one.allowed})" if one.allowed else ""
+        allowed_here = one.allowed.removeprefix("allowed: ")
+        told = {"line": one.line, "column": one.column, "what": one.what, "allowed": allowed_here}
+        allowed = f" (allowed: {allowed_here})" if allowed_here else ""
         to.out.object(told, f"{file}:{one.line}:{one.column}: {one.what}{allowed}")
     if found:
         raise Failure(f"{file} has {len(found)} mistake{'s' if len(found) > 1 else ''}", BAD_DATA)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from tools.cli.failures import Failure
-from tools.cli.output import iso, textual
+from tools.cli.output import counted, iso, textual
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8
 from wellspring.session.v1 import session_pb2 as pb
@@ -169,7 +169,7 @@ def revoke(
         for one in answer.receipts
     ]
     places = ", ".join(f"{one['datacentre'] or 'here'}: {one['state']}" for one in receipts)
-    what = "every session of the realm" if whole_realm else f"{answer.revoked} sessions"
+    what = "every session of the realm" if whole_realm else counted(answer.revoked, "session")
     to.out.object({"revoked": answer.revoked, "receipts": receipts}, f"ended {what} ({places})")
 
 

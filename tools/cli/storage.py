@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tools.cli.failures import NOT_FOUND, Failure
-from tools.cli.output import iso, shown, textual
+from tools.cli.output import counted, iso, shown, textual
 from tools.cli.output import size as size_text
 from tools.cli.storage_namespaces import namespaces
 from tools.cli.target import Target, target_options
@@ -124,7 +124,7 @@ def delete(to: Target, namespace: str, record: str, keys: tuple[str, ...], allow
         receipt = client.storage.namespace(namespace).delete(
             record, keys=list(keys) or None, allow_missing=allow_missing, dry_run=dry_run
         )
-    text = f"{receipt.deleted_items} items {'would be' if dry_run else ''} deleted".replace("  ", " ")
+    text = f"{counted(receipt.deleted_items, 'item')} {'would be deleted' if dry_run else 'deleted'}"
     to.out.object(_receipt(receipt), text)
 
 
