@@ -140,10 +140,10 @@ def test_a_long_tail_folded_a_little_at_a_time(kind):
                 assert forward_edges(store, view) == edges[view]
                 assert reverse_edges(store, view, 1_500) == edges[view]
             assert store.edge_count == len(edges[0]) + len(edges[1])
-            some = set(range(0, 1_500, 3))
-            union = store.dependents_of(np.array(sorted(some), np.uint32))
+            thirds = set(range(0, 1_500, 3))
+            union = store.dependents_of(np.array(sorted(thirds), np.uint32))
             for view in (0, 1):
-                assert union[view] == BitMap(owner for owner, one in edges[view] if one in some)
+                assert union[view] == BitMap(owner for owner, one in edges[view] if one in thirds)
             store = await shard.reopen(store)
             fold_all(store, 2_000)
         assert store.compact(10) == 0 and not store.needs_compaction

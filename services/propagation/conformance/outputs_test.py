@@ -24,7 +24,7 @@ async def declare(store: Any, view: str, dependent: bytes, inputs: Iterable[byte
 
 def numbers(store: Any, *names: bytes) -> list[int]:
     """Numbers of names that are there."""
-    found = store.find_resources(names).tolist()
+    found: list[int] = store.find_resources(names).tolist()
     assert -1 not in found
     return found
 

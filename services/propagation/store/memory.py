@@ -24,6 +24,8 @@ from services.propagation.store.interface import (
 from services.propagation.store.memory_state import Column, MemoryDisk, Op, State, apply
 from services.propagation.store.numbers import to_numbers, to_set
 
+__all__ = ["MemoryCommit", "MemoryDisk", "MemoryStore"]
+
 _NO_INPUTS = np.empty(0, np.uint32)
 
 
