@@ -1,7 +1,7 @@
 """The services as the rpc bench measures them: real processes on the embedded store, on both engines.
 
 Storage gets and puts values of 1 KiB, flat records of an LWW namespace; session validates one of many live sessions;
-propagation publishes changes of resources of which each has a dependent, and lends and takes back items of one change.
+propagation publishes changes of resources that have ten dependents each, and lends and takes back items of one change.
 """
 
 import os
@@ -26,7 +26,9 @@ ENGINES = ("grpcio", "native")
 RECORDS = 10_000
 VALUE = b"v" * 1024
 SESSIONS = 1_000
-RESOURCES = 1_000
+RESOURCES = 100
+DEPENDENTS = 10
+"""Of each resource that is published."""
 WORK_ITEMS = 60_000
 SPACE, REALM, VIEW, HUB = "bench", "bench", "page", "template/hub"
 STORAGE = "wellspring.storage.v1.Storage"
@@ -184,7 +186,8 @@ def _propagation(name: str, engine: str) -> Target:
     def prepare(address: str) -> None:
         with wellspring_client.connect(propagation=address, timeout=60) as client:
             client.propagation.declare(VIEW, ((f"page/{n:06d}", [HUB]) for n in range(WORK_ITEMS)))
-            client.propagation.declare("page", ((f"page/own/{n}", [f"template/{n}"]) for n in range(RESOURCES)))
+            pages = range(RESOURCES * DEPENDENTS)
+            client.propagation.declare(VIEW, ((f"page/own/{n}", [f"template/{n % RESOURCES}"]) for n in pages))
 
     def all_pending(address: str) -> None:
         with wellspring_client.connect(propagation=address, timeout=60) as client:

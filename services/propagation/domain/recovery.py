@@ -21,8 +21,7 @@ def recover(shard: Shard) -> Awaitable[None]:
 
     Raises what the store raises when it takes no writes.
     """
-    shard.roots.clear()
-    shard.newest.clear()
+    shard.drop_roots()
     shard.leases.drop_all()
     shard.suspects.drop_all()
     for lane in shard.scheduler.lanes.values():

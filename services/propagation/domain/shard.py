@@ -70,6 +70,7 @@ class Shard:
         self.signals = Signals()
         self.roots: dict[int, Root] = {}
         self.newest: dict[tuple[int, ...], Root] = {}
+        self._of_inputs: dict[tuple[int, ...], dict[int, Root]] = {}
         self.halted: BaseException | None = None
 
     def now_s(self) -> float:
@@ -79,6 +80,7 @@ class Shard:
     def take_in(self, root: Root) -> None:
         """Makes the root one of the unfinished."""
         self.roots[root.sequence] = root
+        self._of_inputs.setdefault(root.record.inputs, {})[root.sequence] = root
         current = self.newest.get(root.record.inputs)
         if root.record.inputs and (current is None or current.sequence <= root.sequence):
             self.newest[root.record.inputs] = root
@@ -88,9 +90,23 @@ class Shard:
     def let_go(self, root: Root) -> None:
         """Takes the root out: it is finished."""
         self.roots.pop(root.sequence, None)
+        same = self._of_inputs.get(root.record.inputs, {})
+        same.pop(root.sequence, None)
+        if not same:
+            self._of_inputs.pop(root.record.inputs, None)
         if self.newest.get(root.record.inputs) is root:
             del self.newest[root.record.inputs]
         self.scheduler.remove(root)
+
+    def drop_roots(self) -> None:
+        """Forgets every root in memory, before they are read anew."""
+        self.roots.clear()
+        self.newest.clear()
+        self._of_inputs.clear()
+
+    def of_inputs(self, inputs: tuple[int, ...]) -> list[Root]:
+        """The unfinished roots of just these inputs, in the order in which they were taken in."""
+        return list(self._of_inputs.get(inputs, {}).values())
 
     def step(self) -> "Step":
         """Begins a step. Raises Unavailable while the shard is halted."""

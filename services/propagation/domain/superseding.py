@@ -25,7 +25,7 @@ def supersede(step: Step, older: Root, newer: Root) -> None:
         if heir is not None:
             heir.cursor = group.cursor
             heir.hot &= group.hot
-    same = [root for root in step.shard.roots.values() if root.record.inputs == newer.record.inputs]
+    same = step.shard.of_inputs(newer.record.inputs)
     if len(same) > step.shard.settings.max_superseded + 1:
         fold(step, same[0], same[1])
 
