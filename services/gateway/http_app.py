@@ -63,7 +63,8 @@ class Gateway:
         app = web.Application(client_max_size=64 * 1024)
         app.router.add_get("/healthz", self._healthz, allow_head=True)
         app.router.add_get("/metrics", self._metrics, allow_head=True)
-        app.router.add_route("*", "/{path:.*}", self._any)
+        # Any character: a line break in a path is a bad path like others, and no route would take it.
+        app.router.add_route("*", "/{path:(?s:.*)}", self._any)
         return app
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
@@ -152,11 +153,11 @@ class Gateway:
         try:
             minimum = bytes.fromhex(request.headers.get(MINIMUM_HEADER, ""))
         except ValueError:
-            return _problem(400, f"{MINIMUM_HEADER} is not hexadecimal")
+            return _problem(400, f"{MINIMUM_HEADER} is not hexadecimal; 32 hexadecimal digits are allowed")
         if minimum and len(minimum) != VERSION_BYTES:
             return _problem(
                 400,
-                f"{MINIMUM_HEADER} has {len(minimum)} bytes, {VERSION_BYTES} are allowed",
+                f"{MINIMUM_HEADER} has {2 * len(minimum)} hexadecimal digits; 32 are allowed",
             )
         try:
             target = resolve(self.options.routes, request.rel_url.raw_path)

@@ -75,8 +75,11 @@ class PropagationServicer:
         _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
         response = propagation_pb2.DeclareDependenciesResponse()
         durable: Awaitable[None] | None = None
-        for index, packed in enumerate(request.packed):
-            durable = self._declare_packed(packed, f"packed[{index}]", response)
+        packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
+        _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
+        _at_most("packed", sum(len(pack.declared.index) for pack in packs), MAX_PACKED_EDGES)
+        if packs:
+            durable = self._change(packs, response)
         for index, message in enumerate(request.declarations):
             try:
                 durable = self._declare(message, f"declarations[{index}]", response)
@@ -96,37 +99,23 @@ class PropagationServicer:
     ) -> Awaitable[None]:
         dependent = names.check_resource(message.dependent, f"{path}.dependent")
         declared = packing.declared_sets(np.empty(0, np.uint32), [message.dependencies], path)
-        return self._change(message.view, [dependent], declared, message.mode, response)
+        return self._change([_declaration(message.view, [dependent], declared, message.mode)], response)
 
-    def _declare_packed(
-        self,
-        message: propagation_pb2.PackedDeclarations,
-        path: str,
-        response: propagation_pb2.DeclareDependenciesResponse,
-    ) -> Awaitable[None]:
+    def _packed(self, message: propagation_pb2.PackedDeclarations, path: str) -> edges.Declaration:
         dependents = split_names(message.dependents, f"{path}.dependents")
-        _at_most(f"{path}.dependents", len(dependents), MAX_PACKED_DEPENDENTS)
         declared = packing.declared(message, np.empty(0, np.uint32), path)
-        _at_most(f"{path}.input_index", len(declared.index), MAX_PACKED_EDGES)
         if len(declared.counts) != len(dependents):
             raise BatchInvalid.field(
                 f"{path}.counts", f"has {len(declared.counts):,} entries for {len(dependents):,} dependents"
             )
-        return self._change(message.view, dependents, declared, message.mode, response)
+        return _declaration(message.view, dependents, declared, message.mode)
 
     def _change(
-        self,
-        view: str,
-        dependents: list[bytes],
-        declared: edges.Declared,
-        mode: propagation_pb2.Declaration.Mode.ValueType,
-        response: propagation_pb2.DeclareDependenciesResponse,
+        self, declarations: list[edges.Declaration], response: propagation_pb2.DeclareDependenciesResponse
     ) -> Awaitable[None]:
-        if mode not in propagation_pb2.Declaration.Mode.values():
-            raise InvalidArgument.field(f"{declared.path}.mode", f"is {mode}; replace, add and remove are allowed")
-        delta, durable = edges.declare(self._shard, view, dependents, declared, Mode(mode or Mode.REPLACE))
-        response.edges_added += len(delta.added_inputs)
-        response.edges_removed += len(delta.removed_inputs)
+        deltas, durable = edges.declare_all(self._shard, declarations)
+        response.edges_added += sum(len(delta.added_inputs) for delta in deltas)
+        response.edges_removed += sum(len(delta.removed_inputs) for delta in deltas)
         return durable
 
     async def ListDependencies(
@@ -307,6 +296,14 @@ class PropagationServicer:
         message = messages.root_message(record, progress(self._shard, record))
         await durable
         return message
+
+
+def _declaration(
+    view: str, dependents: list[bytes], declared: edges.Declared, mode: propagation_pb2.Declaration.Mode.ValueType
+) -> edges.Declaration:
+    if mode not in propagation_pb2.Declaration.Mode.values():
+        raise InvalidArgument.field(f"{declared.path}.mode", f"is {mode}; replace, add and remove are allowed")
+    return edges.Declaration(view, dependents, declared, Mode(mode or Mode.REPLACE))
 
 
 def _at_most(path: str, count: int, limit: int) -> None:

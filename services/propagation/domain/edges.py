@@ -6,7 +6,7 @@ under the root of the change, opened again if it had finished.
 """
 
 import dataclasses
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -55,6 +55,16 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """What happens to the sets of the dependents `names` of a view; declared.dependents is ignored."""
+
+    view_name: str
+    names: list[bytes]
+    declared: Declared
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
 class Late:
     """Dependents whose new input had changed at `changed_at`, after what they were rendered from.
 
@@ -73,14 +83,22 @@ def declare(
     shard: Shard, view_name: str, names: list[bytes], declared: Declared, mode: Mode
 ) -> tuple[EdgeDelta, Awaitable[None]]:
     """Changes the sets of the dependents `names`; declared.dependents is ignored. Answers the edges, and durability."""
-    view = shard.views.number(view_name)
+    deltas, durable = declare_all(shard, [Declaration(view_name, names, declared, mode)])
+    return deltas[0], durable
+
+
+def declare_all(shard: Shard, declarations: Sequence[Declaration]) -> tuple[list[EdgeDelta], Awaitable[None]]:
+    """As declare, all of them in order or none: whatever one is refused for, none of the others has an effect."""
+    views = [shard.views.number(one.view_name) for one in declarations]
     step = shard.step()
-    numbers = step.commit.intern_resources(names)
-    declared = Declared(numbers, declared.counts, declared.names, declared.aspects, declared.index, declared.path)
-    delta, outputs = change(step, view, declared, mode)
-    for late_edges in _late_of(shard, view, delta, outputs):
-        pend_late(step, None, late_edges)
-    return delta, step.write()
+    changes: list[tuple[int, EdgeDelta, Outputs]] = []
+    for view, one in zip(views, declarations, strict=True):
+        numbers = step.commit.intern_resources(one.names)
+        changes.append((view, *change(step, view, dataclasses.replace(one.declared, dependents=numbers), one.mode)))
+    for view, delta, outputs in changes:
+        for late_edges in _late_of(shard, view, delta, outputs):
+            pend_late(step, None, late_edges)
+    return [delta for _, delta, _ in changes], step.write()
 
 
 def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outputs]:
