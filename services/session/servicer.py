@@ -12,7 +12,7 @@ from services.session import answers, requests
 from services.session.crypto import assertions
 from services.session.domain import creating, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
-from services.session.domain.errors import SessionInvalid
+from services.session.domain.errors import GuessLimit, SessionInvalid
 from services.session.domain.guesses import Guesses
 from services.session.domain.model import Session
 from services.session.domain.realms import Realm
@@ -234,5 +234,9 @@ class SessionsServicer:
             return await work
         except SessionInvalid:
             await clock.sleep(began + self._floor_s - clock.monotonic())
-            self._guesses.failed(call.identity, address)
+            try:
+                self._guesses.failed(call.identity, address)
+            except GuessLimit:
+                self._tools.events.record("guess_limit", realm.name, caller=call.identity)
+                raise
             raise

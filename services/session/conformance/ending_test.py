@@ -64,8 +64,17 @@ def test_a_policy_made_shorter_counts_at_once_and_one_made_longer_does_not(store
     async def test(s):
         made = await s.create("a", level=2)
         longer = Timeouts(20 * DAY, 30 * DAY)
+        idle = await s.create("b", level=2)
+        await s.clock.advance(1800)
+        await valid(s, made.token, touch=True)
+        await s.clock.advance(1801)
+        await refused(s, idle.token)
         await s.set_policy(timeouts=(longer, longer, longer), justification="a test")
-        await s.clock.advance(86400 + 1)
+        await refused(s, idle.token)
+        for _ in range(46):
+            await valid(s, made.token, touch=True)
+            await s.clock.advance(1750)
+        await s.clock.advance(86400 - 3601 - 46 * 1750)
         await refused(s, made.token)
         made = await s.create("a", level=1)
         await s.set_policy(

@@ -15,7 +15,7 @@ from services.session.conformance.harness import QUICK, files, service
 from services.session.crypto import keyring as keyrings
 from services.session.crypto import tokens
 from services.session.crypto.sealing import SealBroken
-from services.session.domain import revoking, rotating, updating, validating
+from services.session.domain import revoking, rotating, sweeping, updating, validating
 from services.session.domain.creating import Assurance
 from services.session.domain.errors import SessionInvalid, TokenMalformed
 from services.session.domain.operations import Operation
@@ -183,8 +183,9 @@ def test_SES_17_what_is_over_leaves_the_disk(tmp_path):
     clock.run(main(), patience_s=0.01)
 
 
-def test_a_tick_of_the_sweeper_is_bounded(tmp_path):
+def test_a_tick_of_the_sweeper_is_bounded(tmp_path, monkeypatch):
     clock = VirtualClock()
+    monkeypatch.setattr(sweeping, "ROWS_A_TICK", 200)
 
     async def main():
         store = EmbeddedStore.open(tmp_path / "data", QUICK)
@@ -194,7 +195,7 @@ def test_a_tick_of_the_sweeper_is_bounded(tmp_path):
         sweeper = Sweeper(s.tools, 60_000_000, DAY)
         await clock.advance(13 * 3600)
         removed = [await sweeper.tick() for _ in range(8)]
-        assert max(removed) <= 200 and sum(removed) == 700 - 0
+        assert max(removed) <= 200 and sum(removed) == 700
         await store.close()
 
     clock.run(main(), patience_s=0.01)

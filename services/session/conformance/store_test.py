@@ -43,7 +43,7 @@ def a_session(handle, *, realm="web", subject=ALICE, created_us=1000, **changes)
     session = Session(
         realm=realm, handle=handle.ljust(43, "h"), revision=1, home="local", subject=subject, level=1,
         methods=("pwd",), auth_us=created_us, created_us=created_us, active_us=created_us, ends_us=10**9,
-        stamp=(), subject_stamp=(), tokens=tokens,
+        idle_us=77, stamp=(), subject_stamp=(), tokens=tokens,
     )  # fmt: skip
     return replace(session, **changes)
 

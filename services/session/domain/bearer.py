@@ -42,7 +42,7 @@ class Bearer(NamedTuple):
 
 _NOBODY = Session(
     realm="", handle="", revision=0, home="", subject=b"", level=0, methods=(), auth_us=0, created_us=0, active_us=0,
-    ends_us=0, stamp=(), subject_stamp=(), tokens=(TokenRecord(1, bytes(32), 0, 0, b""),),
+    ends_us=0, idle_us=0, stamp=(), subject_stamp=(), tokens=(TokenRecord(1, bytes(32), 0, 0, b""),),
 )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ async def create(
             created_us=now_us,
             active_us=now_us,
             ends_us=end_us(tools, current.policy, token.handle, assurance.level, auth_us),
+            idle_us=current.policy.of_level(assurance.level).idle_us,
             tokens=(new_record(tools, token, data_key, subject_key, now_us),),
             stamp=current.epoch.counters,
             subject_stamp=epoch.counters,

@@ -56,7 +56,8 @@ class Retry(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Session:
-    """One session. `level` is 0 while it is anonymous. `ends_us` never moves but by authenticating again.
+    """One session. `level` is 0 while it is anonymous. `ends_us`, the absolute end, and `idle_us`, how long it lives
+    without activity, never move but by authenticating again.
 
     `stamp` and `subject_stamp` are the epochs of the realm and of the subject when the session was made: below the
     current ones means revoked. `floor` is the highest version of any data key that was removed.
@@ -73,6 +74,7 @@ class Session:
     created_us: int
     active_us: int
     ends_us: int
+    idle_us: int
     stamp: Epochs
     subject_stamp: Epochs
     tokens: tuple[TokenRecord, ...]

@@ -146,7 +146,7 @@ def test_SES_19_a_caller_sees_what_its_rules_say():
 def session(**changes):
     plain = Session(
         realm="web", handle="h", revision=1, home="local", subject=b"s" * 32, level=2, methods=(), auth_us=DAY,
-        created_us=DAY, active_us=DAY, ends_us=2 * DAY - HOUR, stamp=(), subject_stamp=(), tokens=(),
+        created_us=DAY, active_us=DAY, ends_us=2 * DAY - HOUR, idle_us=HOUR, stamp=(), subject_stamp=(), tokens=(),
     )  # fmt: skip
     return replace(plain, **changes)
 

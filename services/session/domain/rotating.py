@@ -87,6 +87,7 @@ async def _step_up(
         auth_us=auth_us,
         active_us=max(session.active_us, now_us),
         ends_us=end_us(tools, realm.policy, session.handle, assurance.level, auth_us),
+        idle_us=realm.policy.of_level(assurance.level).idle_us,
     )
     return await _renew(tools, realm, bearer, after, request, owner if session.anonymous else None)
 

@@ -1,8 +1,8 @@
 """Housekeeping in bounded ticks: what is over leaves the store, and then the disk.
 
 The walk over all sessions finds everything that is over, whatever ended it: a timeout, a shorter policy, an epoch. It
-comes round in a quarter of `gone_after` (at most ROWS_A_TICK sessions are looked at in a tick); what it removed leaves
-tables and logs at the next scrub, in another quarter at most.
+comes round in a quarter of `gone_after` (at most ROWS_A_TICK sessions are looked at in a tick); what it removed, and
+what was overwritten or revoked, leaves tables and logs at the next scrub, in another quarter at most.
 """
 
 import asyncio
@@ -28,8 +28,7 @@ class Sweeper:
         self._quarter_us = gone_after_us // 4
         self._resume: bytes | None = None
         self._seen = 0
-        self._rows = 0
-        self._removed = 0
+        self._rows: int | None = None
         self._scrubbed_us = tools.clock.now_us()
         self.walk_s = 0.0
         self._walk_began_us = self._scrubbed_us
@@ -45,17 +44,17 @@ class Sweeper:
         store, now_us = self._tools.store, self._tools.clock.now_us()
         await store.note({CLOCK: b"%d" % now_us})
         removed = await self._walk()
-        self._removed += removed + await store.prune(now_us, ROWS_A_TICK)
-        if self._removed and now_us >= self._scrubbed_us + self._quarter_us:
-            self._scrubbed_us, self._removed = now_us, 0
+        await store.prune(now_us, ROWS_A_TICK)
+        if now_us >= self._scrubbed_us + self._quarter_us:
+            self._scrubbed_us = now_us
             await store.scrub()
         return removed
 
     @property
     def rows_a_tick(self) -> int:
-        """As many as bring the walk round in time, by what the last one counted."""
+        """As many as bring the walk round in time, by what the last one counted; the first one hurries."""
         ticks = max(1, self._quarter_us // self._interval_us)
-        return min(ROWS_A_TICK, max(LEAST_ROWS, self._rows // ticks + 1))
+        return ROWS_A_TICK if self._rows is None else min(ROWS_A_TICK, max(LEAST_ROWS, self._rows // ticks + 1))
 
     async def _walk(self) -> int:
         left, removed = self.rows_a_tick, 0

@@ -37,8 +37,9 @@ def absolute_end_us(session: Session, policy: Policy) -> int:
 
 
 def idle_end_us(session: Session, policy: Policy) -> int:
-    """The end unless there is activity: never past the absolute one."""
-    return min(session.active_us + policy.of_level(session.level).idle_us, absolute_end_us(session, policy))
+    """The end unless there is activity: never past the absolute one. Of policies, as with the absolute end."""
+    idle_us = min(session.idle_us, policy.of_level(session.level).idle_us)
+    return min(session.active_us + idle_us, absolute_end_us(session, policy))
 
 
 def judge(

@@ -19,7 +19,7 @@ from services.session.domain.model import (
 )
 
 FORMAT: Final = 1
-_HEAD = struct.Struct(">BQ32sBQQQQIQQBBB")
+_HEAD = struct.Struct(">BQ32sBQQQQQIQQBBB")
 _TOKEN = struct.Struct(">B32sQQH")
 _OLD = struct.Struct(">B16sQ")
 _RETRY = struct.Struct(">16sB32s32sQQH")
@@ -41,7 +41,7 @@ def encode_session(s: Session) -> bytes:
     parts = [
         _HEAD.pack(
             FORMAT, s.revision, s.subject, s.level, s.auth_us, s.created_us, s.active_us, s.ends_us,
-            s.data_keys, s.data_bytes, s.floor, len(s.tokens), len(s.old), s.retry is not None,
+            s.idle_us, s.data_keys, s.data_bytes, s.floor, len(s.tokens), len(s.old), s.retry is not None,
         )
     ]  # fmt: skip
     for t in s.tokens:
@@ -66,7 +66,7 @@ def decode_session(realm: str, handle: str, data: bytes) -> Session:
 def _session(realm: str, handle: str, data: bytes) -> Session:
     (
         form, revision, subject, level, auth_us, created_us, active_us, ends_us,
-        data_keys, data_bytes, floor, token_count, old_count, has_retry,
+        idle_us, data_keys, data_bytes, floor, token_count, old_count, has_retry,
     ) = _HEAD.unpack_from(data)  # fmt: skip
     if form != FORMAT:
         raise Damaged
@@ -98,6 +98,7 @@ def _session(realm: str, handle: str, data: bytes) -> Session:
         created_us=created_us,
         active_us=active_us,
         ends_us=ends_us,
+        idle_us=idle_us,
         stamp=_epochs(stamp),
         subject_stamp=_epochs(subject_stamp),
         tokens=tuple(tokens),
