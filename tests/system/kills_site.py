@@ -211,6 +211,9 @@ class Site:
 
     async def problems(self) -> list[str]:
         """What is missing or stale once everything had its time: nothing, if promises are kept."""
+        found = [f"{name} ended by itself" for name in SERVICES if not self.platform.running(name)]
+        if found:
+            return found
         sources = await self._stored()
         found = [
             f"{name}: revision {revision} was acknowledged, {sources.get(name)} is stored"
