@@ -15,7 +15,7 @@ from services.propagation.domain import edges, failures, oscillation
 from services.propagation.domain.edges import Declared
 from services.propagation.domain.errors import BatchInvalid
 from services.propagation.domain.failures import Failed
-from services.propagation.domain.fanout import dependents_of, note
+from services.propagation.domain.fanout import note
 from services.propagation.domain.leases import Answer, Lease
 from services.propagation.domain.roots import Group, Root
 from services.propagation.domain.shard import Shard, Step
@@ -186,10 +186,10 @@ def _fan_out(work: _Work, wanting: list[tuple[Root, Group, BitMap]]) -> None:
     for root, group, wanted in wanting:
         if len(wanted) == len(sources):
             mine = inputs
-            looked_up = looked_up or dependents_of(store, inputs.tolist())
+            looked_up = looked_up or store.dependents_of(inputs)
             found = {view: items.copy() for view, items in looked_up.items()}
         else:
             mine = store.output_inputs(lease.view, to_numbers(wanted))
-            found = dependents_of(store, mine.tolist())
+            found = store.dependents_of(mine)
         root.learn_inputs(group.level + 1, mine.tolist(), version)
         note(step, root, group.level + 1, work.changed_at, mine, found)

@@ -106,12 +106,13 @@ class Engine:
         return max(0.0, min([IDLE_S, *(at - now_s for at in times if at is not None)]))
 
     def _compact(self, now_s: float) -> None:
-        """Gives the store a little time now and then to fold what arrived."""
+        """Gives the store a little time now and then to fold what arrived: all of it while nothing else is to do."""
         shard = self.shard
-        if now_s < self._compact_s or not shard.store.needs_compaction:
+        idle = not shard.roots
+        if now_s < self._compact_s or not (idle or shard.store.needs_compaction):
             return
         began_s = shard.now_s()
-        while shard.store.needs_compaction and shard.now_s() - began_s < shard.settings.compact_s:
+        while (idle or shard.store.needs_compaction) and shard.now_s() - began_s < shard.settings.compact_s:
             if not shard.store.compact(_COMPACT_ITEMS):
                 break
         self._compact_s = shard.now_s() + shard.settings.compact_every_s

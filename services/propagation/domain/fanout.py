@@ -4,7 +4,6 @@
 dead letters that the change may heal, stops oscillations, and notes on the leases in flight that they began too early.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from pyroaring import BitMap
@@ -14,20 +13,8 @@ from services.propagation.domain.records import EVERY_VIEW, Fanout
 from services.propagation.domain.roots import Root
 from services.propagation.domain.settling import Due
 from services.propagation.domain.shard import Shard, Step
-from services.propagation.store.interface import Numbers, Store
+from services.propagation.store.interface import Numbers
 from services.propagation.store.numbers import to_numbers
-
-
-def dependents_of(store: Store, inputs: Iterable[int]) -> dict[int, BitMap]:
-    """By view: what depends on any of the inputs."""
-    found: dict[int, BitMap] = {}
-    for number in inputs:
-        for view, members in store.dependents(number).items():
-            if view in found:
-                found[view] |= members
-            else:
-                found[view] = members
-    return found
 
 
 def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
@@ -43,7 +30,7 @@ def spread(
 ) -> None:
     """The inputs changed under the root: makes their dependents pending at the level, and notes it for a restart."""
     shard = step.shard
-    found = dependents_of(shard.store, inputs.tolist())
+    found = shard.store.dependents_of(inputs)
     if own:
         for view in shard.views.covering(root.record.change.resource):
             found.setdefault(view, BitMap()).add(own_number)
@@ -139,7 +126,7 @@ def second_pass(step: Step, due: Due) -> None:
     noted = Fanout.read(shard.store, root_sequence, noted_at)
     if noted is None or view not in shard.views.by_number:
         return
-    found = dependents_of(shard.store, noted.inputs.tolist())
+    found = shard.store.dependents_of(noted.inputs)
     if noted.own:
         add_own(shard, root, found)
     items = found.get(view)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from pyroaring import BitMap
 
-from services.propagation.domain.fanout import dependents_of
 from services.propagation.domain.names import check_resource
 from services.propagation.domain.shard import Shard
 from services.propagation.store.numbers import to_numbers
@@ -40,7 +40,7 @@ def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
     found: dict[int, BitMap] = {}
     if number >= 0:
         inputs = [shard.store.find_input(number, aspect) for aspect in aspects]
-        found = dependents_of(shard.store, [known for known in inputs if known >= 0])
+        found = shard.store.dependents_of(np.array([known for known in inputs if known >= 0], np.uint32))
     impacts: list[ViewImpact] = []
     own = set(shard.views.covering(resource))
     for view in sorted(own | found.keys()):
@@ -70,8 +70,8 @@ def _transitive(shard: Shard, found: dict[int, BitMap]) -> int:
                 continue
             sources = sources[: _MOST_EXPANDED - expanded]
             expanded += len(sources)
-            inputs = shard.store.output_inputs(view, to_numbers(sources)).tolist()
-            for target, members in dependents_of(shard.store, inputs).items():
+            inputs = shard.store.output_inputs(view, to_numbers(sources))
+            for target, members in shard.store.dependents_of(inputs).items():
                 fresh = members - reached.get(target, BitMap())
                 if fresh:
                     reached[target] = reached.get(target, BitMap()) | fresh

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 from pyroaring import BitMap
 
-from services.propagation.domain.fanout import add_own, dependents_of
+from services.propagation.domain.fanout import add_own
 from services.propagation.domain.records import ACTIVE, EVERY_VIEW, Fanout, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import decode
@@ -71,7 +71,7 @@ def _derive(shard: Shard, root: Root) -> None:
         if noted.listed:
             _add(shard, root, noted, noted.view, to_set(noted.inputs))
             continue
-        found = dependents_of(shard.store, noted.inputs.tolist())
+        found = shard.store.dependents_of(noted.inputs)
         if noted.own:
             add_own(shard, root, found)
         for view, members in found.items():
