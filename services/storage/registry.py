@@ -30,16 +30,21 @@ class Registry:
         self._changing = asyncio.Lock()
 
     async def load(self) -> None:
-        """Reads the namespaces from the store. Raises FailedPrecondition when one of them allows more drift than the
-        deployment's windows bear."""
+        """Reads the namespaces from the store. Raises FailedPrecondition when one of them, or the deployment's default,
+        allows more drift than the deployment's windows bear."""
+        self._check_drift("namespace_defaults", self.deployment.drift_us)
         for namespace in await self._store.namespaces():
-            drift_us, most_us = namespace.settings.max_clock_drift_us, self.deployment.max_drift_us
-            if drift_us > most_us:
-                raise FailedPrecondition(
-                    f"the namespace {namespace.name!r} allows a clock drift of {drift_us / 1e6:g} s; with"
-                    f" the configured token window and tombstone grace {most_us / 1e6:g} s is the most: widen them"
-                )
+            self._check_drift(f"the namespace {namespace.name!r}", namespace.settings.max_clock_drift_us)
             self._set(namespace)
+
+    def _check_drift(self, whose: str, drift_us: int) -> None:
+        most_us = self.deployment.max_drift_us
+        if drift_us > most_us:
+            raise FailedPrecondition(
+                f"{whose} allows a clock drift of {drift_us / 1e6:g} s; half of the token window and of the tombstone"
+                f" grace, {most_us / 1e6:g} s, is the most: widen them",
+                reason="WINDOWS_TOO_SHORT",
+            )
 
     # Looking up
 
