@@ -24,6 +24,16 @@ class Shard:
             items[:] = kept
 
 
+def _settle_hypothesis() -> None:
+    """No example has a time limit (a loaded machine would fail the test), and a failure prints what repeats it."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "wellspring", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("wellspring")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the test files named in `argv`; returns the exit code that Bazel is to see."""
     args = ["-p", "no:cacheprovider", "-ra", "--color=no", "--import-mode=importlib", "-c", os.devnull, "--rootdir=."]
@@ -33,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     env.setdefault("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     if importlib.util.find_spec("_hypothesis_pytestplugin"):
         args += ["-p", "_hypothesis_pytestplugin"]
+        _settle_hypothesis()
     if xml := env.get("XML_OUTPUT_FILE"):
         args.append("--junitxml=" + xml)
     if tmp := env.get("TEST_TMPDIR"):
