@@ -15,7 +15,7 @@ from tests.system.served import SERVICES, three_services
 from tools.dev.servers.process import ServerError
 from wellspring_client import aio
 
-WAIT_S = 60
+WAIT_S = 120
 
 
 @pytest.fixture(scope="module", params=["grpcio", "native"])
@@ -57,12 +57,12 @@ async def _end_under_load(served, service, end, rng):
             for writer in range(8):
                 tasks.create_task(write(writer))
             for _ in range(2):
-                await _grown(acknowledged, rng.randrange(50, 150))
+                await _grown(acknowledged, rng.randrange(30, 90))
                 await asyncio.to_thread(getattr(served, end))
                 with pytest.raises(ServerError, match="exit code 0" if end == "drain" else "exit code -9"):
                     _ = served.process.pid
                 await asyncio.to_thread(served.start)
-            await _grown(acknowledged, 50)
+            await _grown(acknowledged, 30)
             stop.set()
         print(f"{len(acknowledged)} acknowledged; refusals: {sorted(refused)}")
         await load.verify(dict(acknowledged))
