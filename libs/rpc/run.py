@@ -27,6 +27,7 @@ from libs.rpc.options import ServerOptions, StartError
 from libs.rpc.process import announce, die_with_parent
 from libs.rpc.server import Server, check_access
 from libs.rpc.supervisor import EXIT_START, Supervisor, Worker, own_command
+from libs.rpc.tls import check_files
 from libs.telemetry.logs import Logs
 from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
@@ -65,6 +66,8 @@ def run(
         options.check()
         addresses = [parse_address(text) for text in options.listen]
         check_access(options, auth or AuthOptions(), addresses)
+        if options.tls is not None:
+            check_files(options.tls)
         for address in addresses:
             # Found out before anything is built: another process there most likely has the data open, too.
             if worker is None and (address.port or address.path):

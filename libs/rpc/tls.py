@@ -1,6 +1,7 @@
 """Server credentials from PEM files, read again when the files change."""
 
 import os
+import ssl
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,11 @@ def server_credentials(options: TlsOptions) -> grpc.ServerCredentials:
     return made
 
 
+def check_files(options: TlsOptions) -> None:
+    """Raises StartError as server_credentials does, before anything is opened or made."""
+    _Files(options).load()
+
+
 class _Files:
     def __init__(self, options: TlsOptions) -> None:
         self._options = options
@@ -33,6 +39,7 @@ class _Files:
         self._seen = self._stamps()
         key = _pem(options.key_file, "server.tls.key_file", b"PRIVATE KEY-----")
         chain = _pem(options.certificate_file, "server.tls.certificate_file", b"-----BEGIN CERTIFICATE-----")
+        _check_pair(options)
         roots = None
         if options.client_ca_file is not None:
             roots = _pem(options.client_ca_file, "server.tls.client_ca_file", b"-----BEGIN CERTIFICATE-----")
@@ -54,6 +61,17 @@ class _Files:
         except OSError as error:
             raise StartError(f"server.tls: cannot read {error.filename}: {os.strerror(error.errno or 0)}") from None
         return tuple((status.st_mtime_ns, status.st_ino) for status in found)
+
+
+def _check_pair(options: TlsOptions) -> None:
+    """gRPC would say no more than that it cannot listen; and a pair half renewed must not replace one that is whole."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.certificate_file, options.key_file, password="")
+    except (OSError, ValueError):
+        raise StartError(
+            f"server.tls: {options.key_file} is not the key of {options.certificate_file}, or needs a password;"
+            " a PEM certificate chain and its own key without a password are expected"
+        ) from None
 
 
 def _pem(name: str, where: str, mark: bytes) -> bytes:

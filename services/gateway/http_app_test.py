@@ -182,7 +182,7 @@ def test_storage_away_is_said_and_not_kept():
         ("GET", "/wiki/%FF", {}, 400, b"not UTF-8"),
         ("POST", "/wiki/A", {}, 405, b"POST is not served"),
         ("PURGE", "/wiki/A", {"X_Min_Version": "zz"}, 400, b"not hexadecimal"),
-        ("PURGE", "/wiki/A", {"X_Min_Version": "00ff"}, 400, b"2 bytes, 16"),
+        ("PURGE", "/wiki/A", {"X_Min_Version": "00ff"}, 400, b"4 hexadecimal digits; 32"),
         ("PURGE", "/elsewhere", {}, 404, b"no route"),
     ],
 )
