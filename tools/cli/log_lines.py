@@ -18,6 +18,7 @@ _STANDARD: Final = frozenset(
     ("time", "level", "logger", "message", "service", "pid", "request_id", "trace_id", "exception", "identity")
 )
 _NAME_WIDTH: Final = 12
+_LONG_CALLS: Final = ("/Lease", "/AwaitVisible", "/Watch", "/WatchChange", "/WatchChanges", "/WatchRevocations")
 
 
 def readable(process: str, line: str, least: str = "INFO") -> str | None:
@@ -47,7 +48,7 @@ def _is_long_poll(told: dict[str, Any]) -> bool:
     """A call that waited for work to come and went well is slow by design."""
     return (
         told.get("message") == "call"
-        and str(told.get("method", "")).endswith(("/Lease", "/AwaitVisible"))
+        and str(told.get("method", "")).endswith(_LONG_CALLS)
         and told.get("code") in ("OK", "CANCELLED")
     )
 

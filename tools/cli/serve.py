@@ -8,7 +8,7 @@ import click
 from tools.platform.layout import MODULES
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("service", type=click.Choice(list(MODULES)))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def serve(service: str, arguments: tuple[str, ...]) -> None:

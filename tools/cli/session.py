@@ -41,7 +41,7 @@ def _realm_option(command: Any) -> Any:
 @_realm_option
 @click.option("--level", type=click.IntRange(1, 3), default=1, show_default=True, help="How surely it is known who.")
 @click.option("--method", "methods", multiple=True, help='How it was known, such as "pwd" or "otp" (RFC 8176).')
-@click.option("--set", "data", multiple=True, metavar="KEY=VALUE", callback=utf8, help="Sealed data of the session.")
+@click.option("--set", "entries", multiple=True, metavar="KEY=VALUE", callback=utf8, help="Sealed data of the session.")
 @_token_option("token-file", "Write the token into this new file, readable for you alone.")
 @click.option("--show-token", is_flag=True, help="Print the token.")
 @target_options
@@ -51,7 +51,7 @@ def create(
     realm: str,
     level: int,
     methods: tuple[str, ...],
-    data: tuple[str, ...],
+    entries: tuple[str, ...],
     token_file: Path | None,
     show_token: bool,
 ) -> None:
@@ -68,7 +68,7 @@ def create(
     file = _new_file(token_file) if token_file is not None else None
     try:
         with to.client() as client:
-            minted = client.session.realm(realm).create(subject, level=level, methods=methods, data=_data(data))
+            minted = client.session.realm(realm).create(subject, level=level, methods=methods, data=_data(entries))
     except BaseException:
         if token_file is not None and file is not None:
             os.close(file)
