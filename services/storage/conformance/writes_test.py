@@ -13,14 +13,16 @@ from services.storage.conformance.kit import (
     etag,
     keys,
 )
+from services.storage.domain import limits
 from services.storage.domain.errors import (
     ClockDrift,
     ConditionFailed,
+    DeleteTooLarge,
     ItemNotFound,
     QuotaExceeded,
     TokenReused,
 )
-from services.storage.domain.model import Mode, Outcome, Put
+from services.storage.domain.model import ALL, Mode, Outcome, Put
 from services.storage.domain.namespace import Quota
 from services.storage.store.interface import Write
 
@@ -218,5 +220,23 @@ def test_a_purged_namespace_leaves_nothing(bench: Bench) -> None:
         assert await case.contents(neighbour) == {b"r": {b"": b"2"}}
         (gone,) = await case.store.mutate([Write(space, case.command(b"r", {b"": b"ghost"}))])
         assert isinstance(gone, WellspringError)
+
+    bench.run(story)
+
+
+def test_a_wide_delete_is_bounded_and_counts_right(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_DELETED", 50)
+
+    async def story(case: Case) -> None:
+        space = await case.space(Mode.CAS)
+        await case.put(space, b"r", {b"%02d" % number: b"x" * (number * 100) for number in range(60)})
+        for selection in (ALL, between(b"00", b"51")):
+            with pytest.raises(DeleteTooLarge):
+                await case.delete(space, b"r", selection)
+        assert (await case.delete(space, b"r", between(b"00", b"50"))).deleted_items == 50
+        usage = await case.store.usage(space)
+        assert usage.items == 10 and usage.size_bytes > 10 * 5000
+        await case.delete(space, b"r")
+        assert (await case.store.usage(space))[:3] == (0, 0, 0)
 
     bench.run(story)

@@ -138,10 +138,10 @@ class ModeMismatch(FailedPrecondition):
     default_reason = "MODE_MISMATCH"
 
 
-class ValueChunked(FailedPrecondition):
-    """The value lies in chunks and is read by Download."""
+class DeleteTooLarge(FailedPrecondition):
+    """One delete selects more items than the service takes out at once."""
 
-    default_reason = "VALUE_CHUNKED"
+    default_reason = "DELETE_TOO_LARGE"
 
 
 class AccessDenied(PermissionDenied):

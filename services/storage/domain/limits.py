@@ -13,6 +13,8 @@ MAX_REQUEST: Final = 4 * MIB
 MAX_BATCH: Final = 1000
 MAX_BATCH_ITEMS: Final = 10_000
 """Mutations in one batch, over all its requests: what one server turn may hold others up for."""
+MAX_DELETED: Final = 100_000
+"""Items that one delete takes out: some tenths of a second in which nobody else is served."""
 MAX_KEYS: Final = 1000
 MAX_CONTENT_TYPE: Final = 128
 MAX_ATTRIBUTES: Final = 16

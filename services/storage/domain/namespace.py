@@ -63,6 +63,11 @@ class Retention:
         """Whether overwritten values are kept."""
         return bool(self.max_versions or self.max_version_age_us)
 
+    @property
+    def keeps_past(self) -> bool:
+        """Whether anything that goes is kept for a time."""
+        return bool(self.max_versions or self.max_version_age_us or self.undelete_window_us)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Quota:

@@ -101,7 +101,7 @@ class Application:
         """Counts an item out and moves it aside."""
         record = self._record
         record.items_count -= 1
-        record.size -= len(key) + rows.charged_size(row)
+        record.size -= record.charged(key, row)
         if not rows.known(row).expire_us:
             record.immortal -= 1
         if row is record.flat:

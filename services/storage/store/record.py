@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from services.storage.domain import limits
 from services.storage.domain.decide import Known, RangeTomb
+from services.storage.domain.errors import DeleteTooLarge
 from services.storage.domain.model import NO_VERSION, Selection
 from services.storage.store import layout, rows
 from services.storage.store.kv import Family
@@ -22,6 +24,7 @@ _U16 = struct.Struct(">H")
 _ORDERED: Final = 1
 _FLAT: Final = 2
 _RANGES: Final = 4
+_SMALL: Final = 512
 FLAT_ONLY: Final = _FLAT
 """The flags of a record whose row ends with its flat item and has no range tombstones."""
 _ENDLESS: Final = 0xFFFF
@@ -48,7 +51,8 @@ class StoredRecord:
 
     ``items`` counts what is there physically (expired items that were not swept yet too), ``immortal`` those without
     expiry, ``last_expire_us`` is no earlier than the last expiry of the others, ``tombs`` counts rows in ``tombs``;
-    ``size`` is what the items are charged. ``loaded`` keeps the rows that a decision looked at, by key.
+    ``size`` is what the items are charged. ``loaded`` keeps the rows that a decision looked at, by key; without
+    ``keep_rows`` only the headers of large ones that a range went over.
     """
 
     __slots__ = (
@@ -56,6 +60,7 @@ class StoredRecord:
         "flat",
         "immortal",
         "items_count",
+        "keep_rows",
         "key",
         "last_expire_us",
         "loaded",
@@ -67,6 +72,7 @@ class StoredRecord:
         "tombs_count",
         "version",
         "_items",
+        "_sizes",
         "_tombs",
     )
 
@@ -78,6 +84,8 @@ class StoredRecord:
         self._tombs = tombs
         self.prefix = layout.prefix(number) + layout.escaped(key)
         self.loaded: dict[bytes, bytes | None] = {}
+        self.keep_rows = True
+        self._sizes: dict[bytes, int] = {}
         self.range_tombs: list[RangeTomb] = []
         self.flat: bytes | None = None
         self.exists = row is not None
@@ -136,9 +144,20 @@ class StoredRecord:
                 if row is not None and not (found := rows.known(row)).dead:
                     yield key, found
             return
-        for key, row in self.rows(selection):
-            self.loaded[key] = row
+        for count, (key, row) in enumerate(self.rows(selection)):
+            if count >= limits.MAX_DELETED:
+                raise DeleteTooLarge(
+                    f"the delete selects more than {limits.MAX_DELETED} items; delete smaller ranges one by one"
+                )
+            if self.keep_rows or len(row) <= _SMALL or rows.is_chunked(row):
+                self.loaded[key] = row
+            else:
+                self.loaded[key], self._sizes[key] = row[: rows.HEADER_SIZE], len(row)
             yield key, rows.known(row)
+
+    def charged(self, key: bytes, row: bytes) -> int:
+        """What an item counts for, its row as ``item_row`` gave it."""
+        return len(key) + (self._sizes.pop(key, 0) or rows.charged_size(row))
 
     # Rows
 

@@ -238,6 +238,7 @@ class _Turn:
         writer, now_us = self._writer, self._now_us
         if len(command.puts) > 1:
             record.preload([put.key for put in command.puts])
+        record.keep_rows = namespace.settings.retention.keeps_past
         operations: list[Operation] = []
         if plan is not None:
             decision = plan(record, operations)
