@@ -300,6 +300,21 @@ def test_what_has_an_end_is_pruned_at_its_end(name):
     run(name, test)
 
 
+def test_SES_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
+    async def test(store):
+        session = a_session("x")
+        await create(store, session)
+        await store.end("web", [End(session.handle, 5, 100, "logout")])
+        batch = store._sessions.batch()
+        store._rows.insert(batch, session, ())
+        await store._sessions.commit(batch)
+        got = await store.read("web", session.handle)
+        assert got.session == session and got.tombstone is not None
+        assert not await store.replace(session, replace(session, revision=2))
+
+    run("embedded", test)
+
+
 def test_SES_32_a_page_costs_its_own_sessions_however_many_others_there_are():
     async def test(store):
         rows = store._rows

@@ -159,6 +159,15 @@ def test_no_activity_leads_past_the_absolute_end(active_us, now_us, level):
     assert not verdict.live or now_us < one.ends_us
 
 
+def test_a_shorter_policy_ends_what_is_there_and_a_longer_one_moves_nothing():
+    one = session(active_us=DAY, idle_us=HOUR)
+    short, long = Timeouts(MINUTE, 30 * MINUTE), Timeouts(30 * DAY, 30 * DAY)
+    assert absolute_end_us(one, Policy(timeouts=(short,) * 3)) == DAY + 30 * MINUTE
+    assert idle_end_us(one, Policy(timeouts=(short,) * 3)) == DAY + MINUTE
+    assert absolute_end_us(one, Policy(timeouts=(long,) * 3)) == one.ends_us
+    assert idle_end_us(one, Policy(timeouts=(long,) * 3)) == DAY + HOUR
+
+
 def test_a_revocation_outweighs_an_expiry():
     epoch = Epoch((("east", 1),), 5)
     assert judge(session(), Policy(), epoch, epoch, None, 99 * DAY) == (State.SUBJECT_REVOKED, 5)
