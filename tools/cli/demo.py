@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import shutil
 import tempfile
 import threading
@@ -100,12 +101,15 @@ def _refuse_old(folder: Path) -> None:
 def _run(out: Output, platform: Platform, export: Path) -> Result:
     console = out.console(stderr=True)
     bars = _Bars(out) if console.is_terminal and not out.as_json else None
-    on_progress = bars.show if bars is not None else _ignore
 
     async def play() -> Result:
         # Made on the loop that runs it: its connections belong to that.
         tell = functools.partial(click.echo, err=True)
-        return await Scenario(platform.addresses, export, tell=tell, on_progress=on_progress).run()
+        if bars is None:
+            return await Scenario(platform.addresses, export, tell=tell).run()
+        return await Scenario(
+            platform.addresses, export, tell=tell, on_progress=bars.show, on_wait=bars.show_first_renders
+        ).run()
 
     try:
         return asyncio.run(play())
@@ -114,12 +118,8 @@ def _run(out: Output, platform: Platform, export: Path) -> Result:
             bars.end()
 
 
-def _ignore(root: pb.Root) -> None:
-    """Progress that nobody looks at."""
-
-
 class _Bars:
-    """A live bar for each edit, one after the other."""
+    """A live bar for the import and for each edit, one after the other."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
@@ -133,6 +133,13 @@ class _Bars:
             self._bar = roots.LiveBar(self._out.console(stderr=True)).__enter__()
         self._bar.show(root)
         if root.state in roots.FINISHED:
+            self.end()
+
+    def show_first_renders(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = roots.LiveBar(self._out.console(stderr=True)).__enter__()
+        self._bar.count("first renders of all pages", done, total)
+        if done == total:
             self.end()
 
     def end(self) -> None:
@@ -156,15 +163,17 @@ def _report(out: Output, result: Result) -> None:
 def _stay(out: Output, platform: Platform, result: Result) -> None:
     data = platform.layout.data
     record = wiki.record(f"Template:{result.template}")
+    # As the user has called it.
+    program = "./bazelw run //:wellspring --" if "BUILD_WORKSPACE_DIRECTORY" in os.environ else "wellspring"
     page = wiki.path(f"Template:{result.template}")
     out.note(
         f"""
 the platform stays up; Ctrl-C ends it. Where to look:
   pages        http://{platform.addresses["http"]}{page}
   metrics      http://{platform.addresses["http"]}/metrics
-  engine       wellspring propagation status --data {data}
-  one page     wellspring propagation explain {wiki.resource("Anarchism")} {wiki.PAGES} --data {data}
-  edit again   wellspring propagation edit {wiki.SOURCES} {record} "again" --data {data}
+  engine       {program} propagation status --data {data}
+  one page     {program} propagation explain {wiki.resource("Anarchism")} {wiki.PAGES} --data {data}
+  edit again   {program} propagation edit {wiki.SOURCES} {record} "again" --data {data}
   logs         {data}/logs"""
     )
     try:

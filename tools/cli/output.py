@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 from google.protobuf.duration_pb2 import Duration
@@ -19,6 +19,9 @@ from rich.table import Table
 Plain = Mapping[str, Any]
 Row = tuple[Plain, Sequence[str]]
 """One answer: for programs, and its cells for people."""
+
+
+_HANDLES: Final = ("id", "change", "handle")
 
 
 class Output:
@@ -61,7 +64,8 @@ class Output:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in columns:
             justify: Any = "right" if column.startswith(">") else "left"
-            table.add_column(column.removeprefix(">"), justify=justify, overflow="fold")
+            # What one copies to the next command stays in one piece.
+            table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=column in _HANDLES)
         for value, cells in rows:
             count += 1
             if self.as_json:

@@ -63,12 +63,12 @@ class LiveBar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("[green]{task.fields[changed]} changed[/] [dim]{task.fields[more]}[/]"),
+            TextColumn("[green]{task.fields[changed]}[/] [dim]{task.fields[more]}[/]"),
             TimeElapsedColumn(),
             console=console,
             transient=False,
         )
-        self._task = self._progress.add_task("waiting", total=None, changed=0, more="")
+        self._task = self._progress.add_task("waiting", total=None, changed="", more="")
 
     def __enter__(self) -> "LiveBar":
         self._progress.start()
@@ -76,6 +76,10 @@ class LiveBar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Draws a plain count."""
+        self._progress.update(self._task, description=what, total=total, completed=done)
 
     def show(self, root: pb.Root) -> None:
         """Draws the state."""
@@ -90,7 +94,7 @@ class LiveBar:
             # Nothing to do is all done: a bar without a total would run for ever.
             total=progress.total or (1 if root.state in FINISHED else None),
             completed=progress.done or (1 if root.state in FINISHED and not progress.total else 0),
-            changed=progress.changed,
+            changed=f"{progress.changed} changed",
             more=" · ".join(more),
         )
 

@@ -65,10 +65,13 @@ class Result:
 
 Tell = Callable[[str], None]
 OnProgress = Callable[[propagation_pb2.Root], None]
+OnWait = Callable[[int, int], None]
 
 
 class Scenario:
-    """One run. `tell` hears a line for each step, `on_progress` the edit's progress as it goes."""
+    """One run. `tell` hears a line for each step, `on_progress` the edit's progress as it goes, `on_wait` how many of
+    the imported pages are through, and of how many.
+    """
 
     def __init__(
         self,
@@ -77,11 +80,13 @@ class Scenario:
         *,
         tell: Tell,
         on_progress: OnProgress = lambda root: None,
+        on_wait: OnWait = lambda done, total: None,
     ) -> None:
         self._addresses = addresses
         self._export = export
         self._tell = tell
         self._on_progress = on_progress
+        self._on_wait = on_wait
         self._client = aio.connect(
             storage=addresses["storage"],
             session=addresses["session"],
@@ -145,6 +150,7 @@ class Scenario:
             waiting = set(change_ids)
             while waiting:
                 waiting = {one for one in waiting if not await self._finished(one)}
+                self._on_wait(len(change_ids) - len(waiting), len(change_ids))
                 if waiting:
                     await asyncio.sleep(POLL_S)
 
