@@ -14,7 +14,7 @@ def page(n: int, size: int = 10, tags: tuple[str, ...] = ()) -> Page:
     return Page(b"x" * size, "text/html", f"e{n}", version(n), tags)
 
 
-def cache(**options: int) -> PageCache:
+def cache(**options):
     return PageCache(**{"capacity_bytes": 1 << 20, "lifetime_s": 60, **options})
 
 
