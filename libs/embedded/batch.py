@@ -14,15 +14,17 @@ class Batch:
     a commit.
 
     Keep batches under about 2,000 changes where latency matters: applying one holds the interpreter for about a
-    microsecond a change.
+    microsecond a change. ``frees`` says that it is for making room, or must not wait for it (a delete that leaves a
+    tombstone, a revocation): its puts may use half of the disk's reserve.
     """
 
-    __slots__ = ("_used", "puts", "raw", "size_bytes")
+    __slots__ = ("_used", "frees", "puts", "raw", "size_bytes")
 
     def __init__(self) -> None:
         self.raw = rocksdict.WriteBatch(raw_mode=True)
         self.puts = 0
         self.size_bytes = 0
+        self.frees = False
         self._used = False
 
     def __len__(self) -> int:

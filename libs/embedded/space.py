@@ -32,9 +32,9 @@ class Reserve:
         self._unchecked = self._interval
         self.low = False
 
-    def check(self, size_bytes: int) -> None:
-        """Account for a write of ``size_bytes``. Raises DiskFull when it would cut into the reserve; OSError when it
-        cannot tell.
+    def check(self, size_bytes: int, *, frees: bool = False) -> None:
+        """Account for a write of ``size_bytes``. Raises DiskFull when it would cut into the reserve, or into its second
+        half if the write ``frees`` room; OSError when it cannot tell.
         """
         self._unchecked += size_bytes
         if self._unchecked < self._interval and not self.low:
@@ -42,7 +42,7 @@ class Reserve:
         free = self._free(self._path)
         self._unchecked = 0
         self.low = self._reserve > 0 and free - size_bytes < self._reserve
-        if self.low:
+        if self.low and not (frees and free - size_bytes >= self._reserve // 2):
             raise DiskFull(
                 f"the disk of {self._path} has {free // _MIB} MiB free and {self._reserve // _MIB} MiB are kept"
                 " in reserve: writes are refused until space is freed; deletes are accepted",

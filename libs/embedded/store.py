@@ -285,7 +285,7 @@ class EmbeddedStore:
 
     def _write(self, batch: Batch) -> None:
         if batch.puts:
-            self._reserve.check(batch.size_bytes)
+            self._reserve.check(batch.size_bytes, frees=batch.frees)
         raw = batch.take()
         try:
             self._database.write(raw)

@@ -120,6 +120,7 @@ class EmbeddedStore:
 
     async def _raise(self, key: bytes, datacentre: str, at_us: int) -> Epoch:
         def decide(batch: Batch) -> Epoch:
+            batch.frees = True  # A revocation does not wait for room on the disk.
             epoch = raised(codec.decode_epoch(self._rows.epochs.get(key)), datacentre, at_us)
             batch.put(self._rows.epochs, key, codec.encode_epoch(epoch))
             return epoch
@@ -196,10 +197,15 @@ class EmbeddedStore:
         return done
 
     async def end(self, realm: str, ends: Sequence[End]) -> int:
-        return await self._transact(lambda batch: self._rows.end(batch, realm, ends))
+        def decide(batch: Batch) -> int:
+            batch.frees = True
+            return self._rows.end(batch, realm, ends)
+
+        return await self._transact(decide)
 
     async def remove(self, realm: str, handles: Sequence[str]) -> None:
         def decide(batch: Batch) -> None:
+            batch.frees = True
             for handle in handles:
                 self._rows.remove(batch, realm, handle)
 

@@ -44,7 +44,10 @@ class Family(Protocol):
 
 
 class Batch(Protocol):
-    """Changes that become true together. ``family`` is one of the same store's."""
+    """Changes that become true together. ``family`` is one of the same store's. ``frees``: they make room, and may be
+    written when puts no longer are."""
+
+    frees: bool
 
     def __len__(self) -> int: ...
 

@@ -82,6 +82,7 @@ class MemoryBatch:
     """Changes in order."""
 
     def __init__(self) -> None:
+        self.frees = False
         self.changes: list[Callable[[], None]] = []
 
     def __len__(self) -> int:

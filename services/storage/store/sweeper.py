@@ -26,6 +26,8 @@ from services.storage.store.writer import Writer
 
 _STEP: Final = 500
 """Entries of one batch: some milliseconds of the loop."""
+_NAMESPACES: Final = 100
+"""Namespaces whose tokens and feed one turn looks at; the next turn goes on behind them."""
 
 
 class Sweeper:
@@ -53,6 +55,7 @@ class Sweeper:
         self._writer = writer
         self._grace_us = grace_us
         self._token_window_us = token_window_us
+        self._trimmed = 0  # the number of the namespace that was trimmed last
 
     async def sweep(self, now_us: int, budget: int) -> bool:
         """As ``Store.sweep``."""
@@ -63,8 +66,13 @@ class Sweeper:
             more = swept == _STEP
             if not swept:
                 break
-        for space in list(self._catalog.by_number.values()):
-            more |= await self._trim(space, now_us, _STEP)
+        numbers = sorted(self._catalog.by_number)
+        after = [number for number in numbers if number > self._trimmed][:_NAMESPACES]
+        for number in after:
+            space = self._catalog.by_number.get(number)
+            if space is not None:
+                more |= await self._trim(space, now_us, _STEP)
+        self._trimmed = after[-1] if len(after) == _NAMESPACES else 0
         return more
 
     async def _sweep_due(self, now_us: int, limit: int) -> int:
@@ -95,6 +103,7 @@ class Sweeper:
 
     async def _write(self, operations: list[Operation], number: int | None) -> None:
         batch = self._kv.batch()
+        batch.frees = True
         fill(batch, operations)
         account = None if number is None else self._ledger.account(number)
         if account is not None:

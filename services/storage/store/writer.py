@@ -158,6 +158,7 @@ class _Turn:
         self._now_us = now_us
         self._kv: Any = writer._kv
         self._batch: Any = self._kv.batch()
+        self._grows = False
         self._touched: set[bytes] = set()
         self._accounts: dict[int, Account] = {}
         self._all: set[bytes] = set()
@@ -182,6 +183,7 @@ class _Turn:
             try:
                 receipt = self._one(write, place, record_row, tokens[index], token_row, plan)
                 pending.append(index)
+                self._grows = self._grows or plan is not None or bool(write.command.puts)
                 self._touched.add(place)
                 self._all.add(place)
                 results.append(receipt)
@@ -263,6 +265,8 @@ class _Turn:
         writer, kv = self._writer, self._kv
         for number, account in self._accounts.items():
             self._batch.put(writer._families.meta, usage_key(number), account.usage_row())
+        # Deletes leave tombstones and events, and must go on when there is no room for more.
+        self._batch.frees = not self._grows
         try:
             self._waits = kv.submit(self._batch)
             writer._settling.mark(self._touched)
@@ -275,6 +279,7 @@ class _Turn:
             for account in self._accounts.values():
                 account.wake()
         self._batch = kv.batch()
+        self._grows = False
         self._touched.clear()
         pending.clear()
 
