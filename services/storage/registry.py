@@ -148,10 +148,10 @@ class Registry:
     async def purge_due(self) -> int:
         """Removes the namespaces whose grace is over; answers how many."""
         now_us, purged = self._clock_us(), 0
-        for name in list(self._gates):
+        for name in [gate.namespace.name for gate in self._gates.values() if gate.namespace.purge_us]:
             async with self._changing:
                 gate = self._gates.get(name)
-                if gate is not None and gate.namespace.purge_us and gate.namespace.purge_us <= now_us:
+                if gate is not None and 0 < gate.namespace.purge_us <= now_us:
                     await self._store.purge_namespace(gate.namespace)
                     del self._gates[name]
                     purged += 1

@@ -8,13 +8,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors.errors import InvalidArgument
 from services.storage.domain import limits
-from services.storage.domain.commands import body_digest, with_default_ttl
+from services.storage.domain.commands import body_digest, put_digest, with_default_ttl
 from services.storage.domain.errors import ValueTooLarge
 from services.storage.domain.model import ALL, Command, Condition, ConditionKind, Delete, Put, Selection, WriteToken
 from services.storage.domain.namespace import Namespace, check_bound_record
 from wellspring.storage.v1 import storage_pb2 as pb
 
 _US: Final = 1_000_000
+_MAX_SECONDS: Final = limits.MAX_TIME_US // _US
+_FIRST: Final = (0,)
 _VALUE_HELP: Final = "Upload takes values up to 1 GiB"
 _CONSISTENCIES: Final = frozenset(pb.Consistency.values())
 
@@ -59,17 +61,12 @@ class Reader:
 
     def mutate(self, request: pb.MutateRequest, space: Namespace) -> Command:
         """The command of a MutateRequest."""
-        token = read_token(request.token)
         mutations = request.mutations
-        want_cost = request.want_cost
         if len(mutations) == 1 and not request.HasField("record_condition"):
             single = mutations[0]
-            if single.WhichOneof("kind") == "put" and not single.HasField("condition"):
-                put = self.item(single.put, token, "mutations[0].put", None)
-                check_consistency(request.consistency)
-                return self._command(
-                    space, request.record, token, (put,), (), (0,), request.annotations, None, want_cost
-                )
+            if single.HasField("put") and not single.HasField("condition"):
+                return self._single(request, single.put, space)
+        token = read_token(request.token)
         if not 1 <= len(mutations) <= limits.MAX_MUTATIONS:
             what = f"has {len(mutations)} entries; 1 to {limits.MAX_MUTATIONS} are allowed"
             raise InvalidArgument.field("mutations", what)
@@ -110,8 +107,27 @@ class Reader:
             positions,
             request.annotations,
             record_condition,
-            want_cost,
+            request.want_cost,
         )
+
+    def _single(self, request: pb.MutateRequest, item: pb.Item, space: Namespace) -> Command:
+        """The command of one put without conditions: what batches are made of, hence without a detour."""
+        token = read_token(request.token)
+        put = self.item(item, token, "mutations[0].put", None)
+        record = request.record
+        check_record(record, space)
+        if request.consistency:
+            check_consistency(request.consistency)
+        annotations, notes = request.annotations, None
+        if annotations:
+            notes = read_notes(annotations, "annotations")
+            body = body_digest((put,), (), None, notes)
+        else:
+            body = put_digest(put)
+        puts: tuple[Put, ...] = (put,)
+        if space.settings.retention.default_ttl_us:
+            puts = self.with_ttl(puts, token, space)
+        return Command(record, token, puts, (), _FIRST, body, None, notes, False, False, request.want_cost)
 
     def item(self, item: pb.Item, token: WriteToken, path: str, condition: Condition | None) -> Put:
         """The put of an item."""
@@ -130,7 +146,10 @@ class Reader:
         attributes: tuple[tuple[str, str], ...] = ()
         if item.attributes:
             attributes = tuple(sorted(read_notes(item.attributes, f"{path}.attributes").items()))
-        return Put(key, value, content_type, attributes, _read_expiry(item, token, path), condition)
+        expire_us = 0
+        if item.WhichOneof("expiration") is not None:
+            expire_us = _read_expiry(item, token, path)
+        return Put(key, value, content_type, attributes, expire_us, condition)
 
     def with_ttl(self, puts: tuple[Put, ...], token: WriteToken, space: Namespace) -> tuple[Put, ...]:
         """``puts`` with the namespace's default expiry."""
@@ -177,10 +196,12 @@ def read_token(token: pb.WriteToken, path: str = "token") -> WriteToken:
     if len(nonce) != limits.NONCE_SIZE:
         what = f"has {len(nonce)} bytes; {limits.NONCE_SIZE} random ones are required"
         raise InvalidArgument.field(f"{path}.nonce", what)
-    time_us = read_time(token.time, f"{path}.time")
-    if not time_us:
+    time = token.time
+    seconds, nanos = time.seconds, time.nanos
+    if seconds <= 0 or not 0 <= nanos < 1_000_000_000 or seconds >= _MAX_SECONDS:
+        read_time(time, f"{path}.time")
         raise InvalidArgument.field(f"{path}.time", "is missing; the time at which the mutation was made is required")
-    return WriteToken(time_us, nonce)
+    return WriteToken(seconds * _US + nanos // 1000, nonce)
 
 
 def read_time(time: Timestamp, path: str) -> int:
@@ -300,10 +321,7 @@ def _read_delete(selection: pb.Selection, path: str, condition: Condition | None
 
 
 def _read_expiry(item: pb.Item, token: WriteToken, path: str) -> int:
-    kind = item.WhichOneof("expiration")
-    if kind is None:
-        return 0
-    if kind == "ttl":
+    if item.WhichOneof("expiration") == "ttl":
         ttl_us = read_duration(item.ttl, f"{path}.ttl")
         if not 1 <= ttl_us <= limits.MAX_TTL_US:
             raise InvalidArgument.field(f"{path}.ttl", "above 0 s and at most 20 years are allowed")

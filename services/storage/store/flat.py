@@ -17,6 +17,8 @@ from services.storage.store.record import FLAT_ONLY, INLINE_SIZE, ROW
 
 _LARGEST: Final = INLINE_SIZE - 1024
 """Of a value: with header and media type the row stays within the record's."""
+_APPLIED: Final = Outcome.APPLIED
+_APPLIED_NUMBER: Final = Outcome.APPLIED.value
 TOKEN: Final = struct.Struct(">16sB16sIQ")
 
 
@@ -78,5 +80,5 @@ def put_flat(
     notes = tuple(sorted(annotations.items())) if annotations else ()
     change = events.encode_put(record, version, row is None, now_us, content_type, len(value), notes)
     batch.put(families.feed, layout.feed_key(namespace.number, sequence), change)
-    batch.put(families.tokens, token_key, token_row(body, Outcome.APPLIED, version, 0, sequence))
-    return Receipt(Outcome.APPLIED, version, 0, sequence)
+    batch.put(families.tokens, token_key, TOKEN.pack(body, _APPLIED_NUMBER, version, 0, sequence))
+    return Receipt(_APPLIED, version, 0, sequence)
