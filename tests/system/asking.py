@@ -32,8 +32,12 @@ def refused_field(field: str, call: Callable[..., Any], *arguments: Any, **named
     return error
 
 
+def _as_is(message: bytes) -> bytes:
+    return message
+
+
 def raw(address: str, method: str, request: bytes) -> bytes:
     """A call with these bytes as its request: the answer's bytes. Raises grpc.RpcError."""
     with grpc.insecure_channel(address) as channel:
-        answer: bytes = channel.unary_unary(f"/wellspring.{method}")(request, timeout=30)
+        answer: bytes = channel.unary_unary(f"/wellspring.{method}", _as_is, _as_is)(request, timeout=30)
     return answer
