@@ -15,8 +15,8 @@ pairs = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
 puts = st.builds(Put, keys, st.binary(max_size=3), texts, pairs, st.integers(0, 3), conditions)
 selections = (
     st.just(ALL)
-    | st.builds(Selection, st.lists(keys, max_size=2).map(tuple))
-    | st.builds(Selection, st.none(), keys, st.none() | keys.filter(bool))
+    | st.lists(keys, max_size=2).map(lambda some: Selection(tuple(some)))
+    | st.tuples(keys, st.none() | keys.filter(bool)).map(lambda ends: Selection(None, *ends))
 )
 bodies = st.tuples(
     st.lists(puts, max_size=2).map(tuple),
