@@ -84,9 +84,9 @@ def test_a_disk_without_a_reserve_that_fills_up_loses_nothing_that_was_acknowled
                         break
             assert errors, "the disk never became full"
             assert isinstance(errors[0], QuotaExceeded | Unavailable)
-            for error in errors:
-                assert error.reason, error
-                plain(error.message)
+            for told in errors:
+                assert told.reason, told
+                plain(told.message)
         assert served.process.running
         served.kill()
         served.process.command = whole
