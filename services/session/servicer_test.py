@@ -8,7 +8,7 @@ import uuid
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from libs.clock.clock import SystemClock
 from libs.paging.paging import PageTokens

@@ -94,7 +94,8 @@ def _options(config: storage_pb2.StorageConfig) -> Options:
 
 
 def _micros(duration: Duration) -> int:
-    return duration.ToMicroseconds()
+    micros: int = duration.ToMicroseconds()
+    return micros
 
 
 if __name__ == "__main__":

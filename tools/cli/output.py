@@ -123,7 +123,8 @@ def iso(stamp: Timestamp) -> str:
     """A time in UTC, ISO 8601 to the millisecond; "" for none."""
     if not stamp.seconds and not stamp.nanos:
         return ""
-    return stamp.ToDatetime(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    text: str = stamp.ToDatetime(datetime.UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def textual(name: str, value: bytes) -> dict[str, str]:

@@ -68,7 +68,7 @@ def test_a_delete_is_taken_back(bench: Bench, mode: Mode) -> None:
     async def story(case: Case) -> None:
         space = await case.space(mode, retention=Retention(undelete_window_us=HOUR_US))
 
-        async def undelete(selection=ALL, version: bytes = b"", token=None) -> Receipt:  # type: ignore[no-untyped-def]
+        async def undelete(selection=ALL, version: bytes = b"", token=None) -> Receipt:
             command = case.command(b"r", token=token)
             return await case.store.undelete(space, command, selection, version)
 
