@@ -12,6 +12,8 @@ from services.session.domain.errors import (
     VersionMismatch,
 )
 from services.session.domain.operations import Operation
+from services.session.domain.policy import DAY
+from services.session.domain.sweeping import Sweeper
 
 pytestmark = pytest.mark.parametrize("store", STORES)
 
@@ -91,5 +93,22 @@ def test_SES_28_a_thousand_reads_write_once_at_most(store):
             await valid(s, made.token, touch=True, data_keys=["k"])
         row = (await s.tools.store.read("web", made.session.handle)).session
         assert row.revision == 2
+
+    over(store, test)
+
+
+@pytest.mark.parametrize("subject", ["alice", ""])
+def test_a_subject_whose_key_the_store_let_go_begins_anew_with_another(store, subject):
+    async def test(s):
+        first = await s.create(subject)
+        await update(s, first.token, Operation("k", set=b"v"))
+        await revoking.revoke_handle(s.tools, s.realm(), "app", first.session.handle)
+        sweeper = Sweeper(s.tools, 60_000_000, DAY)
+        for _ in range(50):
+            await s.clock.advance(3600)
+            await sweeper.tick()
+        second = await s.create(subject)
+        await update(s, second.token, Operation("k", set=b"w"))
+        assert await data(s, second.token) == {"k": b"w"}
 
     over(store, test)

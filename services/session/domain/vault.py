@@ -61,13 +61,15 @@ class Vault:
         found = await self.subject_key(realm, subject, cached=False)
         if found is not None:
             return found
+        # The store lets go of the key of a subject without sessions: what is remembered of it opens nothing new.
+        self.forget(realm, subject)
         key = self._random(sealing.KEY_BYTES)
         where = sealing.place("subject-key", realm, subject)
         sealed = sealing.seal_by_keyring(self._keyring, key, where, self._random)
         return key, SubjectKey(sealed, fresh=True)
 
     def forget(self, realm: str, subject: bytes) -> None:
-        """Forgets a subject's key, which was destroyed."""
+        """Forgets a subject's key, which is not in the store any more."""
         self._destroyed += 1
         self._sealed.pop((realm, subject), None)
 
