@@ -60,6 +60,19 @@ def test_the_feed_says_what_happened(bench: Bench, mode: Mode) -> None:
     bench.run(story)
 
 
+@BOTH
+def test_a_record_deleted_between_its_expiry_and_the_sweep_ends_once(bench: Bench, mode: Mode) -> None:
+    async def story(case: Case) -> None:
+        space = await case.space(mode)
+        await case.put(space, b"r", (Put(b"", b"1", expire_us=case.clock() + SECOND_US),))
+        await case.pass_time(2 * SECOND_US, sweep=False)
+        await case.delete(space, b"r")
+        await case.pass_time(HOUR_US)
+        assert [(event.created, event.deleted) for event in await case.events(space)] == [(True, False), (False, True)]
+
+    bench.run(story)
+
+
 def test_a_watcher_misses_nothing_and_resumes_anywhere(bench: Bench) -> None:
     async def story(case: Case) -> None:
         space = await case.space(Mode.CAS)

@@ -83,7 +83,9 @@ class Application:
         if not record.items_count:
             record.immortal = record.last_expire_us = 0
         is_alive = lasting or record.alive(self._now_us, self._gone)
-        self.created, self.deleted = is_alive and not was_alive, was_alive and not is_alive
+        self.created = is_alive and not was_alive
+        # A record whose last items had expired ends for the feed when they are taken out, by the sweep or before it.
+        self.deleted = not is_alive and (was_alive or (items > 0 and not record.items_count))
         self._stamp(before if was_alive else Stamp(b"", False))
         self.added_items, self.added_size = record.items_count - items, record.size - size
         self.added_records = (record.items_count > 0) - (items > 0)
