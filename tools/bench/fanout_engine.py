@@ -11,8 +11,6 @@ from tools.bench.fanout_world import VIEWS
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import Process
 
-STORE_MEMORY = {"cache_bytes": "32MiB", "write_buffer_bytes": "32MiB"}
-"""Half of the defaults: a store that was just opened fills both, and that counts as memory above idle."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SETTLED_SHARE = 0.05
 _LOOK_EVERY_S = 1.0
@@ -20,7 +18,7 @@ _SETTLE_MOST_S = 120.0
 
 
 class Engine:
-    """services/propagation/main.py on an embedded store in `folder`, with STORE_MEMORY and defaults besides."""
+    """services/propagation/main.py on an embedded store in `folder`, with the defaults."""
 
     def __init__(self, folder: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
@@ -32,7 +30,7 @@ class Engine:
             yaml.safe_dump(
                 {
                     "server": {"listen": [self.address], "ready_file": str(self._ready)},
-                    "backend": {"embedded": {"path": str(self.data), **STORE_MEMORY}},
+                    "backend": {"embedded": {"path": str(self.data)}},
                     "views_file": str(folder / "views.yaml"),
                 }
             )
