@@ -25,11 +25,18 @@ class Shard:
 
 
 def _settle_hypothesis() -> None:
-    """No example has a time limit (a loaded machine would fail the test), and a failure prints what repeats it."""
+    """The same examples each time, as a cached test should have them; EXPLORE=1 in the environment draws new ones.
+
+    No example has a time limit (a loaded machine would fail the test), and a failure prints what repeats it.
+    """
     from hypothesis import HealthCheck, settings
 
     settings.register_profile(
-        "wellspring", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+        "wellspring",
+        deadline=None,
+        derandomize=os.environ.get("EXPLORE") != "1",
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
     )
     settings.load_profile("wellspring")
 
