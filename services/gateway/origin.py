@@ -6,8 +6,6 @@ from typing import Protocol
 from services.gateway.domain.cache import Page
 from services.gateway.domain.routes import Target
 
-SURROGATE_KEYS = "surrogate-keys"  # the item attribute that holds a page's tags, separated by blanks
-
 
 class OriginUnavailable(Exception):
     """Storage cannot answer now; the same request may be sent again after `retry_after_s`."""

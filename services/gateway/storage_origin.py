@@ -1,8 +1,9 @@
 """Pages out of the storage service."""
 
+from libs.purge.naming import TAGS_ATTRIBUTE
 from services.gateway.domain.cache import Page
 from services.gateway.domain.routes import Target
-from services.gateway.origin import SURROGATE_KEYS, OriginUnavailable
+from services.gateway.origin import OriginUnavailable
 from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
 from wellspring_client.calls import Caller
 from wellspring_client.errors import NotFound, WellspringError
@@ -45,7 +46,7 @@ class StorageOrigin:
             content_type=item.content_type or DEFAULT_CONTENT_TYPE,
             etag=item.etag,
             version=item.version,
-            tags=tuple(item.attributes[SURROGATE_KEYS].split()) if SURROGATE_KEYS in item.attributes else (),
+            tags=tuple(item.attributes[TAGS_ATTRIBUTE].split()) if TAGS_ATTRIBUTE in item.attributes else (),
         )
 
     async def _chunks(self, target: Target, item: storage_pb2.Item) -> bytes:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
+from libs.purge.naming import PATH_SAFE
+
 MAX_RECORD_BYTES = 1024
 
 
@@ -31,13 +33,9 @@ class BadPath(ValueError):
     """The path means no record; the text says why."""
 
 
-# What stays as it is in a path besides letters, digits and "_.-~" (RFC 3986, section 3.3).
-_SAFE = "/:@!$&'()*+,;="
-
-
 def canonical(path: bytes) -> str:
     """One spelling for all the ways to percent-encode the same bytes."""
-    return quote(path, safe=_SAFE)
+    return quote(path, safe=PATH_SAFE)
 
 
 def resolve(routes: Sequence[Route], raw_path: str) -> Target | None:

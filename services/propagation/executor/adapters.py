@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from libs.ids.ids import nonce
 from libs.purge.client import Purge, PurgeClient
+from libs.purge.naming import TAGS_ATTRIBUTE
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
 from wellspring.propagation.v1 import work_pb2
@@ -16,7 +17,6 @@ from wellspring_client.errors import Unavailable
 _WORK = work_pb2.DESCRIPTOR.services_by_name["PropagationWork"]
 _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
 
-TAGS_ATTRIBUTE = "surrogate-keys"
 _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
 MAX_TAGS_BYTES = 3 * 1024
 """Of the 4 KiB that an item's attributes may have together."""

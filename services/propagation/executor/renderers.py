@@ -12,6 +12,7 @@ from wellspring.propagation.v1 import work_pb2
 
 DEPENDENCIES_HEADER = "Wellspring-Dependencies"
 TAGS_HEADER = "Surrogate-Key"
+DEFAULT_MAX_OUTPUT_BYTES = 8 << 20
 
 
 class RenderFailed(Exception):
@@ -118,7 +119,7 @@ def make_renderer(spec: work_pb2.Render) -> Renderer:
     if kind == "entry_point":
         return EntryPointRenderer(spec.entry_point.function)
     if kind == "http":
-        return HttpRenderer(spec.http, spec.max_output_bytes or 8 << 20)
+        return HttpRenderer(spec.http, spec.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES)
     raise RendererUnusable(
         f"this executor cannot render by {kind or 'nothing'}: entry_point and http are what it knows"
     )

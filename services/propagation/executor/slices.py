@@ -17,7 +17,7 @@ from libs.telemetry.logs import fields
 from services.propagation.executor.hashing import output_hash
 from services.propagation.executor.limits import AdaptiveLimit
 from services.propagation.executor.ports import Caches, Documents, Output
-from services.propagation.executor.renderers import Renderer, RenderFailed
+from services.propagation.executor.renderers import DEFAULT_MAX_OUTPUT_BYTES, Renderer, RenderFailed
 from services.propagation.executor.sources import SawOlder, Sources
 from services.propagation.executor.templates import effects_of
 from wellspring.propagation.v1 import work_pb2
@@ -26,7 +26,6 @@ from wellspring_client.errors import WellspringError
 logger = logging.getLogger(__name__)
 
 DEFAULT_RENDER_TIMEOUT_S = 30.0
-DEFAULT_MAX_OUTPUT_BYTES = 8 << 20
 # As propagation.proto says of resources and aspects: one bad name would have the whole completion refused.
 MAX_NAME_BYTES = 1024
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")

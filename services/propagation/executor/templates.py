@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from libs.purge.naming import PATH_SAFE
 from wellspring.propagation.v1 import work_pb2
-
-# What stays as it is in a URL's path (RFC 3986, section 3.3).
-_PATH_SAFE = "/:@!$&'()*+,;="
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ def effects_of(view: work_pb2.View, resource: str) -> Effects:
     prefix = next((p for p in view.resource_prefixes if resource.startswith(p)), "")
     name = resource[len(prefix) :]
     values = {"resource": resource, "name": name}
-    in_url = {"resource": quote(resource, safe=""), "name": quote(name, safe=""), "path": quote(name, safe=_PATH_SAFE)}
+    in_url = {"resource": quote(resource, safe=""), "name": quote(name, safe=""), "path": quote(name, safe=PATH_SAFE)}
     return Effects(
         record=(view.store.record or "{resource}").format(**values).encode(),
         urls=tuple(url.format(**in_url) for url in view.purge.urls),
