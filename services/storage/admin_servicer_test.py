@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from services.storage.domain.namespace import Caller, Deployment, Quota
-from services.storage.rig import Rig, create, mutate, play, put, refusal, token
+from services.storage.rig import Rig, create, item, mutate, play, put, refusal, token
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_pb2 as pb
 
@@ -221,6 +221,11 @@ def test_requests_in_flight_are_bounded() -> None:
                 header=pb.UploadRequest.Header(namespace="narrow", record=b"r", token=token(), item=pb.Item())
             )
             await asyncio.sleep(60)
+
+        # A batch is one request, however many operations it has.
+        requests = [mutate(b"%d" % number, item(), namespace="narrow") for number in range(50)]
+        results = (await rig.storage.BatchMutate(pb.BatchMutateRequest(requests=requests))).results
+        assert {one.status.code for one in results} == {0}
 
         async def busy() -> bool:
             try:

@@ -64,8 +64,8 @@ class Reader:
         mutations = request.mutations
         if len(mutations) == 1 and not request.HasField("record_condition"):
             single = mutations[0]
-            if single.HasField("put") and not single.HasField("condition"):
-                return self._single(request, single.put, space)
+            if single.HasField("put"):
+                return self._single(request, single, space)
         token = read_token(request.token)
         if not 1 <= len(mutations) <= limits.MAX_MUTATIONS:
             what = f"has {len(mutations)} entries; 1 to {limits.MAX_MUTATIONS} are allowed"
@@ -110,10 +110,13 @@ class Reader:
             request.want_cost,
         )
 
-    def _single(self, request: pb.MutateRequest, item: pb.Item, space: Namespace) -> Command:
-        """The command of one put without conditions: what batches are made of, hence without a detour."""
+    def _single(self, request: pb.MutateRequest, single: pb.Mutation, space: Namespace) -> Command:
+        """The command of one put: what batches are made of, hence without a detour."""
         token = read_token(request.token)
-        put = self.item(item, token, "mutations[0].put", None)
+        condition = None
+        if single.HasField("condition"):
+            condition = read_condition(single.condition, "mutations[0].condition")
+        put = self.item(single.put, token, "mutations[0].put", condition)
         record = request.record
         check_record(record, space)
         if request.consistency:

@@ -87,7 +87,7 @@ class StorageServicer:
 
     async def BatchMutate(self, request: pb.BatchMutateRequest, call: Call) -> pb.BatchMutateResponse:
         _check_batch(len(request.requests))
-        entered: list[Gate] = []
+        entered: dict[str, Gate] = {}
         writes: list[Write] = []
         results: list[WellspringError | None] = []
         left = limits.MAX_BATCH_ITEMS
@@ -98,15 +98,14 @@ class StorageServicer:
                     if left < 0:
                         what = f"hold more than {limits.MAX_BATCH_ITEMS} mutations together"
                         raise InvalidArgument.field("requests", what)
-                    gate = self._registry.enter(one.namespace, call.identity, write=True)
-                    entered.append(gate)
+                    gate = self._registry.enter_batch(entered, one.namespace, call.identity, write=True)
                     writes.append(Write(gate.namespace, self._reader.mutate(one, gate.namespace)))
                     results.append(None)
                 except WellspringError as error:
                     results.append(error)
             done = iter(await self._store.mutate(writes) if writes else ())
         finally:
-            for gate in entered:
+            for gate in entered.values():
                 gate.leave()
         answer = pb.BatchMutateResponse()
         writing = iter(writes)
@@ -165,21 +164,20 @@ class StorageServicer:
 
     async def BatchGet(self, request: pb.BatchGetRequest, call: Call) -> pb.BatchGetResponse:
         _check_batch(len(request.requests))
-        entered: list[Gate] = []
+        entered: dict[str, Gate] = {}
         reads: list[Read] = []
         results: list[WellspringError | None] = []
         try:
             for one in request.requests:
                 try:
-                    gate = self._registry.enter(one.namespace, call.identity, write=False)
-                    entered.append(gate)
+                    gate = self._registry.enter_batch(entered, one.namespace, call.identity, write=False)
                     reads.append(self._read(one, gate.namespace))
                     results.append(None)
                 except WellspringError as error:
                     results.append(error)
             pages = iter(await self._store.read_many(reads, limits.BATCH_READ_BYTES) if reads else ())
         finally:
-            for gate in entered:
+            for gate in entered.values():
                 gate.leave()
         answer = pb.BatchGetResponse()
         for one, refused in zip(request.requests, results, strict=True):

@@ -74,16 +74,20 @@ class Gate:
                 f"{self.in_flight} requests of the namespace {namespace.name!r} are in flight, as many as may be",
                 retry_after_s=_BUSY_RETRY_S,
             )
+        self.charge(now_s, write=write, count=count)
+        self.in_flight += 1
+        return namespace
+
+    def charge(self, now_s: float, *, write: bool, count: int = 1) -> None:
+        """Charges ``count`` more operations to a request that was let in, or raises QuotaExceeded."""
         wait_s = (self.writes if write else self.reads).take(count, now_s)
         if wait_s:
             verb = "writes" if write else "reads"
             raise QuotaExceeded(
-                f"the namespace {namespace.name!r} has spent its {verb} a second",
+                f"the namespace {self.namespace.name!r} has spent its {verb} a second",
                 retry_after_s=wait_s,
-                metadata={"namespace": namespace.name, "quota": f"max_{verb}_per_s"},
+                metadata={"namespace": self.namespace.name, "quota": f"max_{verb}_per_s"},
             )
-        self.in_flight += 1
-        return namespace
 
     def leave(self) -> None:
         """Ends a request that was let in."""

@@ -8,6 +8,7 @@ from services.storage.domain.model import Condition, ConditionKind, Delete, Put,
 
 _PUT = struct.Struct(">BIQQBH")
 _DELETE = struct.Struct(">BBIII")
+_LENGTH = struct.Struct(">I")
 _KINDS = {None: 0, ConditionKind.ABSENT: 1, ConditionKind.ETAG: 2, ConditionKind.OLDER_THAN: 3}
 
 
@@ -39,7 +40,7 @@ def body_digest(
         update(_DELETE.pack(2 if keys is None else 3, kind, len(keys or ()), len(selection.start), len(end)) + operand)
         update(selection.start + end)
         for key in keys or ():
-            update(struct.pack(">I", len(key)) + key)
+            update(_LENGTH.pack(len(key)) + key)
     if record_condition is not None:
         kind, operand = _condition(record_condition)
         update(struct.pack(">BB", 4, kind) + operand)
@@ -49,12 +50,17 @@ def body_digest(
 
 
 def put_digest(put: Put) -> bytes:
-    """The digest of one put and nothing else: that of ``body_digest``, by one call where the put is plain."""
+    """The digest of one put and nothing else: that of ``body_digest``, in one call."""
     key, value, content_type, attributes, expire_us, condition, _ = put
-    if content_type or attributes or condition is not None:
-        return body_digest((put,), (), None, None)
-    head = _PUT.pack(1, len(key), len(value), expire_us, 0, 0)
-    return hashlib.blake2b(head + key + value, digest_size=16).digest()
+    kind, operand = (0, b"") if condition is None else (_KINDS[condition.kind], condition.operand)
+    head = _PUT.pack(1, len(key), len(value), expire_us, kind, len(attributes))
+    if not (content_type or attributes):
+        return hashlib.blake2b(head + operand + key + value, digest_size=16).digest()
+    parts = [head, operand, key, value]
+    for text in (content_type, *(text for pair in attributes for text in pair)):
+        encoded = text.encode()
+        parts += (_LENGTH.pack(len(encoded)), encoded)
+    return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
 
 def _condition(condition: Condition | None) -> tuple[int, bytes]:
@@ -67,7 +73,7 @@ def _texts(update: object, texts: Iterable[str]) -> None:
     assert callable(update)
     for text in texts:
         encoded = text.encode()
-        update(struct.pack(">I", len(encoded)) + encoded)
+        update(_LENGTH.pack(len(encoded)) + encoded)
 
 
 def with_default_ttl(puts: tuple[Put, ...], token: WriteToken, ttl_us: int, jitter: float) -> tuple[Put, ...]:

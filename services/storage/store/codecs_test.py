@@ -57,7 +57,7 @@ def test_items(
     assert rows.decode(b"k", row, omit_value=True) == item._replace(value=b"")
     assert rows.known(row) == (version, expire_us, ordered, False)
     assert rows.raw_value(row) == value and rows.write_time(row) == write_us
-    assert rows.is_plain(b"xx" + row, 2) is not (bool(expire_us) or ordered)
+    assert rows.is_whole(b"xx" + row, 2) is not bool(expire_us)
     assert not rows.is_dead(row, 0) and rows.is_dead(rows.encode_tomb(version, write_us, ordered=ordered), 0)
 
 

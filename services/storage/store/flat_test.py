@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from services.storage.domain.commands import body_digest
-from services.storage.domain.model import ALL, Command, Delete, Mode, Put, Receipt, Selection, WriteToken
+from services.storage.domain.model import (
+    ALL,
+    Command,
+    Condition,
+    ConditionKind,
+    Delete,
+    Mode,
+    Put,
+    Receipt,
+    Selection,
+    WriteToken,
+)
 from services.storage.domain.namespace import Settings
 from services.storage.store import flat, writer
 from services.storage.store.interface import Write
@@ -18,7 +29,7 @@ from services.storage.store.memory import MemoryKv
 START_US = 1_700_000_000_000_000
 
 
-def commands(seed: int, count: int) -> list[Command]:
+def commands(seed: int, mode: Mode, count: int) -> list[Command]:
     """Mutations of few records, most of them plain flat puts."""
     chance = random.Random(seed)
     made = []
@@ -35,6 +46,10 @@ def commands(seed: int, count: int) -> list[Command]:
             puts = (puts[0]._replace(expire_us=START_US + number * 10 + 200),)
         elif kind < 0.4:
             puts = (puts[0]._replace(content_type="text/html", attributes=(("k", "v"),) * chance.randrange(2)),)
+        if mode is Mode.LWW and puts and kind > 0.3 and chance.random() < 0.5:
+            # Renders: a few versions that go up and down, beside and between the times of the tokens.
+            version = (chance.choice([START_US, 0]) + chance.randrange(600)).to_bytes(8, "big") + bytes(8)
+            puts = (*puts[:-1], puts[-1]._replace(condition=Condition(ConditionKind.OLDER_THAN, version)))
         notes = chance.choice([None, {}, {"who": "me", "a": "ä"}])
         record = b"record%d" % chance.randrange(3000 if kind > 0.5 else 4)
         made.append(
@@ -59,7 +74,7 @@ def contents(mode: Mode, seed: int, put_flat: Callable[..., Receipt | None]) -> 
         now_us = START_US
         store = LocalStore(kv, lambda: now_us)
         space = await store.create_namespace(Settings("a", mode), now_us)
-        for command in commands(seed, 600):
+        for command in commands(seed, mode, 600):
             now_us += 10
             await store.mutate([Write(space, command)])
         return {name: dict(sorted(family.values.items())) for name, family in kv._families.items()}

@@ -21,7 +21,7 @@ from services.storage.store.kv import Family
 ROW: Final = struct.Struct(">B16sIIQIQ")
 _TOMB = struct.Struct(">B16sQH")
 _U16 = struct.Struct(">H")
-_ORDERED: Final = 1
+ORDERED: Final = 1
 _FLAT: Final = 2
 _RANGES: Final = 4
 _SMALL: Final = 512
@@ -36,7 +36,7 @@ INLINE_SIZE: Final = 16 * 1024
 def flat_only(row: bytes) -> bytes | None:
     """The flat item's row of a record that has nothing else; None for any other."""
     flags, _, items, _, _, _, _ = ROW.unpack_from(row)
-    if items != 1 or flags & ~_ORDERED != _FLAT or rows.is_dead(row, ROW.size):
+    if items != 1 or flags & ~ORDERED != _FLAT or rows.is_dead(row, ROW.size):
         return None
     return row[ROW.size :]
 
@@ -96,7 +96,7 @@ class StoredRecord:
         flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size = (
             ROW.unpack_from(row)
         )
-        self.ordered = bool(flags & _ORDERED)
+        self.ordered = bool(flags & ORDERED)
         at = ROW.size
         if flags & _RANGES:
             at = self._load_ranges(row, at)
@@ -107,7 +107,7 @@ class StoredRecord:
         """The row to be written; None when nothing is left to be remembered."""
         if not (self.items_count or self.tombs_count or self.range_tombs or self.flat is not None):
             return None
-        flags = (_ORDERED if self.ordered else 0) | (_FLAT if self.flat is not None else 0)
+        flags = (ORDERED if self.ordered else 0) | (_FLAT if self.flat is not None else 0)
         flags |= _RANGES if self.range_tombs else 0
         head = ROW.pack(
             flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size

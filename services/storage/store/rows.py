@@ -60,10 +60,10 @@ def write_time(row: bytes) -> int:
     return int(_HEADER.unpack_from(row)[1])
 
 
-def is_plain(row: bytes, at: int = 0) -> bool:
-    """Whether the row at ``at`` is an item in one piece, stamped by a token, and without expiry."""
+def is_whole(row: bytes, at: int = 0) -> bool:
+    """Whether the row at ``at`` is an item in one piece and without expiry."""
     _, _, expire_us, flags = _HEADER.unpack_from(row, at)
-    return not expire_us and not flags & ~_META
+    return not expire_us and not flags & (_CHUNKED | _DEAD)
 
 
 def is_dead(row: bytes, at: int) -> bool:
