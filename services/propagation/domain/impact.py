@@ -9,7 +9,7 @@ from services.propagation.domain.names import check_resource
 from services.propagation.domain.shard import Shard
 from services.propagation.store.numbers import to_numbers
 
-_MOST_EXPANDED = 20_000
+_MOST_EXPANDED = 100_000
 """Outputs whose dependents are looked up for the transitive bound; each of those beyond is counted as it is."""
 
 
