@@ -1,0 +1,235 @@
+"""One target: what waits for it, what runs, and what its answers say of how much it can take.
+
+A lane is one caller's share of a target (a view's renders, its calls): the lanes take turns, and each may have a bound
+of its own. What waits holds no connection; when the breaker opens, what waits is given back at once.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from libs.telemetry.logs import fields
+from services.propagation.targets.breaker import Breaker
+from services.propagation.targets.exchange import CANCELLED, TIMEOUT, TOO_LARGE, WITHHELD, Exchange
+from services.propagation.targets.limits import AdaptiveLimit
+
+logger = logging.getLogger(__name__)
+
+TOO_MANY_REQUESTS = 429
+_LOOK_EVERY_S = 0.25
+_LOOK_AT_LEAST_S = 0.005
+
+
+class Sender(Protocol):
+    """What carries exchanges: a Pool, or a test's stand-in."""
+
+    def send(self, exchange: Exchange) -> None: ...
+
+    def abort(self, exchange: Exchange) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Lane:
+    """One caller's share; at most `maximum` of it run at once."""
+
+    __slots__ = ("maximum", "running", "target", "waiting")
+
+    def __init__(self, target: "Target", maximum: int) -> None:
+        self.target = target
+        self.maximum = maximum
+        self.running = 0
+        # Bounded by what the callers hold: a slice each.
+        self.waiting: deque[Exchange] = deque()
+
+    def submit(self, exchange: Exchange) -> None:
+        """Runs it when its turn comes; its `on_end` is called once, perhaps before this returns."""
+        self.target.submit(self, exchange)
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Lets go of it: its `on_end` is not called any more."""
+        self.target.cancel(self, exchange)
+
+    def close(self) -> None:
+        """The caller has no more to ask."""
+        self.target.drop(self)
+
+
+class Target:
+    """`make_sender` is called with what must be called when an exchange has ended. Belongs to one event loop, whose
+    clock it follows."""
+
+    def __init__(
+        self,
+        origin: str,
+        max_concurrency: int,
+        make_sender: Callable[[Callable[[Exchange], None]], Sender],
+        rng: Random | None = None,
+    ) -> None:
+        self.origin = origin
+        self.limit = AdaptiveLimit(max_concurrency)
+        self.breaker = Breaker(rng or Random())  # noqa: S311  jitter
+        self._sender = make_sender(self._ended)
+        self._loop = asyncio.get_running_loop()
+        self._lanes: deque[Lane] = deque()
+        self._running: dict[Exchange, None] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at_s = 0.0
+        self._busy = False
+
+    @property
+    def running(self) -> int:
+        """Exchanges under way."""
+        return len(self._running)
+
+    def retry_after_s(self) -> float:
+        """0: it may be asked; else the breaker is open for so long."""
+        return self.breaker.retry_after_s(self._loop.time())
+
+    def room(self) -> int | None:
+        """How many requests it may be given at once; None: as many as one likes."""
+        return self.breaker.room(self._loop.time())
+
+    def lane(self, maximum: int) -> Lane:
+        """A caller's share."""
+        lane = Lane(self, maximum)
+        self._lanes.append(lane)
+        return lane
+
+    def drop(self, lane: Lane) -> None:
+        """Forgets a lane; what waits in it is given back as cancelled."""
+        if lane in self._lanes:
+            self._lanes.remove(lane)
+        while lane.waiting:
+            exchange = lane.waiting.popleft()
+            exchange.error, exchange.detail = CANCELLED, "its caller has ended"
+            exchange.on_end(exchange)
+
+    def submit(self, lane: Lane, exchange: Exchange) -> None:
+        """See Lane.submit."""
+        exchange.lane = lane
+        if self.breaker.room(self._loop.time()) == 0:
+            self._withhold(exchange)
+            return
+        lane.waiting.append(exchange)
+        self._dispatch()
+
+    def cancel(self, lane: Lane, exchange: Exchange) -> None:
+        """See Lane.cancel."""
+        if exchange in self._running:
+            del self._running[exchange]
+            lane.running -= 1
+            self._sender.abort(exchange)
+            self._dispatch()
+        else:
+            try:
+                lane.waiting.remove(exchange)
+            except ValueError:
+                return
+
+    async def close(self) -> None:
+        """Ends the connections."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        await self._sender.close()
+
+    def _dispatch(self) -> None:
+        if self._busy:
+            return  # called again by what it calls; the loop below goes on
+        self._busy = True
+        try:
+            now_s = self._loop.time()
+            room = int(self.limit.limit) - len(self._running)
+            allowed = self.breaker.room(now_s)
+            if allowed is not None:
+                room = min(room, allowed - len(self._running))
+            while room > 0:
+                lane = self._next_lane()
+                if lane is None:
+                    return
+                self._start(lane, lane.waiting.popleft(), now_s)
+                room = min(room - 1, int(self.limit.limit) - len(self._running))
+            self.limit.pressed = self.limit.pressed or self._next_lane() is not None
+        finally:
+            self._busy = False
+
+    def _next_lane(self) -> Lane | None:
+        """The next lane that has something waiting and room for it."""
+        lanes = self._lanes
+        for _ in range(len(lanes)):
+            lane = lanes[0]
+            if len(lanes) > 1:
+                lanes.rotate(-1)
+            if lane.waiting and lane.running < lane.maximum:
+                return lane
+        return None
+
+    def _start(self, lane: Lane, exchange: Exchange, now_s: float) -> None:
+        lane.running += 1
+        self._running[exchange] = None
+        exchange.began_s = now_s
+        exchange.deadline_s = now_s + exchange.timeout_s
+        look_s = min(exchange.deadline_s, now_s + _LOOK_EVERY_S)
+        if self._alarm is None or look_s < self._alarm_at_s:
+            self._look_at(look_s)
+        self._sender.send(exchange)
+
+    def _look_at(self, when_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at_s = when_s
+        self._alarm = self._loop.call_at(when_s, self._look)
+
+    def _look(self) -> None:
+        """Ends what has taken too long, and learns from what still runs."""
+        self._alarm = None
+        now_s = self._loop.time()
+        for exchange in [one for one in self._running if now_s >= one.deadline_s]:
+            self._sender.abort(exchange)
+            exchange.error, exchange.detail = TIMEOUT, f"no answer in {exchange.timeout_s:g} s"
+            self._ended(exchange)
+        if not self._running:
+            return
+        began = sorted(exchange.began_s for exchange in self._running)
+        self.limit.overdue(now_s, now_s - began[len(began) // 2])
+        next_s = min(min(exchange.deadline_s for exchange in self._running), now_s + _LOOK_EVERY_S)
+        self._look_at(max(next_s, now_s + _LOOK_AT_LEAST_S))
+
+    def _ended(self, exchange: Exchange) -> None:
+        if exchange not in self._running:
+            return
+        del self._running[exchange]
+        lane = exchange.lane
+        if isinstance(lane, Lane):
+            lane.running -= 1
+        now_s = self._loop.time()
+        exchange.took_s = now_s - exchange.began_s
+        self._learn(exchange, now_s)
+        exchange.on_end(exchange)
+        self._dispatch()
+
+    def _learn(self, exchange: Exchange, now_s: float) -> None:
+        # A page that is too large says nothing of the target.
+        broken = exchange.status >= 500 or (exchange.error is not None and exchange.error != TOO_LARGE)
+        self.limit.ended(now_s, exchange.took_s, not broken and exchange.status != TOO_MANY_REQUESTS)
+        if not broken:
+            if self.breaker.succeeded(now_s):
+                self.limit.restart()
+                logger.info("target answers again", extra=fields(target=self.origin))
+        elif self.breaker.failed(now_s):
+            why = exchange.error or f"HTTP {exchange.status}"
+            wait_s = round(self.breaker.retry_after_s(now_s), 1)
+            logger.warning("target fails: left alone", extra=fields(target=self.origin, why=why, for_s=wait_s))
+            for lane in list(self._lanes):
+                given_back, lane.waiting = lane.waiting, deque()
+                for waiting in given_back:
+                    self._withhold(waiting)
+
+    def _withhold(self, exchange: Exchange) -> None:
+        exchange.error = WITHHELD
+        exchange.retry_after_s = max(0.1, self.retry_after_s())
+        exchange.detail = f"{self.origin} fails and is left alone for {exchange.retry_after_s:.1f} s"
+        exchange.on_end(exchange)
