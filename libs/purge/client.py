@@ -1,184 +1,196 @@
-"""Purges over HTTP/1.1: kept connections, pipelined as deep as the cache allows, each answer accounted for.
+"""Purges of one cache instance over HTTP/1.1: kept connections, pipelined as deep as the cache allows, each answer
+accounted for.
 
-A purge is idempotent, so one whose connection ended before its answer (a cache closes idle connections) is sent once
-more on a new connection. What then has no answer is a failure that the caller sees.
+A purge is idempotent, so one whose connection ended before its answer (a cache closes idle connections, or closes
+after so many requests) is sent again on a new connection, as long as each connection answers something and once more
+when one does not. What then has no answer is a failure that the caller is told of.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 from urllib.parse import urlsplit
 
-import httptools
+from libs.purge.connection import Connection
+from libs.purge.naming import MINIMUM_HEADER, PURGE_TAGS_HEADER
+
+_PRINTABLE = re.compile(r"[!-~]+")
+_ACKNOWLEDGED = frozenset([*range(200, 300), 404])
+"""A cache that knows no such page has nothing to forget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purge:
     """One purge: of a path (percent-encoded, with its query), or of all that carries one of the tags.
 
-    `min_version`: what is at least so new may stay (16 bytes; empty: all goes).
+    `min_version`: what is at least so new may stay (16 bytes; empty: all goes). `host` is the site whose page it is,
+    where caches serve several (empty: the cache's own).
     """
 
     path: str = "/"
     min_version: bytes = b""
     tags: tuple[str, ...] = ()
+    host: str = ""
+
+    @property
+    def what(self) -> str:
+        """The purge in words, for errors."""
+        return f"PURGE of tags {' '.join(self.tags)}" if self.tags else f"PURGE {self.path}"
+
+
+def purge_of_url(url: str, min_version: bytes = b"") -> Purge:
+    """The purge of a page by its path, or by its whole URL, whose host is then kept."""
+    if url.startswith("/"):
+        return Purge(url, min_version)
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Purge(path, min_version, host=parts.netloc)
 
 
 @dataclass(frozen=True, slots=True)
-class CacheTarget:
-    """A cache to be purged.
+class Instance:
+    """One cache instance. `url` is http://host:port; `depth` is how many purges may be unanswered on one connection
+    (1: no pipelining); `timeout_s` is for the answers to so many together.
 
-    `url` is http://host:port; `depth` is how many purges may be unanswered on one connection (1: no pipelining).
+    `cache` is the name of the cache that it belongs to; `host` the Host header (empty: the url's).
     """
 
     url: str
-    host_header: str = ""
-    connections: int = 2
+    cache: str = "cache"
+    host: str = ""
+    connections: int = 1
     depth: int = 32
-    timeout_s: float = 5.0
+    timeout_s: float = 2.0
+    tags_header: str = PURGE_TAGS_HEADER
 
 
 class PurgeFailed(Exception):
-    """A cache did not acknowledge; the text says which and how it failed."""
+    """A purge that a cache did not acknowledge; the text says which cache and how it failed."""
 
-
-class _Connection(asyncio.Protocol):
-    """One connection; answers come in the order of the requests."""
-
-    def __init__(self) -> None:
-        self.waiting: deque[asyncio.Future[int]] = deque()
-        self.closed = False
-        self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
-        self._keep = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Another event loop's transport is none of asyncio's classes.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
-
-    def on_headers_complete(self) -> None:
-        self._keep = bool(self._parser.should_keep_alive())
-
-    def on_message_complete(self) -> None:
-        """Called by the parser at the end of each answer."""
-        status = self._parser.get_status_code()
-        if status < 200:
-            return
-        if self.waiting:
-            future = self.waiting.popleft()
-            if not future.done():
-                future.set_result(status)
-        if not self._keep:
-            self.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        while self.waiting:
-            future = self.waiting.popleft()
-            if not future.done():
-                future.set_exception(ConnectionResetError())
-
-    def send(self, data: bytes, count: int, loop: asyncio.AbstractEventLoop) -> list[asyncio.Future[int]]:
-        futures: list[asyncio.Future[int]] = [loop.create_future() for _ in range(count)]
-        self.waiting.extend(futures)
-        assert self._transport is not None
-        self._transport.write(data)
-        return futures
-
-    def close(self) -> None:
-        self.closed = True
-        if self._transport is not None:
-            self._transport.close()
+    def __init__(self, cache: str, what: str) -> None:
+        super().__init__(f"cache {cache}: {what}")
+        self.cache = cache
 
 
 class PurgeClient:
-    """Purges one cache. Close it when done."""
+    """Purges one instance. One for each instance in a process: it bounds what is under way. Close it when done."""
 
-    def __init__(self, target: CacheTarget) -> None:
-        parts = urlsplit(target.url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"a cache's url is http://host:port, not {target.url!r}")
-        self.target = target
+    def __init__(self, instance: Instance) -> None:
+        parts = urlsplit(instance.url)
+        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+            raise ValueError(f"a cache's url is http://host:port, not {instance.url!r}")
+        self.instance = instance
         self._host, self._port = parts.hostname, parts.port or 80
-        self._host_header = (target.host_header or parts.netloc).encode("ascii")
-        self._idle: asyncio.LifoQueue[_Connection | None] = asyncio.LifoQueue(target.connections)
-        for _ in range(target.connections):
+        self._end = f" HTTP/1.1\r\nHost: {instance.host or parts.netloc}\r\n"
+        self._idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue(instance.connections)
+        for _ in range(instance.connections):
             self._idle.put_nowait(None)
 
     def request(self, purge: Purge) -> bytes:
         """The bytes of a purge on the wire. Raises ValueError for what cannot be part of a request."""
-        lines = [b"PURGE %b HTTP/1.1\r\nHost: %b\r\n" % (_token(purge.path), self._host_header)]
+        if _PRINTABLE.fullmatch(purge.path) is None:
+            raise ValueError(f"not fit for a purge (percent-encode it): {purge.path!r}")
+        end = self._end
+        if purge.host:
+            if _PRINTABLE.fullmatch(purge.host) is None:
+                raise ValueError(f"not fit for a purge's host: {purge.host!r}")
+            end = f" HTTP/1.1\r\nHost: {purge.host}\r\n"
+        text = f"PURGE {purge.path}{end}"
         if purge.min_version:
-            lines.append(b"X-Min-Version: %b\r\n" % purge.min_version.hex().encode())
+            text = f"{text}{MINIMUM_HEADER}: {purge.min_version.hex()}\r\n"
         if purge.tags:
-            lines.append(b"Xkey: %b\r\n" % b" ".join(map(_token, purge.tags)))
-        lines.append(b"\r\n")
-        return b"".join(lines)
+            for tag in purge.tags:
+                if _PRINTABLE.fullmatch(tag) is None:
+                    raise ValueError(f"not fit for a purge (percent-encode it): tag {tag!r}")
+            text = f"{text}{self.instance.tags_header}: {' '.join(purge.tags)}\r\n"
+        return f"{text}\r\n".encode("ascii")
 
-    async def purge(self, purges: Sequence[Purge]) -> None:
-        """Ends when the cache has acknowledged all of them. Raises PurgeFailed; some may have taken effect then."""
-        depth = self.target.depth
-        requests = [self.request(p) for p in purges]
-        chunks = [requests[i : i + depth] for i in range(0, len(requests), depth)]
-        async with asyncio.timeout(None) as scope:
-            loop = asyncio.get_running_loop()
-            scope.reschedule(loop.time() + self.target.timeout_s * max(1, len(chunks) / self.target.connections))
+    async def purge(self, purges: Sequence[Purge]) -> dict[int, PurgeFailed]:
+        """Ends when each has been answered or given up; why those that were not acknowledged were not, by index."""
+        failed: dict[int, PurgeFailed] = {}
+        indexes: list[int] = []
+        requests: list[bytes] = []
+        for index, purge in enumerate(purges):
             try:
-                statuses = await asyncio.gather(*(self._exchange(chunk) for chunk in chunks))
-            except OSError as error:
-                raise PurgeFailed(f"cache {self.target.url}: {error or type(error).__name__}") from None
-            except asyncio.CancelledError:
-                if scope.expired():
-                    raise PurgeFailed(f"cache {self.target.url}: no answer in {self.target.timeout_s} s") from None
-                raise
-        for purge, status in zip(purges, (s for chunk in statuses for s in chunk), strict=True):
-            # A cache that knows no such page has nothing to forget.
-            if status >= 300 and status != 404:
-                raise PurgeFailed(f"cache {self.target.url}: PURGE {purge.path} answered {status}")
+                requests.append(self.request(purge))
+            except ValueError as error:
+                failed[index] = self._failure(str(error))
+            else:
+                indexes.append(index)
+        statuses = await self._send(requests, failed, indexes)
+        for index, status in zip(indexes, statuses, strict=True):
+            if status and status not in _ACKNOWLEDGED:
+                failed[index] = self._failure(f"{purges[index].what} answered {status}")
+        return failed
 
     async def close(self) -> None:
         """Ends the idle connections."""
-        while not self._idle.empty():
-            connection = self._idle.get_nowait()
+        idle = [self._idle.get_nowait() for _ in range(self._idle.qsize())]
+        for connection in idle:
             if connection is not None:
                 connection.close()
+            self._idle.put_nowait(None)
 
-    async def _exchange(self, chunk: Sequence[bytes]) -> list[int]:
+    async def _send(self, requests: list[bytes], failed: dict[int, PurgeFailed], indexes: list[int]) -> list[int]:
+        """Statuses by request; 0 where there is none, which `failed` then explains."""
+        statuses = [0] * len(requests)
+        depth = self.instance.depth
+        starts = iter(range(0, len(requests), depth))
+        workers = min(self.instance.connections, -(-len(requests) // depth))
+        if workers == 1:
+            problem = await self._work(requests, starts, statuses)
+        else:
+            problems = await asyncio.gather(*(self._work(requests, starts, statuses) for _ in range(workers)))
+            problem = next(filter(None, problems), "")
+        if problem:
+            reason = self._failure(problem)
+            failed |= {indexes[n]: reason for n, status in enumerate(statuses) if not status}
+        return statuses
+
+    async def _work(self, requests: list[bytes], starts: Iterator[int], statuses: list[int]) -> str:
+        """Takes pieces until none is left, or one fails; what the failure was."""
         connection = await self._idle.get()
+        problem = ""
         try:
-            for fresh in (False, True):
-                if connection is None or connection.closed or fresh:
-                    connection = await self._connect()
-                futures = connection.send(b"".join(chunk), len(chunk), asyncio.get_running_loop())
-                results = await asyncio.gather(*futures, return_exceptions=True)
-                statuses = [r for r in results if isinstance(r, int)]
-                if len(statuses) == len(chunk):
-                    return statuses
-            raise ConnectionResetError("the connection ended before the answer, twice")
+            for start in starts:
+                piece = requests[start : start + self.instance.depth]
+                async with asyncio.timeout(self.instance.timeout_s):
+                    while piece:
+                        if connection is None or connection.closed:
+                            connection = await self._connect()
+                        answered = await connection.exchange(piece)
+                        if not answered and problem:
+                            break
+                        problem = "" if answered else connection.fault or "it closed the connection before the answer"
+                        statuses[start : start + len(answered)] = answered
+                        start += len(answered)
+                        piece = piece[len(answered) :]
+                if problem:
+                    break
+        except TimeoutError:
+            problem = f"no answer in {self.instance.timeout_s:g} s"
+        except OSError as error:
+            problem = f"cannot be reached: {os.strerror(error.errno) if error.errno else type(error).__name__}"
         except BaseException:
             # Answers that were not waited for would be taken for those of the next purges.
             if connection is not None:
                 connection.close()
             raise
         finally:
+            if problem:
+                for _ in starts:
+                    pass  # a cache that does not answer is not asked the rest as well
+                if connection is not None:
+                    connection.close()
             self._idle.put_nowait(connection)
+        return problem
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Connection, self._host, self._port)
+        _, connection = await loop.create_connection(Connection, self._host, self._port)
         return connection
 
-
-def _token(text: str) -> bytes:
-    data = text.encode("ascii", "strict") if text.isascii() else b""
-    if not data or any(c <= 0x20 or c == 0x7F for c in data):
-        raise ValueError(f"not fit for a purge (percent-encode it): {text!r}")
-    return data
+    def _failure(self, what: str) -> PurgeFailed:
+        return PurgeFailed(f"{self.instance.cache} ({self.instance.url})", what)

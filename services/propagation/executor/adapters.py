@@ -1,11 +1,10 @@
-"""The ports over the network: the engine and the store by gRPC, the caches by HTTP."""
+"""The ports over the network: the engine and the store by gRPC."""
 
 import os
 import time
 from collections.abc import Sequence
 
 from libs.ids.ids import nonce
-from libs.purge.client import Purge, PurgeClient
 from libs.purge.naming import TAGS_ATTRIBUTE
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
@@ -91,27 +90,6 @@ class GrpcDocuments:
             answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
             problems += [_problem(result) for result in answer.results]
         return problems
-
-
-class HttpCaches:
-    """Caches in their order: what an inner one still had could fill an outer one that was purged before it."""
-
-    def __init__(self, layers: Sequence[Sequence[PurgeClient]]) -> None:
-        self._layers = layers
-
-    async def purge(self, purges: Sequence[Purge]) -> None:
-        """Ends when all have acknowledged."""
-        if not purges:
-            return
-        for layer in self._layers:
-            for client in layer:
-                await client.purge(purges)
-
-    async def close(self) -> None:
-        """Ends the connections."""
-        for layer in self._layers:
-            for client in layer:
-                await client.close()
 
 
 def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:

@@ -12,10 +12,11 @@ import sys
 from libs.config import wiring
 from libs.config.clients import caller, open_channels
 from libs.config.command import from_command_line
-from libs.purge.client import CacheTarget, PurgeClient
+from libs.purge.caches import Caches
+from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
-from services.propagation.executor.adapters import GrpcDocuments, GrpcWork, HttpCaches
+from services.propagation.executor.adapters import GrpcDocuments, GrpcWork
 from services.propagation.executor.metrics import WorkerCollector
 from services.propagation.executor.worker import Worker, WorkerOptions
 from wellspring.config.v1 import executor_pb2
@@ -67,7 +68,7 @@ def main() -> int:
         storage = await server.resources.add(
             "storage channel", lambda: open_channels(config.storage), close=Channels.close
         )
-        caches = await server.resources.add("caches", lambda: _caches(config), close=HttpCaches.close)
+        caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
         worker = Worker(
             _options(config),
             GrpcWork(caller(engine, config.engine)),
@@ -97,16 +98,11 @@ def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
     )
 
 
-async def _caches(config: executor_pb2.ExecutorConfig) -> HttpCaches:
-    return HttpCaches(
-        [
-            [
-                PurgeClient(CacheTarget(url, depth=cache.max_concurrency, timeout_s=wiring.seconds(cache.timeout)))
-                for url in cache.urls
-            ]
-            for cache in config.caches
-        ]
-    )
+async def _caches(config: executor_pb2.ExecutorConfig) -> Caches:
+    try:
+        return Caches.of(config.caches)
+    except ValueError as error:
+        raise StartError(str(error)) from None
 
 
 async def _start(worker: Worker, server: Server) -> Running:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from libs.purge.client import Purge
+from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
 from wellspring.propagation.v1 import work_pb2
 
@@ -42,6 +42,7 @@ class Documents(Protocol):
 
 
 class Caches(Protocol):
-    """Every cache of this data centre, inner before outer. Raises libs.purge.client.PurgeFailed."""
+    """Every cache of this data centre, inner before outer (libs.purge.caches.Caches)."""
 
-    async def purge(self, purges: Sequence[Purge]) -> None: ...
+    async def purge(self, purges: Sequence[Purge]) -> dict[int, PurgeFailed]:
+        """By index, those that not every cache has acknowledged, and why."""

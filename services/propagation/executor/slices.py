@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from libs.purge.client import Purge, PurgeFailed
+from libs.purge.caches import tag_purges
+from libs.purge.client import purge_of_url
 from libs.render.types import RenderError, RenderRequest, RenderResult
 from libs.telemetry.logs import fields
 from services.propagation.executor.hashing import output_hash
@@ -19,7 +20,7 @@ from services.propagation.executor.limits import AdaptiveLimit
 from services.propagation.executor.ports import Caches, Documents, Output
 from services.propagation.executor.renderers import DEFAULT_MAX_OUTPUT_BYTES, Renderer, RenderFailed
 from services.propagation.executor.sources import SawOlder, Sources
-from services.propagation.executor.templates import effects_of
+from services.propagation.executor.templates import Effects, effects_of
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client.errors import WellspringError
 
@@ -190,15 +191,26 @@ async def _publish(
             stored.append((one, effect))
         else:
             report.failed.append(Failed(one.item, "STORE_REFUSED", problem))
-    purges = [Purge(url, rendered_version) for _, effect in stored for url in effect.urls]
-    try:
-        await caches.purge(purges)
-    except PurgeFailed as error:
-        report.failed += [Failed(one.item, "PURGE_FAILED", str(error)) for one, _ in stored]
-        return
-    report.changed += len(stored)
-    for one, _ in stored:
-        _done(report, one)
+    unpurged = await _purge([effect for _, effect in stored], rendered_version, caches)
+    for number, (one, _) in enumerate(stored):
+        if number in unpurged:
+            report.failed.append(Failed(one.item, "PURGE_FAILED", unpurged[number]))
+        else:
+            report.changed += 1
+            _done(report, one)
+
+
+async def _purge(effects: Sequence[Effects], rendered_version: bytes, caches: Caches) -> dict[int, str]:
+    """Why a page is not purged from every cache, by its place in `effects`."""
+    purges = [purge_of_url(url, rendered_version) for effect in effects for url in effect.urls]
+    owners = [[number] for number, effect in enumerate(effects) for _ in effect.urls]
+    # Tags of many pages go together; one that is refused leaves all of them to be purged again.
+    tagged = [number for number, effect in enumerate(effects) if effect.tags]
+    for purge in tag_purges((tag for number in tagged for tag in effects[number].tags), rendered_version):
+        purges.append(purge)
+        owners.append(tagged)
+    failed = await caches.purge(purges)
+    return {number: str(error) for index, error in failed.items() for number in owners[index]}
 
 
 def _done(report: Report, one: _Rendered) -> None:

@@ -33,7 +33,8 @@ class World:
         self.stored = {}
         self.events = []
         self.reads = []
-        self.store_error = self.purge_error = None
+        self.store_error = None
+        self.unpurged = set()
         self.refuse = {}
         self.pages = {}
 
@@ -54,10 +55,9 @@ class World:
         return [self.refuse.get(output.record) for output in outputs]
 
     async def purge(self, purges):
-        if self.purge_error:
-            raise self.purge_error
-        self.events += [("purged", p.path) for p in purges]
         assert all(p.min_version == VERSION for p in purges)
+        self.events += [("purged", " ".join(p.tags) or p.path) for p in purges]
+        return {n: PurgeFailed("edge", "answered 500") for n, p in enumerate(purges) if p.path in self.unpurged}
 
     async def render(self, request):
         page = self.pages.get(request.resource, b"page")
@@ -93,7 +93,8 @@ def test_changed_pages_are_stored_then_purged_then_done():
     world = World()
     report = slice_of(world, "A b", "Ü")
     assert names(report) == ["A b", "Ü"] and report.changed == 2
-    assert world.events[2:] == [("purged", "/wiki/A%20b"), ("purged", "/wiki/%C3%9C")]
+    assert world.events[2:4] == [("purged", "/wiki/A%20b"), ("purged", "/wiki/%C3%9C")]
+    assert world.events[4:] == [("purged", "page-A%20b page-%C3%9C")]
     assert world.events[:2] == [("stored", "wiki/page/A b"), ("stored", "wiki/page/Ü")]
     assert world.stored[b"wiki/page/A b"].tags == ("page-A%20b", "t")
 
@@ -103,14 +104,18 @@ def test_a_page_with_the_accepted_bytes_is_neither_stored_nor_purged():
     same = output_hash(b"page", "text/html", ("t",))
     report = slice_of(world, "A", "B", hashes={"A": same})
     assert names(report) == ["A", "B"] and report.changed == 1
-    assert world.events == [("stored", "wiki/page/B"), ("purged", "/wiki/B")]
+    assert world.events == [("stored", "wiki/page/B"), ("purged", "/wiki/B"), ("purged", "page-B")]
 
 
 def test_what_is_stored_but_not_purged_is_not_done():
     world = World()
-    world.purge_error = PurgeFailed("cache http://x: answered 500")
-    report = slice_of(world, "A")
-    assert not report.done and report.failed[0].reason == "PURGE_FAILED" and report.failed[0].retryable
+    world.unpurged = {"/wiki/A"}
+    report = slice_of(world, "A", "B")
+    assert names(report) == ["B"] and report.changed == 1
+    assert report.failed[0].item.resource == "wiki/page/A"
+    assert report.failed[0].reason == "PURGE_FAILED" and report.failed[0].retryable
+    world.unpurged = {"/"}  # tags go together
+    assert not slice_of(world, "A", "B").done
 
 
 def test_what_is_not_stored_is_never_purged():
@@ -129,7 +134,7 @@ def test_a_page_that_is_gone_is_removed_and_purged():
     world.pages["wiki/page/A"] = RenderResult(b"no such page", "text/html", [], [], missing=True)
     report = slice_of(world, "A")
     assert names(report) == ["A"] and world.stored[b"wiki/page/A"].body is None
-    assert world.events[-1] == ("purged", "/wiki/A")
+    assert world.events[-2:] == [("purged", "/wiki/A"), ("purged", "page-A")]
 
 
 async def never(request):

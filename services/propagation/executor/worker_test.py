@@ -76,7 +76,7 @@ class Nothing:
         return [None for _ in outputs]
 
     async def purge(self, purges):
-        pass
+        return {}
 
 
 def batch(number, count, view="html"):
