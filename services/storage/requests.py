@@ -17,6 +17,7 @@ from wellspring.storage.v1 import storage_pb2 as pb
 _US: Final = 1_000_000
 _MAX_SECONDS: Final = limits.MAX_TIME_US // _US
 _FIRST: Final = (0,)
+_PUT_PATHS: Final = tuple(f"mutations[{index}].put" for index in range(limits.MAX_MUTATIONS))
 _VALUE_HELP: Final = "Upload takes values up to 1 GiB"
 _CONSISTENCIES: Final = frozenset(pb.Consistency.values())
 
@@ -76,20 +77,19 @@ class Reader:
         size = 0
         for index, mutation in enumerate(mutations):
             kind = mutation.WhichOneof("kind")
-            path = f"mutations[{index}]"
             condition = None
             if mutation.HasField("condition"):
-                condition = read_condition(mutation.condition, f"{path}.condition")
+                condition = read_condition(mutation.condition, f"mutations[{index}].condition")
             if kind == "put":
-                put = self.item(mutation.put, token, f"{path}.put", condition)
+                put = self.item(mutation.put, token, _PUT_PATHS[index], condition)
                 size += len(put.key) + len(put.value)
                 puts.append(put)
                 places[0].append(index)
             elif kind == "delete":
-                deletes.append(_read_delete(mutation.delete, path, condition))
+                deletes.append(_read_delete(mutation.delete, f"mutations[{index}]", condition))
                 places[1].append(index)
             else:
-                raise InvalidArgument.field(path, "has neither put nor delete")
+                raise InvalidArgument.field(f"mutations[{index}]", "has neither put nor delete")
         if size > limits.MAX_REQUEST:
             raise InvalidArgument.field("mutations", f"hold {size} bytes; at most {limits.MAX_REQUEST} are allowed")
         _check_distinct(puts, places[0])

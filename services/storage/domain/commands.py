@@ -26,12 +26,13 @@ def body_digest(
     digest = hashlib.blake2b(digest_size=16)
     update = digest.update
     for put in puts:
-        value = put.value if value_digest is None else value_digest
-        kind, operand = _condition(put.condition)
-        update(_PUT.pack(1, len(put.key), len(value), put.expire_us, kind, len(put.attributes)) + operand + put.key)
-        update(value)
-        if put.content_type or put.attributes:
-            _texts(update, (put.content_type, *(text for pair in put.attributes for text in pair)))
+        key, value, content_type, attributes, expire_us, condition, _ = put
+        if value_digest is not None:
+            value = value_digest
+        kind, operand = _condition(condition)
+        update(_PUT.pack(1, len(key), len(value), expire_us, kind, len(attributes)) + operand + key + value)
+        if content_type or attributes:
+            _texts(update, (content_type, *(text for pair in attributes for text in pair)))
     for delete in deletes:
         selection = delete.selection
         kind, operand = _condition(delete.condition)

@@ -165,7 +165,7 @@ class Application:
             chunked=put.chunked,
         )
         record.items_count += 1
-        record.size += len(key) + rows.charged_size(row)
+        record.size += len(key) + (rows.charged_size(row) if put.chunked else len(row))
         if expire_us:
             record.last_expire_us = max(record.last_expire_us, expire_us)
             self._due(expire_us, layout.EXPIRE, record.prefix[4:] + key)

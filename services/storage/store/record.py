@@ -179,10 +179,12 @@ class StoredRecord:
         return row
 
     def preload(self, keys: list[bytes]) -> None:
-        """Loads the rows of ``keys`` by one read."""
+        """Loads the rows of ``keys`` by one read, or by none where nothing can be."""
         if self.outside:
             prefix = self.prefix
             self.loaded.update(zip(keys, self._items.get_many([prefix + key for key in keys]), strict=True))
+        else:
+            self.loaded.update(dict.fromkeys(keys))
 
     def rows(self, selection: Selection, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, row) of the items in the selection's range, in its direction, behind the key ``after``."""
