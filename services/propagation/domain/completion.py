@@ -16,11 +16,14 @@ from services.propagation.domain.edges import Declared
 from services.propagation.domain.errors import BatchInvalid
 from services.propagation.domain.failures import Failed
 from services.propagation.domain.fanout import note
+from services.propagation.domain.history import Mark
 from services.propagation.domain.leases import Answer, Lease
 from services.propagation.domain.roots import Group, Root
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import Bytes16, InputChange, Numbers
 from services.propagation.store.numbers import to_numbers, to_set
+
+_NONE = BitMap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class _Work:
     done: BitMap
     changed: BitMap
     changed_at: int
+    marks: list[Mark]
 
 
 def complete(shard: Shard, completion: Completion) -> tuple[Answer, Awaitable[None] | None]:
@@ -68,7 +72,7 @@ def complete(shard: Shard, completion: Completion) -> tuple[Answer, Awaitable[No
     mask = _changed(lease, done, completion)
     numbers = completion.done
     changed = to_set(numbers[mask]) if mask.any() else BitMap()
-    work = _Work(step, lease, done, changed, step.next_sequence() if changed else 0)
+    work = _Work(step, lease, done, changed, step.next_sequence() if changed else 0, [])
     late: list[edges.Late] = []
     if completion.dependencies is not None:
         delta, outputs = edges.replace(step, lease.view, completion.dependencies)
@@ -76,8 +80,13 @@ def complete(shard: Shard, completion: Completion) -> tuple[Answer, Awaitable[No
     if len(numbers):
         step.commit.complete(lease.view, numbers, lease.sequence, completion.hashes, mask, work.changed_at)
     _settle(work, completion, late)
+    if done:
+        at = work.changed_at or step.next_sequence()
+        shard.history.put(step.commit, at, lease.view, lease.sequence, step.now_ns, done, changed, work.marks)
     durable = step.write()
     shard.signals.items.fire(lease.view, done)
+    if changed:
+        shard.signals.news.fire()
     answer = Answer(len(numbers), len(numbers) - len(changed))
     shard.leases.remember(completion.lease_id, completion.fencing, completion.fingerprint, answer)
     return answer, durable
@@ -158,9 +167,9 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
             if group.level > 1 and (flipped := ended & work.changed):
                 oscillation.count(root, lease.view, flipped, shard.settings.max_flips)
         if cleared:
-            part = parts.get(root.sequence)
-            if part is not None:
-                own = cleared & part
+            own = cleared & parts.get(root.sequence, _NONE)
+            work.marks.append(Mark(root.sequence, own, cleared - own))
+            if own:
                 changed = own.intersection_cardinality(work.changed)
                 root.changed += changed
                 root.unchanged += len(own) - changed

@@ -6,6 +6,7 @@ dead letters that the change may heal, stops oscillations, and notes on the leas
 
 from dataclasses import replace
 
+import numpy as np
 from pyroaring import BitMap
 
 from services.propagation.domain import oscillation
@@ -15,6 +16,8 @@ from services.propagation.domain.settling import Due
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import Numbers
 from services.propagation.store.numbers import to_numbers
+
+_NO_INPUTS = np.empty(0, np.uint32)
 
 
 def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
@@ -62,6 +65,21 @@ def want(step: Step, root: Root, level: int, changed_at: int, view: int, items: 
     numbers = to_numbers(items)
     Fanout(root.sequence, noted_at, changed_at, level, view, False, numbers, listed=True).put(step.commit)
     pend(step, root, level, view, items)
+
+
+def want_all(step: Step, root: Root, changed_at: int, view: int) -> int:
+    """Makes all that the view ever rendered pending, and notes it in a few bytes; answers how many."""
+    items = rendered(step.shard, view)
+    noted_at = step.next_sequence()
+    Fanout(root.sequence, noted_at, changed_at, 1, view, False, _NO_INPUTS, whole=True).put(step.commit)
+    pend(step, root, 1, view, items)
+    return len(items)
+
+
+def rendered(shard: Shard, view: int) -> BitMap:
+    """The resources that the view ever rendered: one pass over its column."""
+    known = BitMap(range(shard.store.resource_count))
+    return known - shard.store.pending(view, known, 1)
 
 
 def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:

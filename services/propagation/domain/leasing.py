@@ -139,7 +139,7 @@ def _grant(
         ids=ids,
         items=items,
         remaining=items.copy(),
-        hashes=shard.store.hashes(view, ids),
+        hashes=_accepted(shard, view, ids, items),
         parts=parts,
         suspicion=suspicion,
     )
@@ -151,6 +151,20 @@ def _grant(
         attempts=_attempts(shard, view, ids, items),
         rendered_version=shard.sequence.version(sequence),
     )
+
+
+def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.ndarray:
+    """Hashes of the last accepted renders, zeros for what must be stored and purged whatever its bytes are."""
+    hashes = shard.store.hashes(view, ids)
+    forced = BitMap()
+    for root in shard.roots.values():
+        if root.record.publish_unchanged:
+            for group in root.of_view(view):
+                forced |= group.pending & items
+    if forced:
+        hashes = hashes.copy()
+        hashes[np.searchsorted(ids, to_numbers(forced))] = np.void(bytes(16))
+    return hashes
 
 
 def _wanted(shard: Shard, view: int, items: BitMap) -> list[tuple[Root, list[Seen]]]:

@@ -49,13 +49,14 @@ def publish(shard: Shard, change: Change) -> tuple[Accepted, Awaitable[None] | N
     accepted = accept(step, change)
     durable = step.write()
     shard.signals.accepted.fire()
+    shard.signals.news.fire()
     return accepted, durable
 
 
 def accept(step: Step, change: Change) -> Accepted:
     """Puts a change whose id is new into the step. Raises IntakeFull."""
     shard = step.shard
-    _check_room(shard)
+    check_room(shard)
     resource = step.commit.intern_resources([change.resource.encode()])
     inputs = step.commit.intern_inputs(np.repeat(resource, len(change.aspects)), list(change.aspects))
     fresh = _newer(shard, inputs, change.version)
@@ -108,7 +109,8 @@ def _repeated(shard: Shard, change: Change, sequence: int, digest: bytes) -> Acc
     return Accepted(sequence, change.id if begun else "", repeated=True)
 
 
-def _check_room(shard: Shard) -> None:
+def check_room(shard: Shard) -> None:
+    """Raises IntakeFull unless there is room for one root more."""
     settings = shard.settings
     if len(shard.roots) >= settings.max_roots:
         raise IntakeFull(

@@ -75,7 +75,8 @@ class Tally:
 class RootRecord:
     """The durable face of a root. `begun` is false for a change that was older than what was known: it began none.
 
-    `inputs` are the input numbers that the change touched. Times are wall-clock nanoseconds, 0 for not yet.
+    `inputs` are the input numbers that the change touched. With `publish_unchanged` its renders are stored and purged
+    even if their bytes are those of the last accepted ones. Times are wall-clock nanoseconds, 0 for not yet.
     """
 
     sequence: int
@@ -91,6 +92,7 @@ class RootRecord:
     left: int = 0
     reason: str = ""
     begun: bool = True
+    publish_unchanged: bool = False
 
     def pack(self) -> bytes:
         """The record's value."""
@@ -107,6 +109,7 @@ class RootRecord:
             "left": self.left,
             "reason": self.reason,
             "begun": self.begun,
+            "publish_unchanged": self.publish_unchanged,
         }
         return dump(plain)
 
@@ -139,7 +142,8 @@ class Fanout:
     """Inputs that changed at `changed_at` under `root`. Their dependents are at `level`, in `view` or EVERY_VIEW.
 
     `own` says that the views which render the root's resource itself are meant as well. With `listed`, `inputs` are
-    not inputs but the very items of `view` that are wanted. `noted_at` is a sequence that no other fan-out has.
+    not inputs but the very items of `view` that are wanted; with `whole`, all that `view` ever rendered is. `noted_at`
+    is a sequence that no other fan-out has.
     """
 
     root: int
@@ -150,10 +154,11 @@ class Fanout:
     own: bool
     inputs: Numbers
     listed: bool = False
+    whole: bool = False
 
     def put(self, commit: Commit) -> None:
         """Writes the record."""
-        head = _FANOUT.pack(self.changed_at, self.level, self.view, self.own | self.listed << 1)
+        head = _FANOUT.pack(self.changed_at, self.level, self.view, self.own | self.listed << 1 | self.whole << 2)
         inputs = np.ascontiguousarray(self.inputs, "<u4").tobytes()
         commit.put_record(FANOUT, encode(self.root) + encode(self.noted_at), head + inputs)
 
@@ -162,7 +167,8 @@ class Fanout:
         """Of a record."""
         changed_at, level, view, flags = _FANOUT.unpack_from(value)
         inputs = np.frombuffer(value, "<u4", offset=_FANOUT.size)
-        return cls(decode(key), decode(key[8:]), changed_at, level, view, bool(flags & 1), inputs, bool(flags & 2))
+        own, listed, whole = (bool(flags & bit) for bit in (1, 2, 4))
+        return cls(decode(key), decode(key[8:]), changed_at, level, view, own, inputs, listed, whole)
 
     @classmethod
     def of(cls, store: Store, root: int) -> Iterator["Fanout"]:
@@ -180,7 +186,12 @@ class Fanout:
 
 def put_change_id(commit: Commit, change: Change, sequence: int) -> None:
     """Remembers that the change was accepted."""
-    commit.put_record(CHANGE_ID, change.id.encode(), encode(sequence) + change.digest())
+    put_id(commit, change.id, sequence, change.digest())
+
+
+def put_id(commit: Commit, change_id: str, sequence: int, digest: bytes) -> None:
+    """Remembers whose the id is; `digest` tells what was asked for from anything else."""
+    commit.put_record(CHANGE_ID, change_id.encode(), encode(sequence) + digest)
 
 
 def find_change_id(store: Store, change_id: str) -> tuple[int, bytes] | None:

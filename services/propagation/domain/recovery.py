@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 from pyroaring import BitMap
 
-from services.propagation.domain.fanout import add_own
+from services.propagation.domain.fanout import add_own, rendered
 from services.propagation.domain.records import ACTIVE, EVERY_VIEW, Fanout, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import decode
@@ -29,6 +29,8 @@ def recover(shard: Shard) -> Awaitable[None]:
         lane.ring.clear()
     now_ns, now_s = shard.clock.time_ns(), shard.now_s()
     shard.holds.load(now_ns, now_s)
+    shard.history.load()
+    shard.causers.load()
     settling = shard.settling.load(shard.store, now_ns, now_s)
     for key, _ in shard.store.records(ACTIVE):
         sequence = decode(key)
@@ -70,6 +72,9 @@ def _derive(shard: Shard, root: Root) -> None:
     for noted in Fanout.of(shard.store, root.sequence):
         if noted.listed:
             _add(shard, root, noted, noted.view, to_set(noted.inputs))
+            continue
+        if noted.whole:
+            _add(shard, root, noted, noted.view, rendered(shard, noted.view))
             continue
         found = shard.store.dependents_of(noted.inputs)
         if noted.own:

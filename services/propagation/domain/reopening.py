@@ -26,7 +26,9 @@ def reopened(step: Step, sequence: int) -> Root | None:
         return _made(step, Change(f"late/{sequence:x}", "", (), bytes(16), Cause("late")), ())
     if record.state is State.CANCELLED:
         return None
-    root = Root(replace(record, state=State.ACTIVE, finished_ns=0), read_tally(shard.store, sequence), step.now_s)
+    tally = read_tally(shard.store, sequence)
+    shard.causers.refund(step.commit, record.change.cause.causer, tally)
+    root = Root(replace(record, state=State.ACTIVE, finished_ns=0), tally, step.now_s)
     step.put_record(root, root.record)
     shard.take_in(root)
     return root

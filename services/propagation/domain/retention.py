@@ -1,4 +1,4 @@
-"""The window of remembrance: change ids, finished roots and ticks older than it are forgotten, a few at a time.
+"""The window of remembrance: change ids, finished roots, renders and ticks before it are forgotten, a few at a time.
 
 A change repeated after the window is taken for a new one; being no newer than what is known, it has no effect.
 """
@@ -34,7 +34,10 @@ def forget(shard: Shard) -> int:
         first = min(shard.roots, default=last)
         shard.sequence.forget_ticks(min(first, last), step.commit, _CHUNK)
         step.commit.put_record(*_FORGOTTEN, encode(last))
-        step.write()
+    begun = step or shard.step()
+    forgotten += shard.history.forget(begun.commit, oldest_ns)
+    if forgotten:
+        begun.write()
     return forgotten
 
 

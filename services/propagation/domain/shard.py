@@ -11,8 +11,10 @@ from random import Random
 
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
+from services.propagation.domain.causers import Causers
 from services.propagation.domain.costs import Costs
 from services.propagation.domain.heat import Heat
+from services.propagation.domain.history import History
 from services.propagation.domain.holds import Holds
 from services.propagation.domain.leases import Leases
 from services.propagation.domain.records import TALLY, RootRecord, State
@@ -33,7 +35,8 @@ class Settings:
     `lanes` are weights by name; `max_flips` is how often an item may change under one root before it is taken for an
     oscillation; `stale_delay_s` is the wait after an executor saw an older input than it was told to see;
     `remember_s` is the window in which a repeated change id is recognised and finished roots are listed; `jitter` the
-    share of a retry's backoff that is random. Each `compact_every_s` at most, about `compact_s` go to compaction.
+    share of a retry's backoff that is random; `history_bytes` what the log of renders takes at most; `max_causers` how
+    many are told apart by their costs. Each `compact_every_s` at most, about `compact_s` go to compaction.
     """
 
     lanes: dict[str, int] = field(default_factory=lambda: {"default": 10})
@@ -48,6 +51,8 @@ class Settings:
     jitter: float = 0.5
     compact_every_s: float = 0.5
     compact_s: float = 0.02
+    history_bytes: int = 256 << 20
+    max_causers: int = 10_000
 
 
 class Shard:
@@ -63,8 +68,10 @@ class Shard:
         self.leases = Leases(store.epoch)
         self.holds = Holds(store)
         self.costs = Costs(store)
+        self.causers = Causers(store, settings.max_causers)
         self.heat = Heat()
         self.settling = Settling()
+        self.history = History(store, settings.history_bytes)
         self.suspects = Suspects()
         self.scheduler = Scheduler(settings.lanes)
         self.signals = Signals()
@@ -153,7 +160,9 @@ class Step:
 
     def finish(self, root: Root, state: State, left: int = 0) -> None:
         """Ends the root."""
-        self.commit.put_record(TALLY, encode(root.sequence), root.tally().pack())
+        tally = root.tally()
+        self.commit.put_record(TALLY, encode(root.sequence), tally.pack())
+        self.shard.causers.charge(self.commit, root.record.change.cause.causer, tally)
         root.record = root.record.finish(state, self.now_ns, left)
         root.record.put(self.commit)
         self.commit.delete_records(SETTLE, encode(root.sequence))

@@ -65,10 +65,14 @@ class ItemSignals:
 
 
 class Signals:
-    """`work`: something may be leasable. `progress`: a root moved. `accepted`: a change was. `items`: renders."""
+    """`work`: something may be leasable. `progress`: a root moved. `accepted`: a change was. `items`: renders.
+
+    `news`: a change was accepted or an output changed, so that streams of both have something to tell.
+    """
 
     def __init__(self) -> None:
         self.work = Signal()
         self.progress = Signal()
         self.accepted = Signal()
+        self.news = Signal()
         self.items = ItemSignals()

@@ -1,0 +1,153 @@
+"""Renders without a change: idempotent by id, steered like any root, stored and purged again when asked to."""
+
+import pytest
+
+from libs.errors.errors import InvalidArgument
+from services.propagation.domain import control
+from services.propagation.domain.errors import ChangeIdReused, IntakeFull, ViewNotFound
+from services.propagation.domain.records import State
+from services.propagation.domain.rerender import MAX_NAMES, Begun, Rerender, rerender
+from services.propagation.domain.shard import Settings
+from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.simulation.world import HTML, World, failures_of
+
+SUMMARY = View("summary", (), RetryPolicy(3, 1.0, 60.0), lease_s=30.0)
+
+
+def begin(world: World, *names: str, change_id: str = "again", view: str = "html", **more) -> Begun:
+    asked = Rerender(change_id, view, [name.encode() for name in names], **more)
+    return rerender(world.engine.shard, asked)[0]
+
+
+def rendered_site(count: int = 20) -> World:
+    world = World()
+    world.pages(count, "t")
+    world.edit("t")
+    world.drain()
+    return world
+
+
+def test_named_pages_are_rendered_under_a_root_of_their_own():
+    world = rendered_site()
+    assert begin(world, "page/0003", "page/0007", "page/0003", "elsewhere/x") == Begun("again", 2, ["elsewhere/x"])
+    assert world.drain() == 2
+    record, tally = world.record("again"), world.progress("again").tally
+    assert (record.state, tally.total, tally.unchanged) == (State.DONE, 2, 2)
+    assert record.change.cause.kind == "operator" and dict(record.change.attributes)["rerender"] == "html"
+
+
+def test_no_names_are_all_that_the_view_rendered():
+    world = rendered_site()
+    world.declare("html", ["page/never"], [[("u", "content")]])
+    assert begin(world).pages == 20
+    world.work(7)
+    world.crash()
+    assert world.progress("again").tally.done == 7
+    assert world.drain() == 13
+    assert world.renders_of("page/never") == 0
+
+
+def test_nothing_to_render_begins_no_root():
+    world = World()
+    assert begin(world) == Begun("", 0, [])
+    assert begin(world, "other/x", change_id="b") == Begun("", 0, ["other/x"])
+    assert not world.engine.shard.roots
+
+
+def test_the_same_id_again_begins_nothing():
+    world = rendered_site()
+    first = begin(world, "page/0001")
+    assert begin(world, "page/0001") == first
+    world.crash()
+    assert begin(world, "page/0001") == first
+    assert world.drain() == 1
+    assert begin(world, "page/0001") == first
+    assert world.lease() == []
+    with pytest.raises(ChangeIdReused):
+        begin(world, "page/0002")
+
+
+def test_unchanged_pages_are_left_alone_unless_they_are_to_be_published():
+    world = rendered_site(5)
+    puts, purges = world.site.puts, world.site.purges
+    begin(world)
+    world.drain()
+    assert (world.site.puts, world.site.purges) == (puts, purges)
+    begin(world, change_id="publish", publish_unchanged=True)
+    world.work(2)
+    world.crash()
+    world.drain()
+    assert (world.site.puts, world.site.purges) == (puts + 5, purges + 5)
+    assert world.progress("publish").tally.changed == 5
+    begin(world, change_id="after")
+    world.drain()
+    assert world.site.puts == puts + 5
+
+
+def test_a_page_lent_before_is_published_again_all_the_same():
+    world = rendered_site(3)
+    world.edit("t", visible=False)
+    (early,) = world.lease()
+    rendered = world.render(early)
+    begin(world, publish_unchanged=True)
+    puts = world.site.puts
+    world.store(rendered)
+    world.complete(rendered)
+    assert world.progress("again").tally.done == 0
+    world.drain()
+    assert world.site.puts == puts + 3
+
+
+def test_what_depends_on_a_page_published_again_follows():
+    world = World([HTML, SUMMARY])
+    (page,) = world.pages(1, "t")
+    world.site.reads["summary", "front"] = [(f"view/html/{page}", "content")]
+    world.declare("summary", ["front"], [[(f"view/html/{page}", "content")]])
+    world.edit("t")
+    world.drain()
+    begin(world, publish_unchanged=True)
+    assert world.drain() == 2
+    assert world.site.stale() == []
+
+
+def test_it_is_paused_resumed_and_cancelled_like_any_root():
+    world = rendered_site()
+    begin(world)
+    control.pause(world.engine.shard, "again", "a look")
+    assert world.lease() == []
+    world.crash()
+    assert world.lease() == []
+    control.resume(world.engine.shard, "again")
+    world.work(5)
+    record, _ = control.cancel(world.engine.shard, "again", "enough")
+    assert (record.state, record.left) == (State.CANCELLED, 15)
+    world.crash()
+    assert world.lease() == []
+
+
+def test_declared_and_dead_pages_are_tried_too():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(2, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of([world.number(pages[0])]))
+    assert world.engine.shard.holds.dead_count == 1
+    begin(world, pages[0])
+    assert world.engine.shard.holds.dead_count == 0
+    world.drain()
+    assert world.site.stale() == []
+
+
+def test_what_is_refused():
+    world = rendered_site(2)
+    with pytest.raises(ViewNotFound):
+        begin(world, view="none")
+    with pytest.raises(InvalidArgument):
+        begin(world, lane="No Lane")
+    with pytest.raises(InvalidArgument):
+        begin(world, *["page/x"] * (MAX_NAMES + 1))
+    small = World(settings=Settings(max_roots=1))
+    small.pages(2, "t")
+    small.edit("t")
+    with pytest.raises(IntakeFull):
+        begin(small, "page/0000")
