@@ -24,3 +24,16 @@ debian_packages = repository_rule(
     attrs = {"lock": attr.label(mandatory = True, allow_single_file = True)},
     environ = ["WELLSPRING_DEBIAN_MIRRORS", "WELLSPRING_DEBIAN_STALE_INDEX"],
 )
+
+def _debian_dependencies_impl(rctx):
+    arguments = ["--suite", rctx.attr.suite, "--out", rctx.path("packages.txt")]
+    inputs = [Label("//tools/debian:%s.py" % name) for name in ("archive", "dependencies", "lock")]
+    fetch(rctx, "tools.debian.dependencies", arguments, inputs = inputs)
+    build_file(rctx, {"files": ["packages.txt"]})
+
+debian_dependencies = repository_rule(
+    doc = """What Debian's packages depend on, as of the day when it was fetched: `:files` holds packages.txt.""",
+    implementation = _debian_dependencies_impl,
+    attrs = {"suite": attr.string(mandatory = True)},
+    environ = ["WELLSPRING_DEBIAN_MIRRORS", "WELLSPRING_DEBIAN_STALE_INDEX"],
+)
