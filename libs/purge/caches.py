@@ -79,13 +79,10 @@ class Caches:
                 await self._outwards(purges, self._rebounds[due], failed)
         return failed
 
-    async def purge_each(self, purge: Purge) -> list[tuple[str, PurgeFailed | None]]:
-        """For people: the purge at each cache by name, inner to outer; one that fails does not spare the outer ones."""
-        results = []
-        for cache in self.layers:
-            failed = await _purge_instances(cache, [purge])
-            results.append((cache.name, failed.get(0)))
-        return results
+    async def purge_each(self, purges: Sequence[Purge]) -> list[tuple[str, dict[int, PurgeFailed]]]:
+        """For people: what became of the purges at each cache by name, inner to outer. A failure does not spare the
+        outer caches, and there are no second purges."""
+        return [(cache.name, await _purge_instances(cache, purges)) for cache in self.layers]
 
     async def close(self) -> None:
         """Ends the connections."""

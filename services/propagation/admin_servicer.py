@@ -12,6 +12,7 @@ from services.propagation.domain import dead_letters
 from services.propagation.domain.dead_letters import DeadLetter, Filter
 from services.propagation.domain.engine import Engine
 from services.propagation.intake.state import FollowerState
+from services.propagation.purging import Purging
 from services.propagation.views.catalogue import Catalogue
 from wellspring.propagation.v1 import propagation_admin_pb2
 
@@ -31,11 +32,13 @@ class AdminServicer:
         catalogue: Catalogue,
         tokens: PageTokens,
         followers: Callable[[], Iterable[FollowerState]],
+        purging: Purging,
     ) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._tokens = tokens
         self._followers = followers
+        self._purging = purging
 
     async def ValidateViews(
         self, request: propagation_admin_pb2.ValidateViewsRequest, call: Call
@@ -87,8 +90,8 @@ class AdminServicer:
     async def Purge(
         self, request: propagation_admin_pb2.PurgeRequest, call: Call
     ) -> propagation_admin_pb2.PurgeResponse:
-        """Not yet."""
-        raise Unimplemented("the engine does not purge by hand yet; caches take PURGE over HTTP themselves")
+        """A page, a tag or a resource, at every cache; a result for each."""
+        return await self._purging.purge(request)
 
     async def QueryDeadLetters(
         self, request: propagation_admin_pb2.QueryDeadLettersRequest, call: Call

@@ -15,6 +15,7 @@ from libs.config.command import from_command_line
 from libs.config.config import ConfigError
 from libs.errors.errors import WellspringError
 from libs.paging.paging import KEY_BYTES
+from libs.purge.caches import Caches
 from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
@@ -98,7 +99,15 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     tokens = wiring.page_tokens(config.page_tokens, clock, lambda: own_key)
     intake = await _intake(server, config, engine, rng)
     server.telemetry.registry.register(EngineCollector(engine))
-    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items)
+    caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
+    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches)
+
+
+async def _caches(config: propagation_pb2.PropagationConfig) -> Caches:
+    try:
+        return Caches.of(config.caches)
+    except ValueError as error:
+        raise StartError(str(error)) from None
 
 
 async def _own_key(store: Store) -> bytes:

@@ -1,11 +1,13 @@
 """The three services of propagation, on one server over one engine."""
 
 from libs.paging.paging import PageTokens
+from libs.purge.caches import Caches
 from libs.rpc.policy import Policy
 from libs.rpc.server import Server
 from services.propagation.admin_servicer import AdminServicer
 from services.propagation.domain.engine import Engine
 from services.propagation.intake.intake import Intake
+from services.propagation.purging import Purging
 from services.propagation.servicer import PropagationServicer
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
@@ -22,6 +24,7 @@ def add_propagation(
     tokens: PageTokens,
     intake: Intake | None = None,
     max_batch: int = MAX_CAPACITY,
+    caches: Caches | None = None,
 ) -> None:
     """Adds the services, the engine's ticking and, if there is one, the intake to the server."""
     server.add_service(
@@ -36,7 +39,13 @@ def add_propagation(
     )
     server.add_service(
         propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"],
-        AdminServicer(engine, catalogue, tokens, intake.states if intake is not None else list),
+        AdminServicer(
+            engine,
+            catalogue,
+            tokens,
+            intake.states if intake is not None else list,
+            Purging(caches or Caches([]), lambda: catalogue.messages),
+        ),
     )
     server.add_background("engine", engine.run)
     if intake is not None:

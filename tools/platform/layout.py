@@ -100,6 +100,7 @@ class Layout:
         config: dict[str, Any] = {"server": server, "telemetry": {"metrics_listen": f"127.0.0.1:{port + 100}"}}
         embedded = {"embedded": {"path": str(self.data / service)}}
         storage = {"addresses": [self.address("storage")]}
+        caches = [{"name": "gateway", "urls": [f"http://{self.address('http')}"]}]
         match service:
             case "storage":
                 config["backend"] = embedded
@@ -111,7 +112,7 @@ class Layout:
                     "realms": [{"name": "web"}],
                 }
             case "propagation":
-                config |= {"backend": embedded, "storage": storage}
+                config |= {"backend": embedded, "storage": storage, "caches": caches}
                 if self.views:
                     config["views_file"] = str(self.data / "config" / "views.yaml")
             case "gateway":
@@ -128,7 +129,7 @@ class Layout:
                     "name": process,
                     "engine": {"addresses": [self.address("propagation")]},
                     "storage": storage,
-                    "caches": [{"name": "gateway", "urls": [f"http://{self.address('http')}"]}],
+                    "caches": caches,
                     "python_path": list(self.python_path),
                 }
         return _merged(config, self.overrides.get(service, {}))

@@ -10,6 +10,7 @@ import grpc
 
 from libs.clock.clock import SystemClock
 from libs.paging.paging import PageTokens
+from libs.purge.caches import Caches
 from libs.rpc.options import ServerOptions
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
@@ -53,7 +54,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(disk: MemoryDisk | None = None, settings: Settings | None = None) -> AsyncIterator[Served]:
+async def served(
+    disk: MemoryDisk | None = None, settings: Settings | None = None, caches: Caches | None = None
+) -> AsyncIterator[Served]:
     """A server with VIEWS; the same disk again is a restart."""
     store = cast("Store", MemoryStore(disk))
     catalogue = Catalogue(store, Defaults())
@@ -64,7 +67,7 @@ async def served(disk: MemoryDisk | None = None, settings: Settings | None = Non
         await catalogue.put(engine, VIEWS)
     telemetry = Telemetry(TelemetryOptions(), "propagation")
     server = Server(ServerOptions(service="propagation", drain_wait_s=0, drain_grace_s=0.1), telemetry)
-    add_propagation(server, engine, catalogue, PageTokens([bytes(32)], clock, ttl_s=3600))
+    add_propagation(server, engine, catalogue, PageTokens([bytes(32)], clock, ttl_s=3600), caches=caches)
     async with server, grpc.aio.insecure_channel(server.addresses[0]) as channel:
         yield Served(
             engine,
