@@ -11,6 +11,7 @@ from libs.rpc.errors import to_status
 from services.propagation.domain import names
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.errors import VersionInvalid
+from services.propagation.domain.outputs import OutputChange
 from services.propagation.domain.progress import Progress
 from services.propagation.domain.records import RootRecord
 from wellspring.propagation.v1 import propagation_pb2
@@ -112,6 +113,18 @@ def change_message(change: Change) -> propagation_pb2.Change:
         lane=change.lane,
         time=timestamp(change.time_ns) if change.time_ns else None,
         attributes=dict(change.attributes),
+    )
+
+
+def output_message(changed: OutputChange, root: str) -> propagation_pb2.Change:
+    """The change of an output; `root` is the id of the root that it was rendered for, empty when it is not known."""
+    return propagation_pb2.Change(
+        id=f"output/{changed.sequence:x}/{changed.resource:x}",
+        resource=changed.name,
+        aspects=[names.CONTENT],
+        version=changed.version,
+        cause=propagation_pb2.Cause(kind="render", chain=[root] if root else []),
+        time=timestamp(changed.time_ns),
     )
 
 

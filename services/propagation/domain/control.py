@@ -6,7 +6,7 @@ from dataclasses import replace
 from libs.errors.errors import InvalidArgument
 from services.propagation.domain.errors import ChangeNotFound, RootFinished
 from services.propagation.domain.names import WORD_RULE, is_word
-from services.propagation.domain.records import RootRecord, State, find_change_id, read_root
+from services.propagation.domain.records import LATE_PREFIX, RootRecord, State, find_change_id, read_root
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard
 
@@ -26,7 +26,7 @@ def find_record(shard: Shard, change_id: str) -> RootRecord:
 
 def late_sequence(change_id: str) -> int:
     """The sequence of a root that the engine made itself, from its id; 0 for any other id."""
-    head, _, tail = change_id.partition("late/")
+    head, _, tail = change_id.partition(LATE_PREFIX)
     try:
         return int(tail, 16) if not head else 0
     except ValueError:

@@ -141,7 +141,7 @@ class History:
         forgotten = 0
         for key, value in self._store.records(RENDER, limit=_CHUNK):
             written, _, _, time_ns, _, _ = _HEAD.unpack_from(value)
-            if time_ns > oldest_ns and self._written - written <= self._most_bytes:
+            if time_ns > oldest_ns and self._written - written + len(value) <= self._most_bytes:
                 break
             commit.delete_record(RENDER, key)
             commit.put_record(*_FORGOTTEN, key)

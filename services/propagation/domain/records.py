@@ -30,6 +30,8 @@ FANOUT = "fanout"
 CHANGE_ID = "change"
 
 EVERY_VIEW = 0xFFFF
+LATE_PREFIX = "late/"
+"""Ids of roots for edges that came late, for replays and the like begin so; a sequence follows."""
 _TALLY = Struct(">QQQQQHd")
 _FANOUT = Struct(">QHHB")
 
@@ -93,6 +95,11 @@ class RootRecord:
     reason: str = ""
     begun: bool = True
     publish_unchanged: bool = False
+
+    @property
+    def by_engine(self) -> bool:
+        """Whether the engine made the root itself, without a change that somebody accepted."""
+        return self.change.resource == "" or self.change.id == f"{LATE_PREFIX}{self.sequence:x}"
 
     def pack(self) -> bytes:
         """The record's value."""

@@ -7,7 +7,7 @@ import numpy as np
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.names import CONTENT
 from services.propagation.domain.paths import Item, item_name
-from services.propagation.domain.records import RootRecord, State, Tally, read_root, read_tally
+from services.propagation.domain.records import LATE_PREFIX, RootRecord, State, Tally, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Step
 
@@ -23,7 +23,7 @@ def reopened(step: Step, sequence: int) -> Root | None:
         return root
     record = read_root(shard.store, sequence)
     if record is None:
-        return _made(step, Change(f"late/{sequence:x}", "", (), bytes(16), Cause("late")), ())
+        return _made(step, Change(f"{LATE_PREFIX}{sequence:x}", "", (), bytes(16), Cause("late")), ())
     if record.state is State.CANCELLED:
         return None
     tally = read_tally(shard.store, sequence)
@@ -51,7 +51,7 @@ def _made(step: Step, change: Change, inputs: tuple[int, ...]) -> Root:
     sequence = step.next_sequence()
     record = RootRecord(
         sequence=sequence,
-        change=replace(change, id=f"late/{sequence:x}"),
+        change=replace(change, id=f"{LATE_PREFIX}{sequence:x}"),
         inputs=inputs,
         state=State.ACTIVE,
         lane=step.shard.settings.default_lane,
