@@ -1,0 +1,293 @@
+"""A cluster asked from asyncio: prepared statements, callbacks instead of threads, bounded, with deadlines.
+
+What the driver would do by default and does not here: ask with LOCAL_ONE, guess the data centre, send a conditional
+write again after a lost connection, wrap rows in named tuples, speak protocol 5 (3.30 loses bytes of it under load).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.io.libevreactor import LibevConnection
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
+from cassandra.query import tuple_factory
+
+from libs.cassandra.bridge import Bridge
+from libs.cassandra.errors import translate
+from libs.cassandra.options import Options
+from libs.cassandra.policies import Resend
+from libs.errors.errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL_VERSION: Final = 4
+_CONNECT_TIMEOUT_S: Final = 10.0
+
+Row = tuple[Any, ...]
+
+LOCAL_ONE: Final = ConsistencyLevel.LOCAL_ONE
+LOCAL_QUORUM: Final = ConsistencyLevel.LOCAL_QUORUM
+QUORUM: Final = ConsistencyLevel.QUORUM
+EACH_QUORUM: Final = ConsistencyLevel.EACH_QUORUM
+SERIAL: Final = ConsistencyLevel.SERIAL
+LOCAL_SERIAL: Final = ConsistencyLevel.LOCAL_SERIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A prepared statement. `write`: an answer that is lost leaves it open whether it happened. `conditional`: it has
+    an IF, and is never sent twice."""
+
+    prepared: Any
+    write: bool
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, and where the next ones begin (None: these were the last). `state` stays inside the service: a foreign one
+    skips rows silently."""
+
+    rows: list[Row]
+    state: bytes | None
+
+
+class Session:
+    """An open connection to a keyspace. All methods belong to one event loop."""
+
+    def __init__(self, cluster: Any, raw: Any, options: Options, loop: asyncio.AbstractEventLoop) -> None:
+        """Use :meth:`open`."""
+        self._cluster = cluster
+        self._raw = raw
+        self._options = options
+        self._bridge = Bridge(loop)
+        self._room = asyncio.Semaphore(options.max_in_flight)
+        self._hedges = _Credit(options.hedge_share)
+        self._prepared: dict[str, Statement] = {}
+        self.hedged = 0
+
+    @classmethod
+    async def open(cls, options: Options, *, keyspace: bool = True) -> Self:
+        """Connects. `keyspace` False: to the cluster alone, before the keyspace is made. Raises Unavailable."""
+        cluster = _cluster(options)
+        try:
+            raw = await asyncio.to_thread(cluster.connect, options.keyspace if keyspace else None)
+        except Exception as error:
+            await asyncio.to_thread(cluster.shutdown)
+            logger.warning("cannot connect to Cassandra", exc_info=error)
+            places = ", ".join(f"{host}:{port}" for host, port in options.contact_points)
+            what = f"keyspace {options.keyspace!r} of the " if keyspace else ""
+            raise Unavailable(
+                f"the {what}Cassandra cluster at {places} cannot be opened (local data centre"
+                f" {options.local_datacentre!r}): it must run, know that data centre and this user, and have had its"
+                " migrations",
+                reason="STORE_UNREACHABLE",
+            ) from error
+        return cls(cluster, raw, options, asyncio.get_running_loop())
+
+    async def prepare(self, cql: str, *, write: bool) -> Statement:
+        """Prepares a statement, once. Plain writes must carry their own timestamp: they are marked idempotent."""
+        known = self._prepared.get(cql)
+        if known is not None:
+            return known
+        try:
+            prepared = await asyncio.to_thread(self._raw.prepare, cql)
+        except Exception as error:
+            raise translate(error, write=False) from error
+        conditional = " IF " in f" {cql.upper()} "
+        prepared.is_idempotent = not conditional
+        statement = self._prepared[cql] = Statement(prepared, write, conditional)
+        return statement
+
+    async def execute(
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        consistency: int = LOCAL_QUORUM,
+        *,
+        serial: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Row]:
+        """The rows of a statement (all: it must not page). Raises OutcomeUnknown for a write that may have happened,
+        else Unavailable."""
+        bound = statement.prepared.bind(values)
+        bound.consistency_level = consistency
+        if serial is not None:
+            bound.serial_consistency_level = serial
+        timeout_s = self._options.request_timeout_s if timeout_s is None else timeout_s
+        async with self._room:
+            try:
+                if statement.write or not self._options.hedge_after_s:
+                    rows = await self._send(bound, timeout_s)
+                else:
+                    rows = await self._hedge(bound, timeout_s)
+            except Exception as error:
+                raise translate(error, write=statement.write) from error
+        return rows if rows is not None else []
+
+    async def pages(
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        consistency: int = LOCAL_QUORUM,
+        *,
+        size: int = 1000,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[list[Row]]:
+        """The rows of a statement, page by page. Raises as :meth:`execute`."""
+        state: bytes | None = None
+        while True:
+            page = await self.page(statement, values, consistency, size=size, state=state, timeout_s=timeout_s)
+            yield page.rows
+            if page.state is None:
+                return
+            state = page.state
+
+    async def page(
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        consistency: int = LOCAL_QUORUM,
+        *,
+        size: int,
+        state: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Page:
+        """One page of a read."""
+        bound = statement.prepared.bind(values)
+        bound.consistency_level = consistency
+        bound.fetch_size = size
+        timeout_s = self._options.request_timeout_s if timeout_s is None else timeout_s
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        settle = self._bridge.settle
+        async with self._room:
+            try:
+                asked = self._raw.execute_async(bound, timeout=timeout_s, paging_state=state)
+                asked.add_callbacks(
+                    lambda rows: settle(future, (rows, asked._paging_state), None),
+                    lambda error: settle(future, None, error),
+                )
+                rows, state = await future
+            except Exception as error:
+                raise translate(error, write=False) from error
+        return Page(rows, state or None)
+
+    async def run(self, cql: str, *, timeout_s: float = 60.0) -> list[Row]:
+        """A statement that is not prepared: for migrations."""
+        try:
+            rows = await asyncio.to_thread(self._raw.execute, cql, timeout=timeout_s)
+        except Exception as error:
+            logger.exception("a statement of a migration failed")
+            raise translate(error, write=True) from error
+        return list(rows)
+
+    @property
+    def options(self) -> Options:
+        """What it was opened with."""
+        return self._options
+
+    def datacentres(self) -> set[str]:
+        """The data centres that the cluster has now."""
+        return {host.datacenter for host in self._cluster.metadata.all_hosts() if host.datacenter}
+
+    async def close(self) -> None:
+        """Ends the connections; what is under way fails."""
+        await asyncio.to_thread(self._cluster.shutdown)
+
+    def _send(self, bound: Any, timeout_s: float) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        settle = self._bridge.settle
+        asked = self._raw.execute_async(bound, timeout=timeout_s)
+        asked.add_callbacks(settle_rows, settle_error, callback_args=(settle, future), errback_args=(settle, future))
+        return future
+
+    async def _hedge(self, bound: Any, timeout_s: float) -> Any:
+        """A read that is sent to a second replica too when the first is slow and there is credit for it."""
+        self._hedges.earn()
+        first = self._send(bound, timeout_s)
+        await asyncio.wait((first,), timeout=self._options.hedge_after_s)
+        if first.done() or not self._hedges.spend():
+            return await first
+        self.hedged += 1
+        both = {first, self._send(bound, timeout_s)}
+        while both:
+            done, both = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                if one.exception() is None:
+                    for other in both:
+                        other.cancel()
+                    return one.result()
+        return first.result()
+
+
+def settle_rows(rows: Any, settle: Any, future: Any) -> None:
+    """The driver's callback for an answer."""
+    settle(future, rows, None)
+
+
+def settle_error(error: Exception, settle: Any, future: Any) -> None:
+    """The driver's callback for a failure."""
+    settle(future, None, error)
+
+
+class _Credit:
+    """Earned with each read, spent by each hedge: a store that is slow as a whole is not asked twice for everything."""
+
+    _MOST = 10.0
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._left = self._MOST * share
+
+    def earn(self) -> None:
+        self._left = min(self._MOST, self._left + self._share)
+
+    def spend(self) -> bool:
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+def _cluster(options: Options) -> Any:
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(
+            DCAwareRoundRobinPolicy(options.local_datacentre), shuffle_replicas=True
+        ),
+        retry_policy=Resend(),
+        consistency_level=LOCAL_QUORUM,
+        serial_consistency_level=SERIAL,
+        request_timeout=options.request_timeout_s,
+        row_factory=tuple_factory,
+    )
+    auth = PlainTextAuthProvider(options.username, options.password) if options.username else None
+    tls = {"server_hostname": options.tls_server_name} if options.tls and options.tls_server_name else None
+    return Cluster(
+        contact_points=[*options.contact_points],
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        protocol_version=PROTOCOL_VERSION,
+        connection_class=LibevConnection,
+        reconnection_policy=ExponentialReconnectionPolicy(*options.reconnect_s),
+        auth_provider=auth,
+        ssl_context=options.tls,
+        ssl_options=tls,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        control_connection_timeout=_CONNECT_TIMEOUT_S,
+        idle_heartbeat_interval=10,
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened(options: Options, *, keyspace: bool = True) -> AsyncIterator[Session]:
+    """A session for a while."""
+    session = await Session.open(options, keyspace=keyspace)
+    try:
+        yield session
+    finally:
+        await session.close()
