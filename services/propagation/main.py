@@ -67,6 +67,9 @@ def _check(config: propagation_pb2.PropagationConfig) -> None:
         raise StartError("server.workers: one engine serves a shard; 1 is allowed")
     if config.rules_file:
         raise StartError("rules_file: this release takes changes from bound namespaces and by RPC; leave it out")
+    sources = [source.name for source in config.canaries]
+    if len(set(sources)) < len(sources):
+        raise StartError("canaries: a name is given twice; each source has its own")
     names = [lane.name for lane in config.lanes] or [config.default_lane]
     if len(set(names)) < len(names):
         raise StartError("lanes: a name is given twice; each lane has its own")
@@ -143,6 +146,7 @@ def _settings(config: propagation_pb2.PropagationConfig) -> Settings:
         jitter=config.retry.jitter,
         compact_every_s=wiring.seconds(config.checkpoint.compaction_interval),
         compact_s=wiring.seconds(config.checkpoint.compaction_budget),
+        canaries={source.name: wiring.seconds(source.period) for source in config.canaries},
     )
 
 

@@ -38,6 +38,10 @@ class Engine:
         self._compact_s = 0.0
         self.put_views(views, revision)
         recovery.recover(self.shard)
+        if settings.canaries:
+            step = self.shard.step()
+            self.shard.canaries.begin(step)
+            step.write()
 
     def put_views(self, views: Sequence[View], revision: int, source: bytes = b"") -> Awaitable[None]:
         """Takes over other views, and keeps `source` as VIEWS_RECORD if there is any.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.propagation.domain import superseding
+from services.propagation.domain.canaries import CANARY
 from services.propagation.domain.change import Change
 from services.propagation.domain.errors import ChangeIdReused, IntakeFull
 from services.propagation.domain.fanout import spread
@@ -55,6 +56,8 @@ def publish(shard: Shard, change: Change) -> tuple[Accepted, Awaitable[None] | N
 
 def accept(step: Step, change: Change) -> Accepted:
     """Puts a change whose id is new into the step. Raises IntakeFull."""
+    if change.cause.kind == CANARY:
+        return _canary(step, change)
     shard = step.shard
     check_room(shard)
     resource = step.commit.intern_resources([change.resource.encode()])
@@ -79,6 +82,26 @@ def accept(step: Step, change: Change) -> Accepted:
     step.commit.change_inputs(fresh, InputChange(sequence, change.version, sequence))
     begin_root(step, record, int(resource[0]))
     return Accepted(sequence, change.id, repeated=False)
+
+
+def _canary(step: Step, change: Change) -> Accepted:
+    """Kept like a change that was older than what is known: it touches nothing."""
+    step.shard.canaries.note(step, change)
+    sequence = step.next_sequence()
+    put_change_id(step.commit, change, sequence)
+    RootRecord(
+        sequence=sequence,
+        change=change,
+        inputs=(),
+        state=State.DONE,
+        lane=change.lane or step.shard.settings.default_lane,
+        weight=1,
+        revision=step.shard.views.revision,
+        accepted_ns=step.now_ns,
+        finished_ns=step.now_ns,
+        begun=False,
+    ).put(step.commit)
+    return Accepted(sequence, "", repeated=False)
 
 
 def begin_root(step: Step, record: RootRecord, resource: int) -> Root:

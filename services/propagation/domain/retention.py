@@ -3,6 +3,7 @@
 A change repeated after the window is taken for a new one; being no newer than what is known, it has no effect.
 """
 
+from services.propagation.domain import finished
 from services.propagation.domain.records import CHANGE_ID, FANOUT, ROOT, TALLY, RootRecord
 from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Shard, Step
@@ -34,6 +35,7 @@ def forget(shard: Shard) -> int:
         first = min(shard.roots, default=last)
         shard.sequence.forget_ticks(min(first, last), step.commit, _CHUNK)
         step.commit.put_record(*_FORGOTTEN, encode(last))
+        finished.forget(shard.store, step.commit, last, _CHUNK)
     begun = step or shard.step()
     forgotten += shard.history.forget(begun.commit, oldest_ns)
     if forgotten:

@@ -11,6 +11,8 @@ from random import Random
 
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
+from services.propagation.domain import finished
+from services.propagation.domain.canaries import Canaries
 from services.propagation.domain.causers import Causers
 from services.propagation.domain.costs import Costs
 from services.propagation.domain.heat import Heat
@@ -37,6 +39,7 @@ class Settings:
     `remember_s` is the window in which a repeated change id is recognised and finished roots are listed; `jitter` the
     share of a retry's backoff that is random; `history_bytes` what the log of renders takes at most; `max_causers` how
     many are told apart by their costs. Each `compact_every_s` at most, about `compact_s` go to compaction.
+    `canaries` are the periods of watched sources, by name.
     """
 
     lanes: dict[str, int] = field(default_factory=lambda: {"default": 10})
@@ -51,6 +54,7 @@ class Settings:
     jitter: float = 0.5
     compact_every_s: float = 0.5
     compact_s: float = 0.02
+    canaries: dict[str, float] = field(default_factory=dict)
     history_bytes: int = 256 << 20
     max_causers: int = 10_000
 
@@ -71,6 +75,7 @@ class Shard:
         self.causers = Causers(store, settings.max_causers)
         self.heat = Heat()
         self.settling = Settling()
+        self.canaries = Canaries(store, settings.canaries)
         self.history = History(store, settings.history_bytes)
         self.suspects = Suspects()
         self.scheduler = Scheduler(settings.lanes)
@@ -165,6 +170,7 @@ class Step:
         self.shard.causers.charge(self.commit, root.record.change.cause.causer, tally)
         root.record = root.record.finish(state, self.now_ns, left)
         root.record.put(self.commit)
+        finished.note(self.commit, self.next_sequence(), root.sequence)
         self.commit.delete_records(SETTLE, encode(root.sequence))
         self.shard.settling.drop(root.sequence)
         self.shard.let_go(root)
