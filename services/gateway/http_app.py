@@ -18,15 +18,14 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from libs.purge.naming import MINIMUM_HEADER, PURGE_TAGS_HEADER, VERSION_HEADER
 from services.gateway.domain.cache import Page, PageCache
+from services.gateway.domain.reads import ReadCounts
 from services.gateway.domain.routes import BadPath, Route, Target, resolve
 from services.gateway.metrics import CacheCollector
 from services.gateway.origin import Origin, OriginUnavailable
 
-VERSION_HEADER = "X-Wellspring-Version"
-MINIMUM_HEADER = "X-Min-Version"
 TAGS_HEADER = "Surrogate-Key"
-XKEY_HEADER = "Xkey"
 VERSION_BYTES = 16
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,12 +47,14 @@ class HttpOptions:
 
 @dataclass(eq=False)
 class Gateway:
-    """One process's readers' side. `app()` gives the aiohttp application that serves it."""
+    """One process's readers' side. `app()` gives the aiohttp application that serves it; `reads` counts what readers
+    ask for, if somebody is to be told."""
 
     origin: Origin
     cache: PageCache
     options: HttpOptions
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    reads: ReadCounts | None = None
     _loading: dict[str, asyncio.Task[Page | None]] = field(default_factory=dict)
 
     def app(self) -> web.Application:
@@ -91,6 +92,7 @@ class Gateway:
             try:
                 page = await self._load(target)
             except OriginUnavailable as error:
+                self._count(target, fresh=False)
                 return _problem(
                     503,
                     str(error),
@@ -98,7 +100,12 @@ class Gateway:
                 )
         if page is None:
             return _problem(404, "there is no such page", **{"X-Cache": state})
+        self._count(target, fresh=page.version >= self.cache.minimum(target.path))
         return self._answer(request, page, state)
+
+    def _count(self, target: Target, *, fresh: bool) -> None:
+        if self.reads is not None and target.view:
+            self.reads.count(target.view, target.resource, fresh)
 
     def _answer(self, request: web.Request, page: Page, state: str) -> web.Response:
         headers = {
@@ -109,7 +116,7 @@ class Gateway:
             "X-Cache": state,
         }
         if page.tags:
-            headers[TAGS_HEADER] = headers[XKEY_HEADER] = " ".join(page.tags)
+            headers[TAGS_HEADER] = headers[PURGE_TAGS_HEADER] = " ".join(page.tags)
         if _matches(request.headers.get("If-None-Match", ""), page.etag):
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = page.content_type
@@ -147,7 +154,7 @@ class Gateway:
     def _purge(self, request: web.Request) -> web.Response:
         if not self._may_purge(request.remote):
             return _problem(403, "purges are not taken from this address")
-        tags = request.headers.get(XKEY_HEADER, "").split()
+        tags = request.headers.get(PURGE_TAGS_HEADER, "").split()
         if tags:
             return web.json_response({"purged": self.cache.purge_tags(tags)})
         try:

@@ -8,6 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from services.gateway.domain.cache import Page, PageCache
+from services.gateway.domain.reads import ReadCounts
 from services.gateway.domain.routes import Route
 from services.gateway.http_app import Gateway, HttpOptions, parse_networks
 from services.gateway.origin import OriginUnavailable
@@ -60,8 +61,9 @@ def served(test, **options):
         gateway = Gateway(
             origin,
             PageCache(1 << 20, 60),
-            HttpOptions((Route("/wiki/", "html", "p/"),), **options),
+            HttpOptions(**{"routes": (Route("/wiki/", "html", "p/"),), **options}),
         )
+        origin.gateway = gateway
         runner = web.AppRunner(gateway.app(), access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -204,3 +206,21 @@ def test_purges_from_elsewhere_are_refused():
         assert (await http("GET", "/wiki/A"))[2]["X-Cache"] == "HIT"
 
     served(test, purgers=parse_networks(["10.0.0.0/8", "::1/128"]))
+
+
+def test_reads_are_counted_by_view_and_resource():
+    async def test(origin, http):
+        counts = origin.gateway.reads = ReadCounts()
+        origin.put("A", 1)
+        for _ in range(3):
+            await http("GET", "/wiki/A")
+        await http("HEAD", "/wiki/A")
+        await http("GET", "/wiki/none")
+        await http("PURGE", "/wiki/A", X_Min_Version=version(2).hex())
+        assert (await http("GET", "/wiki/A"))[0] == 503
+        assert {
+            view: {name: (tally.reads, tally.fresh) for name, tally in names.items()}
+            for view, names in counts.take().items()
+        } == {"html": {"site/A": (5, 4)}}
+
+    served(test, routes=(Route("/wiki/", "html", "p/", view="html", resource_prefix="site/"),))

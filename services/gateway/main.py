@@ -16,11 +16,15 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.gateway.domain.cache import PageCache
+from services.gateway.domain.reads import ReadCounts
 from services.gateway.domain.routes import Route
 from services.gateway.http_app import Gateway, HttpOptions, parse_networks
+from services.gateway.metrics import ReportCollector
+from services.gateway.reporting import ReadReporter
 from services.gateway.storage_origin import StorageOrigin
 from wellspring.config.v1 import gateway_pb2
 from wellspring_client.channels import Channels
+from wellspring_client.propagation_work import PropagationWork
 
 
 def main() -> int:
@@ -33,6 +37,8 @@ def main() -> int:
         )
         origin = StorageOrigin(caller(channels, config.storage), wiring.seconds(config.storage.timeout))
         gateway = Gateway(origin, _cache(config), _options(config), server.telemetry.registry)
+        if config.HasField("propagation"):
+            gateway.reads = await _report_reads(server, config)
 
         async def check(_: web.AppRunner) -> None:
             if not await origin.healthy():
@@ -46,6 +52,19 @@ def main() -> int:
     return run(
         build, wiring.server_options("gateway", config.server), telemetry=wiring.telemetry_options(config.telemetry)
     )
+
+
+async def _report_reads(server: Server, config: gateway_pb2.GatewayConfig) -> ReadCounts:
+    """Counts of reads, told to propagation while the server runs. Its absence is no fault of the gateway's health."""
+    channels = await server.resources.add(
+        "propagation channel", lambda: open_channels(config.propagation), close=Channels.close
+    )
+    counts = ReadCounts()
+    work = PropagationWork(caller(channels, config.propagation))
+    reporter = ReadReporter(work, counts, wiring.seconds(config.report_interval))
+    server.telemetry.registry.register(ReportCollector(reporter))
+    server.add_background("read reports", reporter.run)
+    return counts
 
 
 def _cache(config: gateway_pb2.GatewayConfig) -> PageCache:
@@ -64,7 +83,10 @@ def _options(config: gateway_pb2.GatewayConfig) -> HttpOptions:
     except ValueError as error:
         raise StartError(f"purge.allow_from: {error}") from None
     return HttpOptions(
-        routes=tuple(Route(r.path_prefix, r.namespace, r.record_prefix, r.item_key.encode()) for r in config.routes),
+        routes=tuple(
+            Route(r.path_prefix, r.namespace, r.record_prefix, r.item_key.encode(), r.view, r.resource_prefix)
+            for r in config.routes
+        ),
         purgers=purgers,
         browser_max_age_s=int(wiring.seconds(config.max_age)),
         shared_max_age_s=int(wiring.seconds(config.shared_max_age)),

@@ -1,4 +1,4 @@
-"""The cache's counters as Prometheus metrics, read when they are asked for."""
+"""The counters of cache and read reports as Prometheus metrics, read when they are asked for."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from services.gateway.domain.cache import PageCache
+from services.gateway.reporting import ReadReporter
 
 
 class CacheCollector(Collector):
@@ -34,3 +35,26 @@ class CacheCollector(Collector):
         )
         yield GaugeMetricFamily("wellspring_gateway_cache_bytes", "Bytes held.", self._cache.size_bytes)
         yield GaugeMetricFamily("wellspring_gateway_cache_pages", "Pages held.", len(self._cache))
+
+
+class ReportCollector(Collector):
+    """Metrics of the reports of reads."""
+
+    def __init__(self, reporter: ReadReporter) -> None:
+        self._reporter = reporter
+
+    def collect(self) -> Iterator[Metric]:
+        """Reads by what became of their report, and reports that failed."""
+        reads = CounterMetricFamily(
+            "wellspring_gateway_reported_reads",
+            "Reads of pages that belong to a view: told to propagation, lost because it could not be told, or of pages "
+            "read too little to be kept count of.",
+            labels=["outcome"],
+        )
+        reads.add_metric(["told"], self._reporter.reported)
+        reads.add_metric(["lost"], self._reporter.lost)
+        reads.add_metric(["let_go"], self._reporter.counts.let_go)
+        yield reads
+        yield CounterMetricFamily(
+            "wellspring_gateway_report_failures", "Reports of reads that were not taken.", self._reporter.failures
+        )

@@ -9,7 +9,7 @@ Everything lives under one data directory:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,17 +27,25 @@ MODULES: Final[Mapping[str, str]] = {
 DEFAULT_PORT_BASE: Final = 7101
 HTTP_PORT_OFFSET: Final = 79
 """The gateway's HTTP port is 7180 by default."""
+PLAIN_RECORD: Final = "{resource}"
+"""The record of a view that says nothing else: the resource's own name."""
 
 _Yaml = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Readers' paths: `path_prefix` + name is the record `record_prefix` + name of `namespace`."""
+    """Readers' paths: `path_prefix` + name is the record `record_prefix` + name of `namespace`.
+
+    Reads are reported as those of `view` and the resource `resource_prefix` + name. Without a view it is the one that
+    stores into the namespace under its resources' own names, if there is one.
+    """
 
     path_prefix: str
     namespace: str
     record_prefix: str = ""
+    view: str = ""
+    resource_prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,10 +127,8 @@ class Layout:
                 config |= {
                     "http": {"listen": [self.address("http")]},
                     "storage": storage,
-                    "routes": [
-                        {"path_prefix": r.path_prefix, "namespace": r.namespace, "record_prefix": r.record_prefix}
-                        for r in self.routes
-                    ],
+                    "propagation": {"addresses": [self.address("propagation")]},
+                    "routes": [asdict(self._reported(route)) for route in self.routes],
                 }
             case "executor":
                 config |= {
@@ -133,6 +139,20 @@ class Layout:
                     "python_path": list(self.python_path),
                 }
         return _merged(config, self.overrides.get(service, {}))
+
+    def _reported(self, route: Route) -> Route:
+        """The route with the view whose pages it serves."""
+        if route.view or not self.views:
+            return route
+        try:
+            stores = {view["name"]: view.get("store") or {} for view in yaml.safe_load(self.views)["views"]}
+            into = {name: store for name, store in stores.items() if store.get("namespace") == route.namespace}
+            plain = [name for name, store in into.items() if store.get("record", PLAIN_RECORD) == PLAIN_RECORD]
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+            return route  # the engine names the mistakes in its views
+        if len(into) != 1 or not plain:
+            return route
+        return replace(route, view=plain[0], resource_prefix=route.record_prefix)
 
 
 def fixed_ports(base: int = DEFAULT_PORT_BASE, executors: int = 1) -> dict[str, int]:

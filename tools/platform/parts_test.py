@@ -96,6 +96,27 @@ def test_a_layout_writes_a_configuration_for_each_process(tmp_path):
     assert "max_age: 1s" in layout.config_file("gateway").read_text()
 
 
+@pytest.mark.parametrize(
+    ("views", "reported"),
+    [
+        ("views: [{name: html, store: {namespace: a}}]", ("html", "site/")),
+        ("views: [{name: html, store: {namespace: a, record: '{resource}'}}, {name: call}]", ("html", "site/")),
+        ("views: [{name: html, store: {namespace: a, record: '{name}'}}]", ("", "")),
+        ("views: [{name: b, store: {namespace: a}}, {name: c, store: {namespace: a}}]", ("", "")),
+        ("views: [{name: html, store: {namespace: other}}]", ("", "")),
+        ("views: 7", ("", "")),
+        ("", ("", "")),
+    ],
+)
+def test_reads_are_reported_as_those_of_the_view_that_fills_the_namespace(tmp_path, views, reported):
+    layout = Layout(tmp_path, fixed_ports(), (Route("/a/", "a", "site/"), Route("/b/", "a", "", "v", "r/")), views)
+    config = layout.config("gateway")
+    assert config["propagation"] == {"addresses": [layout.address("propagation")]}
+    mine, told = config["routes"]
+    assert (mine["view"], mine["resource_prefix"]) == reported
+    assert (told["view"], told["resource_prefix"]) == ("v", "r/")
+
+
 def test_lines_are_followed_whole_and_in_order(tmp_path):
     """Written in pieces, begun late, cut off and begun anew, far too long: each whole line once."""
     file = tmp_path / "log"

@@ -7,6 +7,8 @@ routes:                      # readers' paths; the longest prefix decides
   - path_prefix: /pages/
     namespace: pages
     record_prefix: ""
+    view: html               # whose reads are reported: `view` of the resource `resource_prefix` + name; without it,
+    resource_prefix: ""      # the one view that stores into the namespace under its resources' own names
 services:                    # configuration by service, merged into what the platform writes
   storage: {telemetry: {log: {level: info}}}
 """
@@ -22,7 +24,7 @@ from tools.platform.layout import SERVICES, Layout, Route, fixed_ports
 
 MOST_EXECUTORS: Final = 16
 _KEYS = ("views", "python_path", "executors", "routes", "services")
-_ROUTE_KEYS = ("path_prefix", "namespace", "record_prefix")
+_ROUTE_KEYS = ("path_prefix", "namespace", "record_prefix", "view", "resource_prefix")
 
 
 class SiteError(Exception):
@@ -107,14 +109,16 @@ def _routes(path: Path, given: Any) -> tuple[Route, ...]:
     for number, route in enumerate(_list(path, "routes", given)):
         where = f"routes[{number}]"
         if not isinstance(route, dict) or not {"path_prefix", "namespace"} <= route.keys() <= {*_ROUTE_KEYS}:
-            raise SiteError(f"{path}: {where}: needs path_prefix and namespace, and may have record_prefix")
+            optional = ", ".join(_ROUTE_KEYS[2:])
+            raise SiteError(f"{path}: {where}: needs path_prefix and namespace, and may have {optional}")
         prefix = _text(path, f"{where}.path_prefix", route["path_prefix"])
         if not prefix.startswith("/"):
             raise SiteError(f'{path}: {where}.path_prefix: is "{prefix}"; allowed is a path that begins with /')
-        record_prefix = route.get("record_prefix", "")
-        if not isinstance(record_prefix, str):
-            raise SiteError(f"{path}: {where}.record_prefix: is {record_prefix!r}; allowed is a text")
-        routes.append(Route(prefix, _text(path, f"{where}.namespace", route["namespace"]), record_prefix))
+        more = {key: route.get(key, "") for key in _ROUTE_KEYS[2:]}
+        for key, value in more.items():
+            if not isinstance(value, str):
+                raise SiteError(f"{path}: {where}.{key}: is {value!r}; allowed is a text")
+        routes.append(Route(prefix, _text(path, f"{where}.namespace", route["namespace"]), **more))
     return tuple(routes)
 
 

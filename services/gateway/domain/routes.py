@@ -5,28 +5,40 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from libs.purge.naming import PATH_SAFE
+from services.gateway.domain.reads import MAX_NAME_BYTES
 
 MAX_RECORD_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Paths that begin with `path_prefix` are records `record_prefix` + the rest of the path, in `namespace`."""
+    """Paths that begin with `path_prefix` are records `record_prefix` + the rest of the path, in `namespace`.
+
+    They are what `view` makes of the resources `resource_prefix` + the rest of the path (no view: nobody is told of
+    their reads).
+    """
 
     path_prefix: str
     namespace: str
     record_prefix: str = ""
     item_key: bytes = b""
+    view: str = ""
+    resource_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A record's item that a path means. `path` is the one spelling that the cache knows."""
+    """A record's item that a path means. `path` is the one spelling that the cache knows.
+
+    `view` and `resource` are what is read, for reports of reads; both empty when there is nothing to report.
+    """
 
     path: str
     namespace: str
     record: bytes
     item_key: bytes
+    view: str = ""
+    resource: str = ""
 
 
 class BadPath(ValueError):
@@ -57,6 +69,10 @@ def resolve(routes: Sequence[Route], raw_path: str) -> Target | None:
         raise BadPath("the page's name is not UTF-8") from None
     if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
         raise BadPath("the page's name has a control character")
-    if not record[len(best.record_prefix.encode()) :]:
+    rest = text[len(best.record_prefix) :]
+    if not rest:
         raise BadPath("the path names no page")
-    return Target(canonical(path), best.namespace, record, best.item_key)
+    view, resource = best.view, best.resource_prefix + rest
+    if not view or len(resource.encode()) > MAX_NAME_BYTES:
+        view = resource = ""
+    return Target(canonical(path), best.namespace, record, best.item_key, view, resource)

@@ -44,3 +44,11 @@ def test_a_question_mark_in_a_name_is_part_of_it():
 def test_what_names_no_page_is_said(path, what):
     with pytest.raises(BadPath, match=what):
         resolve(ROUTES, path)
+
+
+def test_what_is_read_is_a_view_of_a_resource():
+    routes = [WIKI, Route("/sum/", "summaries", view="summary", resource_prefix="enwiki/page/")]
+    target = resolve(routes, "/sum/Z%C3%BCrich")
+    assert (target.view, target.resource, target.record) == ("summary", "enwiki/page/Zürich", "Zürich".encode())
+    assert resolve(routes, "/wiki/A").view == resolve(routes, "/wiki/A").resource == ""
+    assert resolve(routes, "/sum/" + "a" * 1020).view == ""
