@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Sequence
 
-from libs.ids.ids import nonce
 from libs.purge.naming import TAGS_ATTRIBUTE
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
@@ -20,7 +19,8 @@ _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
 MAX_TAGS_BYTES = 3 * 1024
 """Of the 4 KiB that an item's attributes may have together."""
 
-BATCH_ITEMS = 100
+NONCE_BYTES = 16
+BATCH_ITEMS = 1_000
 BATCH_BYTES = 2 << 20
 """One request's share of the 4 MiB that a message may have."""
 
@@ -84,9 +84,7 @@ class GrpcDocuments:
         """In order None, or why the output could not be stored."""
         problems: list[str | None] = []
         for chunk in _chunks(outputs):
-            request = storage_pb2.BatchMutateRequest(
-                requests=[_mutation(namespace, item_key, output, version) for output in chunk]
-            )
+            request = _mutations(namespace, item_key, chunk, version)
             answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
             problems += [_problem(result) for result in answer.results]
         return problems
@@ -101,19 +99,34 @@ def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
     return Document(items[0].value, items[0].version, items[0].content_type)
 
 
-def _mutation(namespace: str, item_key: bytes, output: Output, version: bytes) -> storage_pb2.MutateRequest:
-    token = storage_pb2.WriteToken(nonce=nonce(os.urandom))
-    token.time.FromNanoseconds(time.time_ns())
-    condition = storage_pb2.Condition(older_than=version)
-    if output.body is None:
-        delete = storage_pb2.Selection(keys=storage_pb2.Keys(keys=[item_key]))
-        mutation = storage_pb2.Mutation(delete=delete, condition=condition)
-    else:
-        item = storage_pb2.Item(key=item_key, value=output.body, content_type=output.content_type)
+def _mutations(
+    namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
+) -> storage_pb2.BatchMutateRequest:
+    """One put or delete for each output.
+
+    Copies of one prototype: building each message from its parts costs three times as much.
+    """
+    prototype = storage_pb2.MutateRequest(namespace=namespace)
+    prototype.token.time.FromNanoseconds(time.time_ns())
+    mutation = prototype.mutations.add()
+    mutation.condition.older_than = version
+    mutation.put.key = item_key
+    nonces = os.urandom(NONCE_BYTES * len(outputs))
+    batch = storage_pb2.BatchMutateRequest()
+    for number, output in enumerate(outputs):
+        request = batch.requests.add()
+        request.CopyFrom(prototype)
+        request.record = output.record
+        request.token.nonce = nonces[NONCE_BYTES * number : NONCE_BYTES * (number + 1)]
+        if output.body is None:
+            request.mutations[0].delete.keys.keys.append(item_key)
+            continue
+        item = request.mutations[0].put
+        item.value = output.body
+        item.content_type = output.content_type
         if output.tags:
             item.attributes[TAGS_ATTRIBUTE] = _joined(output.tags)
-        mutation = storage_pb2.Mutation(put=item, condition=condition)
-    return storage_pb2.MutateRequest(namespace=namespace, record=output.record, token=token, mutations=[mutation])
+    return batch
 
 
 def _joined(tags: Sequence[str]) -> str:

@@ -19,6 +19,9 @@ from libs.rpc.server import Server
 from services.propagation.executor.adapters import GrpcDocuments, GrpcWork
 from services.propagation.executor.metrics import WorkerCollector
 from services.propagation.executor.worker import Worker, WorkerOptions
+from services.propagation.targets.budget import RetryBudget
+from services.propagation.targets.settings import TargetInvalid, settings_of
+from services.propagation.targets.targets import Targets
 from wellspring.config.v1 import executor_pb2
 from wellspring_client.channels import Channels
 
@@ -74,6 +77,7 @@ def main() -> int:
             GrpcWork(caller(engine, config.engine)),
             GrpcDocuments(caller(storage, config.storage)),
             caches,
+            await _targets(config),
         )
         server.telemetry.registry.register(WorkerCollector(worker))
         await server.resources.add("worker", lambda: _start(worker, server), close=Running.close, health=Running.check)
@@ -103,6 +107,17 @@ async def _caches(config: executor_pb2.ExecutorConfig) -> Caches:
         return Caches.of(config.caches)
     except ValueError as error:
         raise StartError(str(error)) from None
+
+
+async def _targets(config: executor_pb2.ExecutorConfig) -> Targets:
+    try:
+        settings = settings_of(config.targets)
+        for one in settings.values():
+            if one.origin.startswith("https:"):
+                one.ssl_context()  # a file that cannot be read is found now
+    except TargetInvalid as error:
+        raise StartError(str(error)) from None
+    return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
 
 
 async def _start(worker: Worker, server: Server) -> Running:

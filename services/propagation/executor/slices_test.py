@@ -1,16 +1,21 @@
 """A slice's steps, each made to fail in its turn: what is reported, and what was and was not done."""
 
 import asyncio
+import sys
+import types
 
 import pytest
 
 from libs.purge.client import PurgeFailed
 from libs.render.types import Document, RenderError, RenderResult
+from services.propagation.executor.calls import ViewCalls
+from services.propagation.executor.entry_points import EntryPointRenderer
 from services.propagation.executor.hashing import output_hash
-from services.propagation.executor.limits import AdaptiveLimit
-from services.propagation.executor.renderers import RenderFailed
-from services.propagation.executor.slices import Item, ViewRuntime, run_slice
+from services.propagation.executor.pages import Item, RenderFailed
+from services.propagation.executor.runtimes import ViewRuntime
+from services.propagation.executor.slices import run_slice
 from services.propagation.executor.sources import Sources
+from services.propagation.targets.targets import Targets
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client.errors import Unavailable
 
@@ -81,8 +86,16 @@ def slice_of(world, *names, hashes=None, timeout_s=None, minimums=None):
     view.render.max_output_bytes = 1000
     items = [Item(n, f"wiki/page/{name}", (hashes or {}).get(name, NONE)) for n, name in enumerate(names)]
     sources = Sources(world, "src", "wiki/page/", minimums or {}, 1000)
-    runtime = ViewRuntime(view, world, AdaptiveLimit(8))
-    return asyncio.run(run_slice(runtime, items, VERSION, sources, world, world))
+    module = types.ModuleType("slices_test_renderer")
+    module.render = world.render
+    sys.modules["slices_test_renderer"] = module
+    view.render.entry_point.function = "slices_test_renderer:render"
+
+    async def main():
+        runtime = ViewRuntime(view, EntryPointRenderer(view), ViewCalls(view, Targets()), 4)
+        return await run_slice(runtime, items, work_pb2.Batch(rendered_version=VERSION), sources, world, world)
+
+    return asyncio.run(main())
 
 
 def names(report):

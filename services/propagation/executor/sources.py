@@ -4,11 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from libs.render.types import Document
+from services.propagation.executor.pages import SawOlder
 from services.propagation.executor.ports import Documents
-
-
-class SawOlder(Exception):
-    """An input is older than the change that asked for the render: a replica lags behind."""
 
 
 class Sources:

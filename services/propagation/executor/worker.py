@@ -1,4 +1,7 @@
-"""The executor's loop: lease, run slices side by side, complete each as it ends, keep the leases alive meanwhile."""
+"""The executor's loop: lease for every view that has room, run slices side by side, keep the leases alive meanwhile.
+
+A view that waits for a slow target holds its own batches and slices only; the others are leased and rendered beside it.
+"""
 
 import asyncio
 import logging
@@ -8,12 +11,14 @@ from dataclasses import dataclass, field
 from google.protobuf.duration_pb2 import Duration
 
 from libs.telemetry.logs import fields
-from services.propagation.executor.completion import completion_of
-from services.propagation.executor.limits import AdaptiveLimit
+from services.propagation.executor.completer import Completer, Counters
+from services.propagation.executor.loop_lag import LoopLag
+from services.propagation.executor.pages import Item
 from services.propagation.executor.ports import Caches, Documents, Work
-from services.propagation.executor.renderers import RendererUnusable, make_renderer
-from services.propagation.executor.slices import Item, Report, ViewRuntime, minimum_versions, run_slice
+from services.propagation.executor.runtimes import Runtimes, ViewRuntime
+from services.propagation.executor.slices import Report, affordable, minimum_versions, run_slice
 from services.propagation.executor.sources import Sources
+from services.propagation.targets.targets import Targets
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client import packed
 from wellspring_client.errors import Aborted, Unavailable, WellspringError
@@ -21,16 +26,23 @@ from wellspring_client.errors import Aborted, Unavailable, WellspringError
 logger = logging.getLogger(__name__)
 
 IDLE_RETRY_S = 1.0
+BATCH_S = 0.3
+"""A batch is meant to take about so long: an edit of one page waits behind it."""
+EMPTY_S = 0.02
+LOOK_EVERY_S = 0.25
+"""So often a view whose target was left alone is looked at again."""
+RETRY_LATER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """`slice_items` pages go through the steps together, `slices` of them at once; `leases` batches are held at once,
-    so that the last pages of one leave no slot empty; a lease call may wait `wait_s`."""
+    """`slice_items` pages go through the steps together. Of each view `slices` of them run at once, and `leases`
+    batches of at most `lease_items` are held, so that the last pages of one leave no slot empty. A lease call may wait
+    `wait_s`."""
 
     name: str
-    lease_items: int = 256
-    slice_items: int = 32
+    lease_items: int = 2_000
+    slice_items: int = 100
     slices: int = 4
     leases: int = 2
     wait_s: float = 10.0
@@ -38,38 +50,47 @@ class WorkerOptions:
     source_cache_bytes: int = 32 << 20
 
 
-@dataclass(slots=True)
-class Counters:
-    """Since the start."""
-
-    done: int = 0
-    changed: int = 0
-    failed: int = 0
-    saw_older: int = 0
-    refused: int = 0
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
+    """A batch until the engine has answered for the last of its items."""
+
     batch: work_pb2.Batch
-    runtime: ViewRuntime
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    telling: int = 0
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answered(self) -> None:
+        """The engine has answered for one slice."""
+        self.telling -= 1
+        if not self.telling:
+            self.told.set()
 
 
 class Worker:
     """Runs until `stop()`; then gives back what it has not begun and ends."""
 
-    def __init__(self, options: WorkerOptions, work: Work, documents: Documents, caches: Caches) -> None:
+    def __init__(
+        self,
+        options: WorkerOptions,
+        work: Work,
+        documents: Documents,
+        caches: Caches,
+        targets: Targets | None = None,
+    ) -> None:
         self._options = options
         self._work = work
         self._documents = documents
         self._caches = caches
-        self._runtimes: dict[str, ViewRuntime] = {}
-        self._revision = -1
+        self.targets = targets or Targets()
+        self._runtimes = Runtimes(work, self.targets, options.slices)
         self._stopping = asyncio.Event()
-        self._held: dict[int, _Held] = {}
-        self._slots = asyncio.Semaphore(options.slices)
+        self._wake = asyncio.Event()
+        self._polled: set[str] = set()
+        self._polls = 0
+        self._held: set[_Held] = set()
         self.counters = Counters()
+        self._completer = Completer(work, self.counters)
+        self.lag = LoopLag()
         self.connected = False
 
     @property
@@ -79,46 +100,79 @@ class Worker:
 
     def limits(self) -> dict[str, float]:
         """How many renders may run at once, by view."""
-        return {name: runtime.limit.limit for name, runtime in self._runtimes.items()}
+        return {name: runtime.limit() for name, runtime in self._runtimes.by_view.items()}
 
     def stop(self) -> None:
         """No new lease; what has begun is finished."""
         self._stopping.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Leases and works until stopped."""
         async with asyncio.TaskGroup() as group:
-            heartbeat = group.create_task(self._heartbeat())
+            works = (self._heartbeat(), self._completer.run(), self.lag.watch())
+            always = [group.create_task(work) for work in works]
             try:
-                async with asyncio.TaskGroup() as loops:
-                    for _ in range(self._options.leases):
-                        loops.create_task(self._lease_until_stopped())
+                async with asyncio.TaskGroup() as batches:
+                    await self._lease_until_stopped(batches)
             finally:
-                heartbeat.cancel()
-        for runtime in self._runtimes.values():
-            await runtime.renderer.close()
+                for task in always:
+                    task.cancel()
+        await self._runtimes.close()
+        await self.targets.close()
 
-    async def _lease_until_stopped(self) -> None:
+    async def _lease_until_stopped(self, group: asyncio.TaskGroup) -> None:
+        """One call covers every view that has room; a view that gets room meanwhile has a call of its own."""
         while not self._stopping.is_set():
-            try:
-                await self._turn()
-            except WellspringError as error:
-                self.connected = not isinstance(error, Unavailable)
-                logger.warning("engine did not give work", extra=fields(reason=error.reason))
-                await self._pause(IDLE_RETRY_S)
+            asked = self._capacity()
+            if asked or not (self._polls or self._held):
+                self._polled |= asked.keys()
+                self._polls += 1
+                group.create_task(self._poll(asked, group))
+            self._wake.clear()
+            await _wait(self._wake, LOOK_EVERY_S if self._left_alone() else None)
 
-    async def _turn(self) -> None:
-        if self._revision < 0:
-            await self._load_views()
+    def _capacity(self) -> dict[str, int]:
+        """Items that may be leased now, by view."""
+        asked: dict[str, int] = {}
+        options = self._options
+        for name, runtime in self._runtimes.by_view.items():
+            if name in self._polled or runtime.held >= options.leases:
+                continue
+            room = runtime.room()
+            if room == 0 or (room is not None and runtime.held):
+                continue
+            usual = max(options.slice_items, int(runtime.items_per_s * BATCH_S))
+            asked[name] = min(options.lease_items, usual if room is None else room)
+        return asked
+
+    def _left_alone(self) -> bool:
+        return any(runtime.room() is not None for runtime in self._runtimes.by_view.values())
+
+    async def _poll(self, asked: dict[str, int], group: asyncio.TaskGroup) -> None:
+        try:
+            await self._lease(asked, group)
+        except WellspringError as error:
+            self.connected = not isinstance(error, Unavailable)
+            logger.warning("engine did not give work", extra=fields(reason=error.reason))
+            await self._pause(IDLE_RETRY_S)
+        finally:
+            self._polls -= 1
+            self._polled -= asked.keys()
+            self._wake.set()
+
+    async def _lease(self, asked: dict[str, int], group: asyncio.TaskGroup) -> None:
+        runtimes = self._runtimes
+        if runtimes.revision < 0:
+            await runtimes.read(0)
             # A lease waits for work, perhaps long: the engine has answered already.
             self.connected = True
+            return
         request = work_pb2.LeaseRequest(
             executor=self._options.name,
-            capacity=[
-                work_pb2.LeaseRequest.Capacity(view=name, items=self._options.lease_items) for name in self._runtimes
-            ],
+            capacity=[work_pb2.LeaseRequest.Capacity(view=name, items=items) for name, items in asked.items()],
             wait=Duration(nanos=int(self._options.wait_s % 1 * 1e9), seconds=int(self._options.wait_s)),
-            views_revision=self._revision,
+            views_revision=runtimes.revision,
         )
         lease = asyncio.ensure_future(self._work.lease(request))
         stopped = asyncio.ensure_future(self._stopping.wait())
@@ -129,42 +183,23 @@ class Worker:
             return
         response = lease.result()
         self.connected = True
-        if response.views_revision != self._revision:
-            await self._load_views()
-        await asyncio.gather(*(self._run_batch(batch) for batch in response.batches))
+        if response.views_revision != runtimes.revision:
+            await runtimes.read(response.views_revision)
+        for batch in response.batches:
+            runtime = runtimes.by_view.get(batch.view)
+            if runtime is not None:
+                runtime.held += 1
+            group.create_task(self._run_batch(batch, runtime))
         if not response.batches:
-            await self._pause(response.retry_after.ToTimedelta().total_seconds())
+            # An engine that is stopping answers at once.
+            await self._pause(max(EMPTY_S, response.retry_after.ToNanoseconds() / 1e9))
 
-    async def _load_views(self) -> None:
-        response = await self._work.views()
-        runtimes: dict[str, ViewRuntime] = {}
-        for view in response.views:
-            old = self._runtimes.get(view.name)
-            if old is not None and old.view == view:
-                runtimes[view.name] = old
-                continue
-            try:
-                renderer = make_renderer(view.render)
-            except RendererUnusable as error:
-                # Other views are served; this one's pages wait for an executor that can.
-                logger.error("view cannot be served here", extra=fields(view=view.name, problem=str(error)))
-                continue
-            runtimes[view.name] = ViewRuntime(view, renderer, AdaptiveLimit(view.max_concurrency or 16))
-        self._runtimes, self._revision = runtimes, response.revision
-
-    async def _run_batch(self, batch: work_pb2.Batch) -> None:
-        runtime = self._runtimes.get(batch.view)
-        ids = packed.decode_ids(batch.ids).tolist()
+    async def _run_batch(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
+        items = _items(batch)
         if runtime is None:
-            await self._complete(
-                work_pb2.Completion(lease_id=batch.lease_id, fencing=batch.fencing, released=batch.ids)
-            )
+            await self._completer.give_back(batch, items)
             return
-        names = [name.decode() for name in batch.names.split(b"\0")]
-        hashes = batch.accepted_hashes
-        items = [
-            Item(i, name, hashes[16 * n : 16 * n + 16]) for n, (i, name) in enumerate(zip(ids, names, strict=True))
-        ]
+        began_s = asyncio.get_running_loop().time()
         view = runtime.view
         sources = Sources(
             self._documents,
@@ -174,52 +209,62 @@ class Worker:
             self._options.source_cache_bytes,
         )
         size = self._options.slice_items
-        held = _Held(batch, runtime)
-        self._held[batch.lease_id] = held
+        held = _Held(batch)
+        self._held.add(held)
+        slices = [items[start : start + size] for start in range(0, len(items), size)]
+        withheld = Report()
         try:
             async with asyncio.TaskGroup() as group:
-                for start in range(0, len(items), size):
-                    held.tasks.append(group.create_task(self._run_slice(held, items[start : start + size], sources)))
+                held.tasks = [
+                    group.create_task(self._run_slice(held, runtime, one, sources, withheld)) for one in slices
+                ]
+            if held.telling:
+                await held.told.wait()
+            runtime.took(len(items), asyncio.get_running_loop().time() - began_s)
+            runtime.held -= 1
+            runtime = None
+            self._wake.set()
+            await self._give_back_later(held, withheld)
         finally:
-            del self._held[batch.lease_id]
+            if runtime is not None:
+                runtime.held -= 1
+            self._held.discard(held)
+            self._wake.set()
 
-    async def _run_slice(self, held: _Held, items: Sequence[Item], sources: Sources) -> None:
-        async with self._slots:
-            batch = held.batch
+    async def _run_slice(
+        self, held: _Held, runtime: ViewRuntime, items: Sequence[Item], sources: Sources, withheld: Report
+    ) -> None:
+        async with runtime.slots:
             if self._stopping.is_set():
-                released = packed.encode_ids([item.id for item in items])
-                await self._complete(
-                    work_pb2.Completion(lease_id=batch.lease_id, fencing=batch.fencing, released=released)
-                )
+                await self._completer.give_back(held.batch, list(items))
                 return
-            report = await run_slice(
-                held.runtime, items, batch.rendered_version, sources, self._documents, self._caches
-            )
-            await self._complete(completion_of(batch, report), report)
+            now_s = asyncio.get_running_loop().time()
+            allowed, refused = affordable(items, self.targets.budget, now_s)
+            for item in refused:
+                withheld.withhold(item, RETRY_LATER_S)
+            if not allowed:
+                return
+            report = await run_slice(runtime, allowed, held.batch, sources, self._documents, self._caches)
+            for item in report.withheld:
+                withheld.withhold(item, report.withheld_s)
+        if len(report.withheld) < len(allowed):
+            held.telling += 1
+            held.told.clear()
+            self._completer.tell(held.batch, report, held.answered)
 
-    async def _complete(self, completion: work_pb2.Completion, report: Report | None = None) -> None:
-        """Tells the engine. What cannot be told is leased again by the engine when the lease ends."""
-        try:
-            response = await self._work.complete(work_pb2.CompleteRequest(completions=[completion]))
-        except WellspringError as error:
-            logger.warning("completion not taken", extra=fields(lease=completion.lease_id, reason=error.reason))
-            self.counters.refused += 1
+    async def _give_back_later(self, held: _Held, withheld: Report) -> None:
+        """What was not tried goes back to the engine when it may be tried: until then it holds a lease, but no slot."""
+        if not withheld.withheld:
             return
-        result = response.results[0]
-        if result.status.code:
-            logger.info("completion refused", extra=fields(lease=completion.lease_id, why=result.status.message))
-            self.counters.refused += 1
-        elif report is not None:
-            self.counters.done += len(report.done)
-            self.counters.changed += report.changed
-            self.counters.failed += len(report.failed)
-            self.counters.saw_older += len(report.saw_older)
+        self.counters.withheld += len(withheld.withheld)
+        await self._pause(withheld.withheld_s)
+        await self._completer.give_back(held.batch, withheld.withheld)
 
     async def _heartbeat(self) -> None:
         """Moves the leases' deadlines, and drops the work of those that are not ours any more."""
         while True:
             await asyncio.sleep(self._options.heartbeat_s)
-            held = list(self._held.values())
+            held = list(self._held)
             if not held:
                 continue
             request = work_pb2.ExtendRequest(
@@ -237,8 +282,25 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._stopping.wait()
-            except TimeoutError:
-                return
+            await _wait(self._stopping, seconds)
+
+
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+    """Until it is set, at most so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _items(batch: work_pb2.Batch) -> list[Item]:
+    ids = packed.decode_ids(batch.ids).tolist()
+    names = batch.names.decode().split("\0")
+    hashes = batch.accepted_hashes
+    attempts = packed.decode_counts(batch.attempts).tolist()
+    before = dict(zip(attempts[::2], attempts[1::2], strict=True))
+    return [
+        Item(i, name, hashes[16 * n : 16 * n + 16], before.get(n, 0))
+        for n, (i, name) in enumerate(zip(ids, names, strict=True))
+    ]

