@@ -9,12 +9,13 @@ class Signal:
     """Wakes all who wait, each time it is fired."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[None]] = set()
+        # In the order in which they came: who waits longest is served first, and a seeded run is the same each time.
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def fire(self) -> None:
         """Wakes all who wait now."""
         if self._waiting:
-            woken, self._waiting = self._waiting, set()
+            woken, self._waiting = self._waiting, {}
             for future in woken:
                 if not future.done():
                     future.set_result(None)
@@ -22,14 +23,14 @@ class Signal:
     async def wait(self, seconds: float) -> bool:
         """Whether it was fired within so many seconds."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
+        self._waiting[future] = None
         try:
             async with asyncio.timeout(seconds):
                 await future
         except TimeoutError:
             return False
         finally:
-            self._waiting.discard(future)
+            self._waiting.pop(future, None)
         return True
 
 
