@@ -159,6 +159,7 @@ def root_message(record: RootRecord, progress: Progress) -> propagation_pb2.Root
             rate_per_s=progress.rate_per_s,
             reads_fresh_share=progress.fresh_share,
             renderer_seconds=tally.seconds,
+            held_back=progress.held_back,
         ),
     )
     if progress.eta_s is not None:

@@ -274,8 +274,8 @@ class PropagationServicer:
                     input=propagation_pb2.Dependency(resource=step.input_resource, aspect=step.input_aspect),
                     path=step.path,
                     changed_at=step.changed_at,
-                    rendered_at=found.rendered_at,
-                    rendered_version=found.rendered_version,
+                    rendered_at=step.rendered_at,
+                    rendered_version=step.rendered_version,
                     note=step.note,
                 )
                 for step in found.steps

@@ -133,17 +133,26 @@ def _settle(work: _Work, completion: Completion, late: list[edges.Late]) -> None
     for late_edges in late:
         edges.pend_late(step, lease, late_edges)
     failures.take(step, lease, completion.failures)
-    for items, delay_s in ((completion.saw_older, shard.settings.stale_delay_s), (completion.released, 0.0)):
-        if len(items):
-            back = to_set(items)
-            shard.leases.give_back(lease, back)
-            if delay_s:
-                shard.holds.postpone(lease.view, back, step.now_s + delay_s)
-            shard.signals.work.fire()
+    _give_back(work, completion)
     if work.done:
         unchanged = len(work.done) - len(work.changed)
         shard.costs.observe(lease.view, len(work.done), unchanged, completion.renderer_s, step.now_s)
         shard.costs.save(step.commit, step.now_s)
+
+
+def _give_back(work: _Work, completion: Completion) -> None:
+    """Items that are not done and did not fail: those that saw an older input wait, the others do not."""
+    step, lease, shard = work.step, work.lease, work.step.shard
+    shard.held_back.clear(lease.view, work.done | BitMap([failed.resource for failed in completion.failures]))
+    if len(completion.saw_older):
+        back = to_set(completion.saw_older)
+        shard.leases.give_back(lease, back)
+        for items, delay_s in shard.held_back.again(lease.view, back, shard.settings.stale_delay_s):
+            shard.holds.postpone(lease.view, items, step.now_s + delay_s)
+    if len(completion.released):
+        shard.leases.give_back(lease, to_set(completion.released))
+    if len(completion.saw_older) or len(completion.released):
+        shard.signals.work.fire()
 
 
 def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap]]:

@@ -87,6 +87,7 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     shard = step.shard
     items = oscillation.stop(step, root, level, view, items)
     release(step, view, items)
+    _let_try(shard, view, items)
     if root.groups:
         items = items - waiting_for(shard, root, view)
     if not items:
@@ -101,6 +102,14 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
         shard.leases.mark_dirty(view, root.sequence, group.level, items)
     step.touch(root)
     shard.signals.work.fire()
+
+
+def _let_try(shard: Shard, view: int, items: BitMap) -> None:
+    """What was held back because its source was older need not wait: the source moves."""
+    held_back = items & shard.held_back.of(view)
+    if held_back:
+        shard.held_back.clear(view, held_back)
+        shard.holds.waiting(view).difference_update(held_back)
 
 
 def waiting_for(shard: Shard, root: Root, view: int) -> BitMap:

@@ -9,7 +9,10 @@ from services.propagation.domain.shard import Shard
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Counts of items; `eta_s` None when nothing moves or nothing is left; `fresh_share` of reported reads, 0..1."""
+    """Counts of items; `held_back` wait for a source that is older than the change.
+
+    `eta_s` is None when nothing moves or nothing is left; `fresh_share` is of reported reads, 0..1.
+    """
 
     tally: Tally
     coalesced: int
@@ -18,6 +21,7 @@ class Progress:
     rate_per_s: float
     eta_s: float | None
     fresh_share: float
+    held_back: int = 0
 
 
 def progress(shard: Shard, record: RootRecord) -> Progress:
@@ -27,12 +31,14 @@ def progress(shard: Shard, record: RootRecord) -> Progress:
         tally = read_tally(shard.store, record.sequence)
         return Progress(tally, _coalesced(tally), 0, 0, 0.0, None, 1.0 if tally.total else 0.0)
     tally = root.tally()
-    retrying = leased = 0
+    retrying = leased = held_back = 0
     for group in root.groups.values():
         retrying += group.pending.intersection_cardinality(shard.holds.waiting(group.view))
         leased += group.pending.intersection_cardinality(shard.leases.lent(group.view))
+        held_back += group.pending.intersection_cardinality(shard.held_back.of(group.view))
     rate = root.meter.rate_per_s(shard.now_s())
-    return Progress(tally, _coalesced(tally), retrying, leased, rate, _eta_s(root, rate), _fresh(shard, root))
+    eta_s, fresh = _eta_s(root, rate), _fresh(shard, root)
+    return Progress(tally, _coalesced(tally), retrying, leased, rate, eta_s, fresh, held_back)
 
 
 def _coalesced(tally: Tally) -> int:

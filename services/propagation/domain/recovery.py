@@ -24,6 +24,7 @@ def recover(shard: Shard) -> Awaitable[None]:
     shard.drop_roots()
     shard.leases.drop_all()
     shard.suspects.drop_all()
+    shard.held_back.drop_all()
     for lane in shard.scheduler.lanes.values():
         lane.fresh.clear()
         lane.ring.clear()

@@ -16,6 +16,7 @@ from services.propagation.domain.canaries import Canaries
 from services.propagation.domain.causers import Causers
 from services.propagation.domain.costs import Costs
 from services.propagation.domain.heat import Heat
+from services.propagation.domain.held_back import HeldBack
 from services.propagation.domain.history import History
 from services.propagation.domain.holds import Holds
 from services.propagation.domain.leases import Leases
@@ -75,6 +76,7 @@ class Shard:
         self.causers = Causers(store, settings.max_causers)
         self.heat = Heat()
         self.settling = Settling()
+        self.held_back = HeldBack()
         self.canaries = Canaries(store, settings.canaries)
         self.history = History(store, settings.history_bytes)
         self.suspects = Suspects()

@@ -11,20 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from services.propagation.domain.errors import ChangeIdInvalid
 from services.propagation.domain.names import check_change_id, check_resource
-from services.propagation.domain.paths import MOST_VISITED, Item, made_of
+from services.propagation.domain.paths import MOST_VISITED, Item, inputs_of, made_of, output_item
 from services.propagation.domain.records import RootRecord, State, find_change_id, read_root
+from services.propagation.domain.retention import forgotten_up_to
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard
 
 _PREFIX = "wv1-"
+_MOST_HEIRS = 1_000
 _RECHECK_S = 1.0
 """An item may become visible by an event of another item (a level that turned out not to reach it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """`state` says why not: pending, paused, cancelled, dead_letter. `version` is the least that readers get."""
+    """`state` says why not: pending, paused, cancelled, dead_letter, held_back. Readers get at least `version`."""
 
     visible: bool
     version: bytes
@@ -40,80 +43,154 @@ def sequence_of(shard: Shard, text: str) -> int | None:
     """The sequence that a token or change id stands for; None for a change not heard of. Raises ChangeIdInvalid."""
     digits = text.removeprefix(_PREFIX)
     if len(digits) == 16 and digits != text and all(digit in "0123456789abcdef" for digit in digits):
-        return int(digits, 16)
+        sequence = int(digits, 16)
+        if sequence > forgotten_up_to(shard) and _record(shard, sequence) is None:
+            raise ChangeIdInvalid.field("visibility_token", "is of no change that was accepted here")
+        return sequence
     known = find_change_id(shard.store, check_change_id(text, "visibility_token"))
     return known[0] if known is not None else None
 
 
 def check(shard: Shard, sequence: int, view: int, resource: int) -> Visibility:
-    """Whether the view of the resource shows the change at `sequence`."""
-    rendered = int(shard.store.rendered_at(view, np.array([resource], np.uint32))[0])
-    version = shard.sequence.version(rendered) if rendered else bytes(16)
-    dead = resource in shard.holds.dead(view)
-    record = read_root(shard.store, sequence)
+    """Whether the view of the resource shows the change at `sequence`.
+
+    A change that was older than what was known of an aspect is shown by whatever shows the newer one.
+    """
+    state = ""
+    for one in _carriers(shard, sequence):
+        state = state or _state(shard, one, (view, resource))
+    rendered = _rendered_at(shard, (view, resource))
+    return Visibility(not state, shard.sequence.version(rendered) if rendered else bytes(16), state)
+
+
+def _carriers(shard: Shard, sequence: int) -> list[int]:
+    """The roots whose renders show the change: its own, and for aspects that were known newer, the newer ones'.
+
+    Of a root that was superseded and finished early, it is its successor.
+    """
+    record = _record(shard, sequence)
+    if record is None:
+        return []
+    carriers: list[int] = []
+    if record.begun:
+        carriers.append(_heir(shard, record).sequence)
+    stale = _inputs(shard, record) - set(record.inputs)
+    if stale:
+        carriers += [
+            root.sequence
+            for root in shard.roots.values()
+            if root.sequence < sequence and not stale.isdisjoint(root.record.inputs)
+        ]
+        changes = shard.store.input_changes(sorted(stale)).values()
+        carriers += [change.root for change in changes if change.changed_at < sequence and change.root not in carriers]
+    return carriers
+
+
+def _inputs(shard: Shard, record: RootRecord) -> set[int]:
+    """The input numbers of all aspects that the change named."""
+    if not record.change.resource:
+        return set()
+    number = int(shard.store.find_resources([record.change.resource.encode()])[0])
+    found = (shard.store.find_input(number, aspect) for aspect in record.change.aspects) if number >= 0 else ()
+    return {one for one in found if one >= 0}
+
+
+def _heir(shard: Shard, record: RootRecord) -> RootRecord:
+    """The root itself, or, if it was finished because a newer one took over, that one."""
+    for _ in range(_MOST_HEIRS):
+        if not record.superseded_by or not record.state.finished or not record.left:
+            break
+        known = find_change_id(shard.store, record.superseded_by)
+        heir = _record(shard, known[0]) if known is not None else None
+        if heir is None:
+            break
+        record = heir
+    return record
+
+
+def _record(shard: Shard, sequence: int) -> RootRecord | None:
+    root = shard.roots.get(sequence)
+    return root.record if root is not None else read_root(shard.store, sequence)
+
+
+def _state(shard: Shard, sequence: int, item: Item) -> str:
+    """Why the item does not show what the root brought; empty when it does."""
     root = shard.roots.get(sequence)
     if root is not None:
-        state = _pending_state(root, view, resource, dead)
-        if state is None and rendered < sequence and _may_be_reached(shard, root, (view, resource)):
-            state = _state_name(root)
-        return Visibility(state is None, version, state or "")
-    if record is not None and rendered < sequence:
-        if record.state is State.CANCELLED and _is_dependent(shard, record, view, resource):
-            return Visibility(False, version, "cancelled")
-        if dead:
-            return Visibility(False, version, "dead_letter")
-        return _successor_state(shard, record, view, resource, version)
-    return Visibility(True, version, "")
+        return _of_unfinished(shard, root, item)
+    record = read_root(shard.store, sequence)
+    if record is None or record.state is State.DONE:
+        return ""
+    return _of_finished(shard, record, item)
 
 
-def _successor_state(shard: Shard, record: RootRecord, view: int, resource: int, version: bytes) -> Visibility:
-    """A root that was folded into a newer one is over, yet its items may still be pending there."""
-    for root in shard.roots.values():
-        if root.record.inputs == record.inputs and root.sequence > record.sequence:
-            state = _pending_state(root, view, resource, dead=False)
-            if state is not None:
-                return Visibility(False, version, state)
-    return Visibility(True, version, "")
-
-
-def _pending_state(root: Root, view: int, resource: int, dead: bool) -> str | None:
-    for group in root.of_view(view):
-        if resource in group.pending:
-            return _state_name(root)
-        if resource in group.failed and dead:
-            return "dead_letter"
-    return None
-
-
-def _state_name(root: Root) -> str:
-    return "paused" if root.record.state is State.PAUSED else "pending"
-
-
-def _is_dependent(shard: Shard, record: RootRecord, view: int, resource: int) -> bool:
-    if shard.views.by_number[view].covers(record.change.resource):
-        own = int(shard.store.find_resources([record.change.resource.encode()])[0])
-        if own == resource:
-            return True
-    return any(resource in shard.store.dependents(number).get(view, ()) for number in record.inputs)
-
-
-def _may_be_reached(shard: Shard, root: Root, item: Item) -> bool:
-    """Whether something that the item is made of, however far back, is pending under the root."""
+def _of_unfinished(shard: Shard, root: Root, item: Item) -> str:
+    """As _state: something that the item is made of, however far back, or it itself, is still to be rendered."""
     seen: set[Item] = {item}
     ring = [item]
     while ring:
         ahead: list[Item] = []
         for made in ring:
-            for source in made_of(shard, made):
-                if any(source[1] in group.pending for group in root.of_view(source[0])):
-                    return True
-                if source not in seen:
-                    seen.add(source)
-                    ahead.append(source)
+            state = _waits(shard, root, made)
+            if state:
+                return state
+            ahead += [source for source in made_of(shard, made) if source not in seen]
+            seen.update(ahead)
         if len(seen) > MOST_VISITED:
-            return True
-        ring = ahead
-    return False
+            return _name(shard, root, item)
+        ring = list(dict.fromkeys(ahead))
+    return ""
+
+
+def _waits(shard: Shard, root: Root, item: Item) -> str:
+    view, resource = item
+    for group in root.of_view(view):
+        if resource in group.pending:
+            return _name(shard, root, item)
+        if resource in group.failed and resource in shard.holds.dead(view):
+            return "dead_letter"
+    return ""
+
+
+def _name(shard: Shard, root: Root, item: Item) -> str:
+    if root.record.state is State.PAUSED:
+        return "paused"
+    return "held_back" if item[1] in shard.held_back.of(item[0]) else "pending"
+
+
+def _of_finished(shard: Shard, record: RootRecord, item: Item) -> str:
+    """As _state, for a root that ended with dead letters or was cancelled: from the columns, on the cautious side.
+
+    What the root's inputs made pending must have been rendered since; what is made of outputs that changed since, too.
+    """
+    seen: set[Item] = {item}
+    ring = [item]
+    while ring and len(seen) <= MOST_VISITED:
+        ahead: list[Item] = []
+        for made in ring:
+            if _rendered_at(shard, made) < _wanted_at(shard, record, made):
+                dead = made[1] in shard.holds.dead(made[0])
+                return "dead_letter" if dead else "cancelled" if record.state is State.CANCELLED else "pending"
+            ahead += [source for source in made_of(shard, made) if source not in seen]
+            seen.update(ahead)
+        ring = list(dict.fromkeys(ahead))
+    return ""
+
+
+def _wanted_at(shard: Shard, record: RootRecord, item: Item) -> int:
+    """The sequence that the item must have been rendered after to show what the root brought; 0 for any."""
+    parts = inputs_of(shard, item)
+    wanted = record.sequence if any(number in record.inputs for number, _, _ in parts) else 0
+    for number, resource, aspect in parts:
+        made = output_item(shard, resource, aspect)
+        if made is not None and number not in record.inputs:
+            changed = int(shard.store.output_changed_at(made[0], np.array([made[1]], np.uint32))[0])
+            wanted = max(wanted, changed if changed > record.sequence else 0)
+    return wanted
+
+
+def _rendered_at(shard: Shard, item: Item) -> int:
+    return int(shard.store.rendered_at(item[0], np.array([item[1]], np.uint32))[0])
 
 
 async def wait(shard: Shard, visibility_token: str, resource: str, view_name: str, seconds: float) -> Visibility:
