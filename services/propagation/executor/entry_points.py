@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -52,7 +51,8 @@ class EntryPointRenderer:
     async def _one(self, item: Item, given: Slice) -> Outcome:
         request = RenderRequest(resource=item.resource, view=self._view, fetch=given.sources.fetch)
         await self.slots.take()
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
         good = False
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -76,7 +76,7 @@ class EntryPointRenderer:
             logger.exception("renderer failed", extra=fields(resource=item.resource, view=self._view))
             return RenderFailed("RENDERER_RAISED", type(error).__name__)
         finally:
-            took_s = time.monotonic() - began
+            took_s = loop.time() - began_s
             given.seconds += took_s
             self.slots.give_back(took_s, good)
 

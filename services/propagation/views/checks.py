@@ -1,7 +1,7 @@
 """What a view may say, beyond the form of its fields."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from string import Formatter
 
 from google.protobuf.duration_pb2 import Duration
@@ -16,10 +16,19 @@ _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _HTTP = re.compile(r"https?://[^\s/]+(/\S*)?")
 _ADDRESS = re.compile(r"(\S+:\d{1,5}|unix:/\S+)")
 _METHODS = ("GET", "POST", "PUT")
+_CALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
+# The executor's client sets these, or has no use for what they ask.
+_OWN_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "expect", "te"}
+)
+_BODY_WORD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 RECORD_FIELDS = ("resource", "name")
 PURGE_FIELDS = ("resource", "name", "path")
 URL_FIELDS = ("resource", "view", "title")
+CALL_FIELDS = (*URL_FIELDS, "version")
 
 Path = tuple[str | int, ...]
 
@@ -45,7 +54,7 @@ class Checker:
             seen[view.name] = index
             place = (view.store.namespace, view.store.record or "{resource}", view.store.item_key)
             other = outputs.setdefault(place, view.name)
-            if other != view.name:
+            if other != view.name and view.store.namespace:
                 self._wrong((*at, "store"), f"is where {other} stores too", "each view stores into records of its own")
 
     def _check_view(self, at: Path, view: work_pb2.View) -> None:
@@ -60,6 +69,8 @@ class Checker:
             self._check_template((*at, "purge", "urls", index), url, PURGE_FIELDS)
         for index, tag in enumerate(view.purge.tags):
             self._check_template((*at, "purge", "tags", index), tag, PURGE_FIELDS)
+        for index, call in enumerate(view.calls):
+            self._check_call((*at, "calls", index), call)
         self._check_retry(at, view.retry)
         self._check_range((*at, "max_concurrency"), view.max_concurrency, 1, 10_000)
         self._check_range((*at, "max_dependencies"), view.max_dependencies, 1, 1_000_000)
@@ -99,12 +110,43 @@ class Checker:
     def _check_http(self, at: Path, http: work_pb2.Render.Http) -> None:
         if not _HTTP.fullmatch(http.url):
             self._wrong((*at, "url"), f'"{http.url}" is no address', "http://host/path or https://host/path")
-        self._check_template((*at, "url"), http.url, URL_FIELDS)
-        if http.method and http.method not in _METHODS:
-            self._wrong((*at, "method"), f'is "{http.method}"', f"one of {', '.join(_METHODS)}")
+        self._check_request(at, http, URL_FIELDS, _METHODS)
+
+    def _check_call(self, at: Path, call: work_pb2.Call) -> None:
+        if not _HTTP.fullmatch(call.url):
+            self._wrong((*at, "url"), f'"{call.url}" is no address', "http://host/path or https://host/path")
+        self._check_request(at, call, CALL_FIELDS, _CALL_METHODS)
+        if call.body and call.method in ("GET", "DELETE"):
+            self._wrong((*at, "body"), f"stands beside the method {call.method}", "POST, PUT or PATCH carry a body")
+        for word in _BODY_WORD.findall(call.body):
+            if word not in CALL_FIELDS:
+                listed = ", ".join(f"{{{field}}}" for field in CALL_FIELDS)
+                self._wrong((*at, "body"), f"uses {{{word}}}", f"{listed} are replaced, other braces stay")
+        self._check_seconds((*at, "timeout"), call.timeout, 0.001, 3_600.0)
+
+    def _check_request(
+        self, at: Path, request: work_pb2.Render.Http | work_pb2.Call, allowed: tuple[str, ...], methods: Sequence[str]
+    ) -> None:
+        """What requests to renderers and to hooks have in common: URL, method, headers."""
+        self._check_template((*at, "url"), request.url, allowed)
+        authority = request.url.partition("://")[2].partition("/")[0]
+        if "{" in authority or "@" in authority:
+            self._wrong((*at, "url"), f'"{request.url}" has a field or a user in its host', "a host as it is")
+        if request.method and request.method not in methods:
+            self._wrong((*at, "method"), f'is "{request.method}"', f"one of {', '.join(methods)}")
+        for name, value in request.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+                allowed_names = "a name of letters, digits and -; framing, Host and Accept-Encoding are the client's"
+                self._wrong((*at, "headers"), f'"{name}" cannot be given', allowed_names)
+            elif not _HEADER_VALUE.fullmatch(value):
+                self._wrong((*at, "headers", name), "has characters that no header may hold", "printable ASCII")
 
     def _check_store(self, at: Path, view: work_pb2.View) -> None:
         here: Path = (*at, "store")
+        if view.source_prefix and not view.source_namespace:
+            self._wrong((*at, "source_prefix"), "stands without source_namespace", "both or none")
+        if not (view.store.namespace or view.store.record or view.store.item_key):
+            return  # a view that only calls
         if not view.store.namespace:
             self._wrong((*here, "namespace"), "is missing", "the namespace that the output is stored in")
         elif view.store.namespace == view.source_namespace:
@@ -115,8 +157,6 @@ class Checker:
             if used is not None and not used:
                 allowed = "{resource} or {name} in it, so that each resource has its own record"
                 self._wrong((*here, "record"), "is the same for all resources", allowed)
-        if view.source_prefix and not view.source_namespace:
-            self._wrong((*at, "source_prefix"), "stands without source_namespace", "both or none")
 
     def _check_retry(self, at: Path, retry: work_pb2.RetryPolicy) -> None:
         here: Path = (*at, "retry")

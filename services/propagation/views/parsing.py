@@ -58,7 +58,8 @@ def _complete(view: work_pb2.View, defaults: Defaults) -> None:
     view.render.max_output_bytes = view.render.max_output_bytes or defaults.max_output_bytes
     view.max_dependencies = min(view.max_dependencies or defaults.max_dependencies, defaults.max_dependencies)
     view.max_concurrency = view.max_concurrency or defaults.max_concurrency
-    view.store.record = view.store.record or "{resource}"
+    if view.store.namespace:
+        view.store.record = view.store.record or "{resource}"
     if view.render.WhichOneof("kind") == "http":
         view.render.http.method = view.render.http.method or "GET"
 

@@ -43,6 +43,15 @@ def test_a_good_file_is_completed():
     assert plain.store.record == "{resource}"
 
 
+def test_a_view_may_only_call():
+    store = '    store: {namespace: html, record: "{name}"}\n'
+    calls = '    calls: [{url: "http://h/{title}?v={version}", body: \'{"page": "{resource}", "n": {"a": 1}}\'}]\n'
+    (view,) = read_views(changed(store, calls), Defaults())
+    assert not view.store.record and view.calls[0].url == "http://h/{title}?v={version}"
+    twice = changed(store, calls) + changed(store, calls).removeprefix("views:\n").replace("name: html", "name: other")
+    assert len(read_views(twice, Defaults())) == 2
+
+
 def test_an_empty_file_has_no_views():
     assert read_views("", Defaults()) == []
 
@@ -77,6 +86,21 @@ def test_an_empty_file_has_no_views():
         ("settle_delay: 2s", "revision: 3", 9, "given by the engine"),
         ("views:", "revision: 2\nviews:", 1, "given by the engine"),
         ("    source_namespace: wiki\n", "", 4, "without source_namespace"),
+        ("settle_delay: 2s", "calls: [{url: nowhere}]", 9, "is no address"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/{page}"}]', 9, "{page}"),
+        ("settle_delay: 2s", 'calls: [{url: "http://{title}.h/"}]', 9, "in its host"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", method: HEAD}]', 9, "GET, POST"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", headers: {Host: x}}]', 9, "cannot be given"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", headers: {X: "a\\r\\nb"}}]', 9, "no header may hold"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", method: GET, body: x}]', 9, "beside the method"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", body: "{name}"}]', 9, "{version}"),
+        ("settle_delay: 2s", 'calls: [{url: "http://h/", timeout: 2h}]', 9, "3600"),
+        (
+            'entry_point: {function: "examples.wiki.renderer:render"}',
+            'http: {url: "http://h/", headers: {"a b": c}}',
+            6,
+            "cannot be given",
+        ),
     ],
 )
 def test_each_mistake_has_its_place(old, new, line, says):
