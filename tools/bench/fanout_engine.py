@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -18,19 +19,26 @@ _SETTLE_MOST_S = 120.0
 
 
 class Engine:
-    """services/propagation/main.py on an embedded store in `folder`, with the defaults."""
+    """services/propagation/main.py on an embedded store in `folder`, with the defaults but for what is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        views: str = VIEWS,
+        embedded: Mapping[str, object] | None = None,
+        limits: Mapping[str, object] | None = None,
+    ) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.data = folder / "data"
         self._ready = folder / "ready.json"
-        (folder / "views.yaml").write_text(VIEWS)
+        (folder / "views.yaml").write_text(views)
         config = folder / "propagation.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
                     "server": {"listen": [self.address], "ready_file": str(self._ready)},
-                    "backend": {"embedded": {"path": str(self.data)}},
+                    "backend": {"embedded": {"path": str(self.data), **(embedded or {})}},
+                    "limits": dict(limits or {}),
                     "views_file": str(folder / "views.yaml"),
                 }
             )

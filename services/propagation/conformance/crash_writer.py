@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from services.propagation.conformance.harness import SETTINGS
+from services.propagation.store import embedded_recent
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Numbers
 
@@ -45,14 +46,20 @@ async def commit_one(store: Any, number: int) -> None:
     commit.put_record("commits", number.to_bytes(8, "big"), b"")
     durable = store.write(commit)
     if number % 7 == 0:
-        store.compact(500)
+        store.compact(300)
     await durable
     sys.stdout.write(f"{number}\n")
     sys.stdout.flush()
 
 
+def small_pieces() -> None:
+    """Has recent edges spilled early and in many slices, so that kills find spills half done."""
+    embedded_recent._DUE, embedded_recent._SLICE = 1_500, 100
+
+
 async def main(directory: Path) -> None:
     """Opens the store and goes on where the last process was killed."""
+    small_pieces()
     store = EmbeddedStore.open(directory, settings=SETTINGS)
     if not store.resource_count:
         commit = store.begin()

@@ -17,6 +17,7 @@ from services.propagation.conformance.harness import (
     run,
     u32,
 )
+from services.propagation.store import embedded_recent
 from services.propagation.store.numbers import to_set
 
 both = pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +153,9 @@ def test_a_long_tail_folded_a_little_at_a_time(kind):
     run(kind, body)
 
 
-def test_folding_is_asked_for_when_much_waits():
+def test_folding_is_asked_for_when_much_waits(monkeypatch):
+    monkeypatch.setattr(embedded_recent, "_DUE", 250)
+
     async def body(shard: Shard, store: Any) -> None:
         await numbered(store, 10_000, 10)
         for turn in range(100):
@@ -163,6 +166,45 @@ def test_folding_is_asked_for_when_much_waits():
         assert store.compact(1) > 0
         assert not store.needs_compaction
         assert store.count_dependents(3) == {0: 100} == store.count_dependents(5)
+
+    run("embedded", body)
+
+
+def test_edges_that_came_lately_are_spilled_once_whatever_comes_between(monkeypatch):
+    """Slices of a spill, more commits and restarts by turns: every toggle counts once, and memory keeps its bound."""
+    for name, value in {"_DUE": 600, "_MOST": 2_000, "_SLICE": 60, "_MERGED": 128, "LARGE": 900}.items():
+        monkeypatch.setattr(embedded_recent, name, value)
+
+    async def body(shard: Shard, store: Any) -> None:
+        await numbered(store, 3_000, 400, views=("html", "summary"))
+        rng = np.random.default_rng(21)
+        wanted: list[dict[int, set[int]]] = [{}, {}]
+        for turn in range(150):
+            view = int(rng.integers(0, 2))
+            some = np.sort(rng.permutation(3_000)[: int(rng.choice([1, 10, 40, 250]))]).astype(np.uint32)
+            counts = rng.integers(0, 8, len(some)).astype(np.uint32)
+            inputs = (400 * rng.random(int(counts.sum())) ** 2).astype(np.uint32)
+            commit = store.begin()
+            commit.replace_dependencies(view, some, counts, inputs)
+            await store.write(commit)
+            for dependent, chosen in zip(some.tolist(), np.split(inputs, np.cumsum(counts)[:-1]), strict=True):
+                wanted[view][dependent] = set(chosen.tolist())
+            if rng.random() < 0.5:
+                store.compact(int(rng.integers(1, 300)))
+            if turn % 10 == 9:
+                edges = [{(owner, one) for owner, chosen in of.items() for one in chosen} for of in wanted]
+                asked = np.sort(rng.permutation(400)[:50]).astype(np.uint32)
+                union = store.dependents_of(asked)
+                for of in (0, 1):
+                    assert reverse_edges(store, of, 400) == edges[of]
+                    told = BitMap(owner for owner, one in edges[of] if one in set(asked.tolist()))
+                    assert union.get(of, BitMap()) == told
+                store = await shard.reopen(store)
+        fold_all(store, 500)
+        for of in (0, 1):
+            edges_of = {(owner, one) for owner, chosen in wanted[of].items() for one in chosen}
+            assert reverse_edges(store, of, 400) == edges_of == forward_edges(store, of)
+        await store.close()
 
     run("embedded", body)
 

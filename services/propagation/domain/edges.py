@@ -124,8 +124,7 @@ def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeD
             f"{declared.path}.input_index", f"holds {int(declared.index.max())}; there are {len(declared.names)} inputs"
         )
     dependents, counts, index = _ascending(declared)
-    resources = step.commit.intern_resources(declared.names)
-    numbers = step.commit.intern_inputs(resources, declared.aspects)
+    numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
     outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
     inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
     if mode is Mode.REPLACE:
@@ -156,6 +155,8 @@ def _outputs(
     step: Step, view: int, declared: Declared, numbers: Numbers, edge_dependents: Numbers, index: Numbers
 ) -> Outputs:
     outputs: Outputs = {}
+    if _OUTPUT_PREFIX not in b"".join(declared.names):  # one look, where there are thousands of names and no output
+        return outputs
     own = np.full(len(numbers), -1, np.int64)
     for at, name in enumerate(declared.names):
         if not name.startswith(_OUTPUT_PREFIX):

@@ -21,7 +21,7 @@ from services.propagation.domain.views import RETIRED, View, Views
 from services.propagation.store.interface import Store
 
 _FORGET_EVERY_S = 5.0
-_COMPACT_ITEMS = 20_000
+_COMPACT_ITEMS = 5_000
 VIEWS_RECORD = ("views", b"current")
 IDLE_S = 1.0
 """The longest time between two ticks."""
@@ -35,7 +35,7 @@ class Engine:
     ) -> None:
         self.shard = Shard(store, Views((), {}, 0), clock, rng, settings)
         self._forgot_s = clock.monotonic()
-        self._compact_s = 0.0
+        self._folded = -1.0
         self.put_views(views, revision)
         recovery.recover(self.shard)
         if settings.canaries:
@@ -105,21 +105,27 @@ class Engine:
             step.write()
         if now_s - self._forgot_s >= _FORGET_EVERY_S and not retention.forget(shard):
             self._forgot_s = now_s
-        self._compact(now_s)
+        if self._compact():
+            return shard.settings.compact_every_s
         times = [shard.holds.next_due_s, shard.leases.next_deadline_s, shard.settling.next_due_s]
         return max(0.0, min([IDLE_S, *(at - now_s for at in times if at is not None)]))
 
-    def _compact(self, now_s: float) -> None:
-        """Gives the store a little time now and then to fold what arrived: all of it while nothing else is to do."""
-        shard = self.shard
-        idle = not shard.roots
-        if now_s < self._compact_s or not (idle or shard.store.needs_compaction):
-            return
+    def _compact(self) -> bool:
+        """Gives the store some time to fold what arrived: when much waits, and for all of it once nothing else goes on.
+
+        Answers whether it wants more.
+        """
+        shard, settings = self.shard, self.shard.settings
         began_s = shard.now_s()
-        while (idle or shard.store.needs_compaction) and shard.now_s() - began_s < shard.settings.compact_s:
-            if not shard.store.compact(_COMPACT_ITEMS):
-                break
-        self._compact_s = shard.now_s() + shard.settings.compact_every_s
+        quiet = not shard.roots and began_s - shard.written_s >= settings.quiet_s
+        if not shard.store.needs_compaction and (not quiet or self._folded == shard.written_s):
+            return False
+        more = True
+        while more and (quiet or shard.store.needs_compaction) and shard.now_s() - began_s < settings.compact_s:
+            more = shard.store.compact(_COMPACT_ITEMS) > 0
+        if not more:
+            self._folded = shard.written_s
+        return more
 
     def _restart(self) -> None:
         """Tries to go on after the store refused a write."""

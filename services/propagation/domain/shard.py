@@ -39,7 +39,8 @@ class Settings:
     oscillation; `stale_delay_s` is the wait after an executor saw an older input than it was told to see;
     `remember_s` is the window in which a repeated change id is recognised and finished roots are listed; `jitter` the
     share of a retry's backoff that is random; `history_bytes` what the log of renders takes at most; `max_causers` how
-    many are told apart by their costs. Each `compact_every_s` at most, about `compact_s` go to compaction.
+    many are told apart by their costs. Compaction has a slice of about `compact_s` each
+    `compact_every_s`: while the store asks for it, and once nothing was written for `quiet_s`.
     `canaries` are the periods of watched sources, by name.
     """
 
@@ -53,8 +54,9 @@ class Settings:
     remember_s: float = 7 * 86_400.0
     max_lent: int = 1_000_000
     jitter: float = 0.5
-    compact_every_s: float = 0.5
-    compact_s: float = 0.02
+    compact_every_s: float = 0.01
+    compact_s: float = 0.005
+    quiet_s: float = 1.0
     canaries: dict[str, float] = field(default_factory=dict)
     history_bytes: int = 256 << 20
     max_causers: int = 10_000
@@ -86,6 +88,7 @@ class Shard:
         self.newest: dict[tuple[int, ...], Root] = {}
         self._of_inputs: dict[tuple[int, ...], dict[int, Root]] = {}
         self.halted: BaseException | None = None
+        self.written_s = 0.0
 
     def now_s(self) -> float:
         """Monotonic seconds."""
@@ -189,6 +192,7 @@ class Step:
             else:
                 self.commit.put_record(TALLY, encode(root.sequence), root.tally().pack())
         shard.sequence.settle(self.commit)
+        shard.written_s = self.now_s
         try:
             durable = shard.store.write(self.commit)
         except BaseException as error:

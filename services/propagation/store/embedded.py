@@ -78,6 +78,8 @@ class EmbeddedStore:
             raise ValueError("this commit was written before; begin a new one")
         if commit.edges_seen not in (None, self._tables.edge_commits):
             raise StaleCommit("edges were written since this commit began to gather its own")
+        while self._tables.recent.overdue:
+            self._spill()
         draft = Draft()
         effects = embedded_write.draft_commit(self._tables, commit, draft)
         durable = self._submit(draft)
@@ -91,7 +93,13 @@ class EmbeddedStore:
         tables = self._tables
         tables.compaction.sweep()
         folded = rewritten = 0
+        due = self.needs_compaction
         while folded < budget_items and rewritten < _REWRITES * budget_items:
+            if due and not self.needs_compaction:
+                break
+            if tables.recent.edges and (tables.recent.due or not tables.compaction.due):
+                folded += self._spill()
+                continue
             if (key := tables.compaction.take()) is None:
                 break
             draft = Draft()
@@ -101,10 +109,20 @@ class EmbeddedStore:
             rewritten += left
         return folded
 
+    def _spill(self) -> int:
+        """Spills a slice of what came lately; answers how many edges."""
+        tables, draft = self._tables, Draft()
+        arrived, bound = tables.recent.slice(draft, tables.next_commit())
+        self._submit(draft)
+        tables.recent.sliced(bound)
+        for key, edges in arrived:
+            tables.compaction.note(key, edges)
+        return max(1, sum(edges for _, edges in arrived))
+
     @property
     def needs_compaction(self) -> bool:
         """See `interface.Store.needs_compaction`."""
-        return self._tables.compaction.due
+        return self._tables.recent.due or self._tables.compaction.due
 
     async def close(self) -> None:
         """Makes everything durable and gives the directory back."""

@@ -6,7 +6,7 @@ are exact, because a commit's edges are the difference between the old and the n
 are written with it.
 
 Edges of one input in one part (hub_sets.py) that come 32 or more at a time get a record of their own; the others share
-one for each 1,024 inputs: the input in the low ten bits of two bytes, the dependent in four.
+one for each 128 inputs: the input in the low seven bits of two bytes, the dependent in four.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from services.propagation.store.embedded_layout import u16, u32, u64
 from services.propagation.store.interface import Numbers
 from services.propagation.store.numbers import group_starts
 
-GROUP_BITS = 10
+GROUP_BITS = 7
 # A commit's number: the epoch in the upper half, a counter in the lower.
 COMMIT_BYTES = 8
 COUNTER_BYTES = 4

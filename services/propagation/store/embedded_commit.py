@@ -14,6 +14,7 @@ from services.propagation.store import edges, outputs
 from services.propagation.store.edges import Keys, pair
 from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_forward import ForwardDraft
+from services.propagation.store.embedded_inputs import CONTENT, NAMED_BYTES
 from services.propagation.store.embedded_tables import Tables
 from services.propagation.store.interface import Bytes16, EdgeDelta, InputChange, Numbers
 
@@ -64,6 +65,24 @@ class EmbeddedCommit:
         numbers, fresh = self._tables.inputs.intern(resources, aspects)
         self.inputs.update(fresh)
         return numbers
+
+    def intern_named_inputs(self, names: Sequence[bytes], aspects: Sequence[str] | str) -> Numbers:
+        """See `interface.Commit.intern_named_inputs`."""
+        if aspects != CONTENT:
+            return self.intern_inputs(self.intern_resources(names), aspects)
+        named = self._tables.inputs.named
+        found = named.get_many(names)
+        missing = [at for at, number in enumerate(found) if number is None]
+        if missing:
+            new = [names[at] for at in missing]
+            numbers = self.intern_inputs(self.intern_resources(new), CONTENT).tolist()
+            fresh = set(self.inputs.values())
+            for at, name, number in zip(missing, new, numbers, strict=True):
+                found[at] = number
+                # What is not written yet must go into each commit that names it.
+                if number not in fresh and name not in self.names:
+                    named.put(name, number, len(name) + NAMED_BYTES)
+        return np.array(found, np.uint32)
 
     def replace_dependencies(self, view: int, dependents: Numbers, counts: Numbers, inputs: Numbers) -> EdgeDelta:
         """See `interface.Commit.replace_dependencies`."""

@@ -54,7 +54,7 @@ class Compaction:
         self._waiting: dict[bytes, Waiting] = {}
         self._due: dict[bytes, None] = {}
         self._idle: dict[bytes, None] = {}
-        self._sweep: bytes | None = b""
+        self._sweep: bytes | None = arrivals.HUB
 
     @property
     def due(self) -> bool:

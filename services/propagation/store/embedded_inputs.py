@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from pyroaring import BitMap
 
 from libs.embedded.family import Family
 from services.propagation.store.edges import Keys, pair, unpair
@@ -15,7 +16,7 @@ from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_layout import MOST_ASPECTS, MOST_INPUTS, check_room, u32
 from services.propagation.store.hot import Hot
 from services.propagation.store.interface import InputChange, Numbers, UnknownNumber
-from services.propagation.store.numbers import group_starts
+from services.propagation.store.numbers import group_starts, to_numbers, to_set
 
 CONTENT = "content"
 
@@ -23,6 +24,8 @@ _PARTS = np.dtype([("resource", "<u4"), ("aspect", "<u4")])  # the resource's nu
 _CHANGE = np.dtype([("changed_at", "<u8"), ("root", "<u8"), ("version", "V16")])
 _ASPECT = b"aspect/"
 _ENTRY_BYTES = 150
+# Of a name in memory, besides its length.
+NAMED_BYTES = 150
 
 
 class Inputs:
@@ -33,7 +36,12 @@ class Inputs:
         self._inputs = inputs
         self._parts = Column(columns, b"p", _PARTS)
         self._changes = Column(columns, b"c", _CHANGE, bits=6)
-        self._hot: Hot[int] = Hot(cache_bytes)
+        # By resource and aspect; and for content by the resource's name, which spares looking twice.
+        self._hot: Hot[int] = Hot(cache_bytes // 3)
+        self.named: Hot[bytes] = Hot(cache_bytes - cache_bytes // 3)
+        self._changed = BitMap()
+        for first, values in self._changes.blocks():
+            self._changed |= to_set((np.flatnonzero(values["changed_at"]) + first).astype(np.uint32))
         self._unwritten: dict[int, int] = {}
         self._aspects = [CONTENT]
         found = {int.from_bytes(value, "big"): key[len(_ASPECT) :].decode() for key, value in meta.scan(_ASPECT)}
@@ -130,10 +138,12 @@ class Inputs:
         value["changed_at"], value["root"] = change.changed_at, change.root
         value["version"] = np.void(change.version)
         self._changes.scatter(draft, inputs, value)
+        # At once: what is in the set and was not written is looked up and not found.
+        self._changed |= to_set(inputs)
 
     def changes(self, inputs: Iterable[int]) -> dict[int, InputChange]:
         """The newest changes of those that ever changed."""
-        numbers = np.fromiter(inputs, np.uint32)
+        numbers = to_numbers(to_set(np.fromiter(inputs, np.uint32)) & self._changed)
         if not len(numbers):
             return {}
         found = self._changes.gather(numbers)

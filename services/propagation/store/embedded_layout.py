@@ -10,7 +10,8 @@
 | forward | view, dependent >> 5 | the sets of 32 dependents (set_blocks.py) |
 | reverse | "s", input >> 5, view | the dependents of 32 inputs, but for hubs (set_blocks.py) |
 | reverse | "h", input, view, dependent >> 22 | a part of a hub's dependents (hub_sets.py) |
-| arrivals | as reverse, and commit | edges that came or went in one commit, not yet folded into `reverse` |
+| arrivals | "a", commit, view | edges that came or went in one commit, by input and dependent (embedded_recent.py) |
+| arrivals | as reverse but input >> 7, and commit | such edges by input, not yet folded into `reverse` |
 | records | kind, NUL, key | a record of the engine |
 """
 
@@ -18,7 +19,7 @@ from libs.embedded.settings import Compression, FamilySpec
 from libs.errors.errors import ResourceExhausted
 
 SCHEMA = "propagation"
-VERSION = 1
+VERSION = 2
 
 FAMILIES = (
     FamilySpec("meta"),

@@ -1,4 +1,4 @@
-"""What depends on each input: folded sets, and on top of them the arrivals that are not folded yet."""
+"""What depends on each input: folded sets, on top of them the arrivals not folded yet, and what came lately."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from services.propagation.store import embedded_arrivals as arrivals
 from services.propagation.store import hub_sets, set_blocks
 from services.propagation.store.edges import Keys, unpair
 from services.propagation.store.embedded_layout import u16, u32
+from services.propagation.store.embedded_recent import Recent
 from services.propagation.store.interface import Numbers
 from services.propagation.store.numbers import group_starts, to_set
 
@@ -20,15 +21,18 @@ _NO_KEYS = np.empty(0, np.uint64)
 class Reverse:
     """Reads of both families."""
 
-    def __init__(self, folded: Family, arrived: Family) -> None:
+    def __init__(self, folded: Family, arrived: Family, recent: Recent) -> None:
         self.folded = folded
         self.arrived = arrived
+        self._recent = recent
 
     def dependents(self, input_number: int) -> dict[int, BitMap]:
         """By view: the set, never empty."""
         found: dict[int, BitMap] = {}
         self._small(input_number, found)
         self._hub(input_number, found)
+        for view, toggled in self._recent.of(input_number):
+            _toggle(found, view, to_set(toggled))
         return {view: members for view, members in found.items() if members}
 
     def dependents_of(self, inputs: Numbers, views: Iterable[int]) -> dict[int, BitMap]:
@@ -43,7 +47,8 @@ class Reverse:
         small = ordered[np.isin(ordered, hubs, invert=True)] if hubs else ordered
         arrived = self._arrived_of(small)
         for view in views:
-            toggles = np.concatenate((self._folded_of(small, view), arrived.get(view, _NO_KEYS)))
+            recent = self._recent.of_many(view, small)
+            toggles = np.concatenate((self._folded_of(small, view), arrived.get(view, _NO_KEYS), recent))
             toggles.sort()
             dependents = unpair(arrivals.odd(toggles))[1]
             if len(dependents):

@@ -13,6 +13,7 @@ from services.propagation.store.embedded_inputs import Inputs
 from services.propagation.store.embedded_layout import MOST_VIEWS, check_room, u16
 from services.propagation.store.embedded_names import Names
 from services.propagation.store.embedded_outputs import Outputs
+from services.propagation.store.embedded_recent import Recent
 from services.propagation.store.embedded_reverse import Reverse
 from services.propagation.store.interface import UnknownNumber
 
@@ -94,17 +95,19 @@ class Tables:
     """Every part, over one open database."""
 
     def __init__(self, database: Database, epoch: int, cache_bytes: int) -> None:
-        """`cache_bytes` bound the names and inputs kept in memory, half for each."""
+        """`cache_bytes` bound the names and inputs kept in memory."""
         self.meta = meta = database.family("meta")
         columns, names = database.family("columns"), database.family("names")
         self._columns = columns
         self._by_view: dict[int, ViewColumns] = {}
         self.views = Views(meta)
-        self.names = Names(names, database.family("name_blocks"), counter(meta, b"resources"), cache_bytes // 2)
-        self.inputs = Inputs(meta, database.family("inputs"), columns, counter(meta, b"inputs"), cache_bytes // 2)
+        self.names = Names(names, database.family("name_blocks"), counter(meta, b"resources"), cache_bytes // 4)
+        inputs, known = database.family("inputs"), counter(meta, b"inputs")
+        self.inputs = Inputs(meta, inputs, columns, known, cache_bytes - cache_bytes // 4)
         self.outputs = Outputs(names, columns, self.views.written)
         self.forward = Forward(database.family("forward"))
-        self.reverse = Reverse(database.family("reverse"), database.family("arrivals"))
+        self.recent = Recent(meta, database.family("arrivals"))
+        self.reverse = Reverse(database.family("reverse"), database.family("arrivals"), self.recent)
         self.compaction = Compaction(self.reverse, epoch)
         self.records = Records(database.family("records"))
         self.edge_count = counter(meta, b"edges")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.propagation.store import embedded_arrivals as arrivals
+from services.propagation.store import embedded_recent
 from services.propagation.store.edges import Keys, pair
 from services.propagation.store.embedded_commit import EmbeddedCommit, Toggles
 from services.propagation.store.embedded_draft import Draft
@@ -23,6 +24,7 @@ class Effects:
     outputs: list[Numbers] = field(default_factory=list)
     marks: list[tuple[int, Numbers, np.ndarray]] = field(default_factory=list)
     arrived: list[tuple[bytes, int]] = field(default_factory=list)
+    recent: list[tuple[int, int, Keys]] = field(default_factory=list)
     edges: int = 0
 
 
@@ -47,6 +49,8 @@ def applied(tables: Tables, commit: EmbeddedCommit, effects: Effects) -> None:
     tables.outputs.written(np.concatenate([_NONE, *effects.outputs]), effects.marks)
     for key, edges in effects.arrived:
         tables.compaction.note(key, edges)
+    for view, number, toggles in effects.recent:
+        tables.recent.written(view, number, toggles)
     tables.edge_count += effects.edges
     if commit.edges_seen is not None:
         tables.edge_commits += 1
@@ -90,7 +94,11 @@ def _draft_edges(tables: Tables, commit: EmbeddedCommit, draft: Draft, linked: N
         edges = np.concatenate((*toggles.added, *toggles.removed))
         edges.sort()
         edges = arrivals.odd(edges)
-        effects.arrived += arrivals.draft(draft, tables.reverse.arrived, view, number, edges)
+        if len(edges) >= embedded_recent.LARGE:
+            effects.arrived += arrivals.draft(draft, tables.reverse.arrived, view, number, edges)
+        elif len(edges):
+            tables.recent.draft(draft, view, number, edges)
+            effects.recent.append((view, number, edges))
         effects.edges += sum(map(len, toggles.added)) - sum(map(len, toggles.removed))
         inputs = (edges >> np.uint64(32)).astype(np.uint32)
         touched.append(inputs[group_starts(inputs)])

@@ -68,6 +68,10 @@ class MemoryCommit:
             self.ops.append(("add_inputs", (new,)))
         return np.array(numbers, np.uint32)
 
+    def intern_named_inputs(self, names: Sequence[bytes], aspects: Sequence[str] | str) -> Numbers:
+        """See `interface.Commit.intern_named_inputs`."""
+        return self.intern_inputs(self.intern_resources(names), aspects)
+
     def replace_dependencies(self, view: int, dependents: Numbers, counts: Numbers, inputs: Numbers) -> EdgeDelta:
         """See `interface.Commit.replace_dependencies`."""
         old, new = self._before(view, dependents, counts, inputs)
