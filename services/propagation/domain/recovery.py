@@ -44,7 +44,9 @@ def recover(shard: Shard) -> Awaitable[None]:
         _derive(shard, root)
         in_groups = sum(len(group.failed) for group in root.groups.values())
         root.buried = max(0, tally.failed - in_groups)
-        root.total = max(root.total, root.pending + root.failed)
+        # An edge that came late is pending under one root and found again under each that its input changed under:
+        # the total grows by it, what was done stays done.
+        root.total = max(root.total, tally.done + root.pending + root.failed)
         _succeed(shard, root)
         shard.take_in(root)
     shard.halted = None

@@ -39,8 +39,6 @@ def fold(step: Step, older: Root, newer: Root) -> None:
     for group in list(older.groups.values()):
         if group.pending:
             pend(step, newer, group.level, group.view, group.pending)
-    for group in older.groups.values():
-        group.pending.clear()
     older.settling = 0
     step.finish(older, State.DONE, left=left)
 
