@@ -1,5 +1,6 @@
 """The hash by which an output is known to be the same as before."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 HASH_BYTES = 16
@@ -7,16 +8,23 @@ GONE = blake2b(digest_size=HASH_BYTES, person=b"wellspring-gone").digest()
 """The hash of a page that is gone: nothing of it is stored, so that a store without it can be told to be right."""
 
 
-def output_hash(body: bytes | None, content_type: str, tags: tuple[str, ...]) -> bytes:
+def output_hash(body: bytes | None, content_type: str, tags: Iterable[str]) -> bytes:
     """16 bytes over all that is stored; a page that is gone (body None) has GONE, whatever the answer that said so.
 
-    BLAKE2b-128: keyed by nothing, since whoever can choose a page's bytes gains only that their own page stays.
+    The tags count as a set: their order and doubles are not stored. BLAKE2b-128: keyed by nothing, since whoever can
+    choose a page's bytes gains only that their own page stays.
     """
-    if body is None:
-        return GONE
-    head = "\0".join((content_type, *tags)).encode()
-    digest = blake2b(digest_size=HASH_BYTES, person=b"wellspring-out")
-    digest.update(len(head).to_bytes(4, "big"))
-    digest.update(head)
-    digest.update(body)
-    return digest.digest()
+    return GONE if body is None else possible_hashes(body, content_type, (tags,))[0]
+
+
+def possible_hashes(body: bytes, content_type: str, tag_sets: Iterable[Iterable[str]]) -> list[bytes]:
+    """The hash for each set of tags, in order; the body is gone through once."""
+    digest = blake2b(body, digest_size=HASH_BYTES, person=b"wellspring-out")
+    hashes = []
+    for tags in tag_sets:
+        tail = "\0".join((content_type, *sorted(set(tags)))).encode()
+        # The length last: it tells where the body ends.
+        one = digest.copy()
+        one.update(tail + len(tail).to_bytes(4, "big"))
+        hashes.append(one.digest())
+    return hashes
