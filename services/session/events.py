@@ -1,4 +1,4 @@
-"""What happens to sessions, told to the log and counted: handles only, never a token, a subject or a value."""
+"""What happens to sessions, told to log and audit, and counted: handles only, never a token, a subject or a value."""
 
 import logging
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from libs.telemetry.logs import fields
+from services.session.audit.file import AuditFile
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +20,10 @@ _LEVELS: Final = {
 """Of those that an operator should see; what happens all the time is told at DEBUG."""
 
 
-class LoggedEvents:
-    """`domain.tools.Events` over the log and a counter by event."""
+class ToldEvents:
+    """`domain.tools.Events` over the log, a counter by event and, once it is given, the audit."""
+
+    audit: AuditFile | None = None
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = Counter("wellspring_session_events", "What happened to sessions", ["event"], registry=registry)
@@ -30,3 +33,5 @@ class LoggedEvents:
         level = _LEVELS.get(what, logging.DEBUG)
         if log.isEnabledFor(level):
             log.log(level, what, extra=fields(realm=realm, handle=handle, caller=caller, **facts))
+        if self.audit is not None:
+            self.audit.record(what, realm, handle, caller, facts)

@@ -5,6 +5,7 @@ python -m services.session.main --config session.yaml
 
 import os
 import sys
+from pathlib import Path
 
 from libs.clock.clock import SystemClock
 from libs.config import wiring
@@ -14,9 +15,12 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
+from services.session.audit.file import AuditFile
+from services.session.crypto import assertions
+from services.session.crypto.keyring import Keyring
 from services.session.domain.guesses import Guesses, GuessLimits
 from services.session.domain.sweeping import Sweeper
-from services.session.events import LoggedEvents
+from services.session.events import ToldEvents
 from services.session.opening import check_supported, make_tools
 from services.session.servicer import SessionsServicer
 from services.session.store.embedded import EmbeddedStore
@@ -46,11 +50,17 @@ def main() -> int:
 async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     check_supported(config)
     clock = SystemClock()
-    events = LoggedEvents(server.telemetry.registry)
+    events = ToldEvents(server.telemetry.registry)
     store = await server.resources.add(
         "store", lambda: _open(config.backend.embedded), close=EmbeddedStore.close, health=EmbeddedStore.check
     )
     tools = await make_tools(config, store, clock, os.urandom, events)
+    if config.audit.file:
+        audit = await server.resources.add(
+            "audit", lambda: _audit(config, tools.keyring), close=AuditFile.close, health=AuditFile.check
+        )
+        events.audit = audit
+        server.add_background("audit", audit.run)
     gone_after_us = int(wiring.seconds(config.gone_after) * 1e6)
     pages = wiring.page_tokens(
         config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
@@ -74,6 +84,15 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     )
     sweeper = Sweeper(tools, int(wiring.seconds(config.sweep_interval) * 1e6), gone_after_us)
     server.add_background("sweeper", sweeper.run)
+
+
+async def _audit(config: config_pb.SessionConfig, keyring: Keyring) -> AuditFile:
+    return AuditFile(
+        Path(config.audit.file),
+        config.datacentre,
+        lambda text: assertions.sign_bytes(keyring, text),
+        kept_for_s=wiring.seconds(config.audit.kept_for),
+    )
 
 
 async def _open(config: backend_pb2.Embedded) -> EmbeddedStore:

@@ -12,6 +12,8 @@ import uuid
 import grpc
 import pytest
 
+from services.session.audit.verify import keys_of, verify
+from services.session.crypto import assertions, keyring
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring.session.v1 import session_pb2_grpc
 
@@ -63,6 +65,7 @@ class Ledger:
         self.dead = set()
         self.unsure = set()
         self.counters = {}
+        self.handles = set()
 
 
 async def bearer(stub, rng, ledger):
@@ -76,6 +79,7 @@ async def bearer(stub, rng, ledger):
         )
         token, count = made.token.value, 0
         ledger.live[token] = 0
+        ledger.handles.add(made.session.handle)
         for _ in range(rng.randrange(5)):
             if rng.random() < 0.6:
                 update = pb.UpdateDataRequest(
@@ -141,7 +145,8 @@ async def check(address, ledger):
 def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
     seed = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().randrange(2**32)
     print(f"WELLSPRING_SEED={seed} repeats this")
-    rng, server, ledger = random.Random(seed), Process(tmp_path), Ledger()
+    audit = tmp_path / "audit"
+    rng, server, ledger = random.Random(seed), Process(tmp_path, f"audit={{file: {audit}}}"), Ledger()
     server.start()
     for _ in range(KILLS):
         asyncio.run(load(server.address, rng, ledger, server.kill))
@@ -149,10 +154,17 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         asyncio.run(check(server.address, ledger))
     assert len(ledger.live) > 10 and len(ledger.dead) > 10
     assert server.kill(signal.SIGTERM) == 0
-    log = (tmp_path / "log").read_bytes()
+    log, audited = (tmp_path / "log").read_bytes(), audit.read_bytes()
     for token in [*ledger.live, *ledger.dead]:
         assert token not in log and token.split(b".")[1] not in log
+        assert token not in audited and token.split(b".")[1] not in audited
     assert b"Traceback" not in log and b'"ERROR"' not in log
+    # The audit is one chain over all the kills, and has every login that was acknowledged.
+    report = verify([audit], keys_of(assertions.key_set(keyring.load(tmp_path / "keyring.json"))))
+    assert report.whole and report.heads and report.vouched == report.last - 1
+    entries = [json.loads(line) for line in audited.splitlines()]
+    assert sum(entry["event"] == "audit_opened" for entry in entries) == KILLS + 1
+    assert ledger.handles <= {entry.get("handle") for entry in entries if entry["event"] == "session_created"}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +172,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
     [
         (["create_keyring=false"], "there is no keyring at"),
         (["server.workers=2"], "the embedded store has one process"),
-        (["audit={file: /tmp/x}"], "there is no audit file"),
+        (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
         (["incarnation_file=/tmp/x"], "incarnation_file"),
         (["realms=[{name: web, timeouts: [{level: 2, idle: 1h, absolute: 2d}]}]"], "NIST"),
         (["realms=[{name: web, kind: opaque}]"], "opaque"),

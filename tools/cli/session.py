@@ -10,6 +10,7 @@ import click
 
 from tools.cli.failures import Failure
 from tools.cli.output import counted, iso, textual
+from tools.cli.session_audit import audit
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8
 from wellspring.session.v1 import session_pb2 as pb
@@ -25,6 +26,9 @@ def session() -> None:
     Tokens are secrets: they are read from a file or from standard input, never from the command line, and are written
     where you say.
     """
+
+
+session.add_command(audit)
 
 
 def _token_option(name: str, text: str) -> Callable[[Any], Any]:

@@ -282,6 +282,11 @@ class Sessions:
         """The sessions of ``name``; no call is made."""
         return Realm(self._caller, name)
 
+    async def key_set(self, *, timeout: float | None = None) -> str:
+        """The public keys that assertions and the audit are signed with (RFC 7517, JSON)."""
+        answer = await self._caller.unary(_SERVICE, "GetKeySet", pb.GetKeySetRequest(), pb.GetKeySetResponse, timeout)
+        return answer.jwks_json
+
     async def create_realm(
         self, name: str, *, settings: admin.Realm | None = None, timeout: float | None = None
     ) -> admin.Realm:

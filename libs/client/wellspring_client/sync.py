@@ -89,6 +89,7 @@ class Sessions:
         self._sessions = sessions
         self.create_realm = portal.call(sessions.create_realm)
         self.list_realms = portal.iterate(sessions.list_realms)
+        self.key_set = portal.call(sessions.key_set)
 
     def realm(self, name: str) -> Realm:
         """The sessions of ``name``; no call is made."""

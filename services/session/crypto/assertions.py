@@ -24,6 +24,12 @@ def sign(keyring: Keyring, claims: dict[str, Any]) -> str:
     return (text + b"." + _b64(_private(key).sign(text))).decode()
 
 
+def sign_bytes(keyring: Keyring, data: bytes) -> tuple[str, bytes]:
+    """The id of the active signing key, and its signature of bytes that are no assertion: of heads of the audit."""
+    key = keyring.active("sign")
+    return key.key_id, _private(key).sign(data)
+
+
 def key_set(keyring: Keyring) -> str:
     """The public halves of all signing keys, the next one included, as RFC 7517 and RFC 8037 write them."""
     keys = []
