@@ -9,8 +9,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from services.propagation.rules.matching import ABSENT
 from services.propagation.rules.templates import Place, Template, TemplateFailed, Tree, as_text
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "PURGE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "PURGE")
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _SCHEMES = ("http", "https")
 _KEPT = "%/:=&?~#+!$,;'@()*[]"
 """Characters of an address that stand as they are; others are percent-encoded."""
@@ -121,9 +122,9 @@ Action = Call | Publish
 
 
 def _header(name: str, value: str) -> str:
-    if any(ord(char) < 0x20 and char != "\t" or ord(char) in (0x7F,) for char in value):
-        raise TemplateFailed(f"the header {name} would have a control character")
-    return value.encode().decode("latin-1")
+    if not _HEADER_VALUE.fullmatch(value):
+        raise TemplateFailed(f"the header {name} would have characters that are not printable ASCII; encode(…) it")
+    return value
 
 
 def _check_insert(before: str, value: str, shown: str) -> None:

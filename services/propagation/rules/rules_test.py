@@ -201,7 +201,7 @@ def test_templates_fill_every_part_of_a_request():
             "method": "post",
             "uri": "https://{{message.meta.domain}}/w/{message.title}?a=1",
             "query": {"redirect": False, "n": "{{message.n}}"},
-            "headers": {"If-Unmodified-Since": "{{date(message.meta.dt)}}", "X-Tag": "{{message.tags[1]}}"},
+            "headers": {"If-Unmodified-Since": "{{date(message.meta.dt)}}", "X-Tag": "{{encode(message.tags[1])}}"},
             "body": {
                 "whole": "{{message.n}}",
                 "absent": "{{message.no}}",
@@ -221,12 +221,13 @@ def test_templates_fill_every_part_of_a_request():
     assert made.method == "POST"
     assert made.url == "https://en.wikipedia.org/w/A%2F%C3%9C%20b?a=1&redirect=false&n=7"
     assert made.headers["if-unmodified-since"] == "Sun, 22 Nov 2026 09:00:00 GMT"
-    assert made.headers["x-tag"].encode("latin-1").decode() == "é"
+    assert made.headers["x-tag"] == "%C3%A9"
     assert json.loads(made.body) == {"whole": 7, "text": "n=7", "list": [1, None]}
     assert made.headers["content-type"] == "application/json"
 
 
 def test_functions_and_constants():
+    path = "{decode(message.t)}/{{default(message.x, 'none')}}/{{encode(message.t)}}"
     text = json.dumps(
         {
             "globals": {"host": "pages.example"},
@@ -235,7 +236,7 @@ def test_functions_and_constants():
                     "topic": "third",
                     "exec": {
                         "method": "post",
-                        "uri": "http://{{globals.host}}/{decode(message.t)}/{{default(message.x, 'none')}}/{{encode(message.t)}}",
+                        "uri": "http://{{globals.host}}/" + path,
                         "body": "{{globals.message}}",
                     },
                 }
@@ -271,7 +272,7 @@ def test_an_event_cannot_bend_an_address(uri, event, says):
 
 def test_a_header_takes_no_line_breaks():
     found = rule(exec={"uri": "http://a/", "headers": {"x": "{{message.x}}"}}).consider({"x": "1\r\ny: 2"})
-    with pytest.raises(TemplateFailed, match="control character"):
+    with pytest.raises(TemplateFailed, match="printable ASCII"):
         found.actions[0].build(found.context)
 
 

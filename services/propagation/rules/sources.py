@@ -1,0 +1,106 @@
+"""Where events come from and go to. In this release the sources are the engine's own log."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.propagation.domain import finished, listing
+from services.propagation.domain.engine import Engine
+from services.propagation.domain.records import read_root, read_tally
+from services.propagation.rules.events import CHANGED, COMPLETED, Event, changed_event, completed_event
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One thing out of a topic. `event` is None for what is none; `problem` then says why, and `raw` is what it was.
+
+    `position` orders a topic's deliveries: positive, strictly ascending. `root` is the change that an event is about.
+    """
+
+    position: int
+    event: Event | None
+    arrived_ns: int
+    root: str = ""
+    raw: bytes = b""
+    problem: str = ""
+
+
+class Source(Protocol):
+    """Topics that can be read from any position that is still kept."""
+
+    @property
+    def topics(self) -> frozenset[str]: ...
+
+    def newest(self, topic: str) -> int:
+        """Where the topic ends now: every later delivery has a greater position."""
+
+    async def read(self, topic: str, after: int, limit: int) -> Sequence[Delivery]:
+        """What follows the position, in order, at most so many; at once. Nothing that a crash could take back."""
+
+    async def wait(self, topic: str, seconds: float) -> None:
+        """Until something may have come, or so many seconds."""
+
+
+class Sink(Protocol):
+    """What takes events. Returns when the event is durable; raises WellspringError when it cannot be taken now."""
+
+    async def publish(self, topic: str, event: Event) -> None: ...
+
+
+class Sources:
+    """All sources of a process; each topic has one."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._by_topic = {topic: source for source in sources for topic in source.topics}
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics of all of them."""
+        return frozenset(self._by_topic)
+
+    def of(self, topic: str) -> Source:
+        """The topic's source."""
+        return self._by_topic[topic]
+
+
+class EngineSource:
+    """The engine's log: accepted changes, by their sequence, and finished roots, by that of their end."""
+
+    topics = frozenset((CHANGED, COMPLETED))
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def newest(self, topic: str) -> int:
+        """See Source."""
+        return self._engine.shard.sequence.last
+
+    async def read(self, topic: str, after: int, limit: int) -> Sequence[Delivery]:
+        """See Source. Raises Unavailable while the engine takes no writes."""
+        found = self._changed(after, limit) if topic == CHANGED else self._completed(after, limit)
+        if found:
+            await self._engine.durable()
+        return found
+
+    async def wait(self, topic: str, seconds: float) -> None:
+        """See Source."""
+        signals = self._engine.shard.signals
+        await (signals.accepted if topic == CHANGED else signals.progress).wait(seconds)
+
+    def _changed(self, after: int, limit: int) -> list[Delivery]:
+        records = listing.accepted_after(self._engine.shard, after, limit)
+        return [
+            Delivery(record.sequence, changed_event(record), record.accepted_ns, record.change.id) for record in records
+        ]
+
+    def _completed(self, after: int, limit: int) -> list[Delivery]:
+        store = self._engine.shard.store
+        found: list[Delivery] = []
+        for position, sequence in finished.after(store, after, limit):
+            record = read_root(store, sequence)
+            if record is None or not record.state.finished:
+                found.append(Delivery(position, None, 0, problem="the root is forgotten, or at work again"))
+                continue
+            event = completed_event(record, read_tally(store, sequence), position)
+            found.append(Delivery(position, event, record.finished_ns, record.change.id))
+        return found
