@@ -12,6 +12,7 @@ from services.propagation.domain import dead_letters
 from services.propagation.domain.dead_letters import DeadLetter, Filter
 from services.propagation.domain.engine import Engine
 from services.propagation.intake.state import FollowerState
+from services.propagation.outputs_servicer import OutputsServicer
 from services.propagation.purging import Purging
 from services.propagation.views.catalogue import Catalogue
 from wellspring.propagation.v1 import propagation_admin_pb2
@@ -23,7 +24,7 @@ _RULES = "rules are not kept by this engine yet: bind namespaces, or publish cha
 _Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
 
 
-class AdminServicer:
+class AdminServicer(OutputsServicer):
     """`followers` answers the state of the followed namespaces."""
 
     def __init__(
@@ -34,9 +35,8 @@ class AdminServicer:
         followers: Callable[[], Iterable[FollowerState]],
         purging: Purging,
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, tokens)
         self._catalogue = catalogue
-        self._tokens = tokens
         self._followers = followers
         self._purging = purging
 

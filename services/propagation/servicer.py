@@ -145,12 +145,15 @@ class PropagationServicer:
             if found < first:
                 continue
             for page in listing.pages(items, start if found == first else 0, size):
-                after = found.to_bytes(2, "big") + (int(page[-1]) + 1).to_bytes(5, "big")
-                yield propagation_pb2.ListDependentsResponse(
-                    view=self._shard.views.name(found),
-                    names=listing.names(self._shard, page),
-                    resume_token=self._tokens.issue(after, method=method, identity=identity),
-                )
+                while len(page):
+                    packed, told = listing.names(self._shard, page)
+                    after = found.to_bytes(2, "big") + (int(told[-1]) + 1).to_bytes(5, "big")
+                    yield propagation_pb2.ListDependentsResponse(
+                        view=self._shard.views.name(found),
+                        names=packed,
+                        resume_token=self._tokens.issue(after, method=method, identity=identity),
+                    )
+                    page = page[len(told) :]
                 await asyncio.sleep(0)  # others have their turn between pages
 
     async def CountDependents(

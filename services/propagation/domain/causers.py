@@ -59,7 +59,7 @@ class Causers:
     def charge(self, commit: Commit, causer: str, tally: Tally) -> None:
         """A root has finished."""
         self._put(commit, causer, self._costs.get(causer, CauserCost()).plus(CauserCost.of(tally)))
-        if len(self._costs) > self._most + 1:
+        if len(self._costs) - (OTHERS in self._costs) > self._most:
             self._fold(commit)
 
     def refund(self, commit: Commit, causer: str, tally: Tally) -> None:

@@ -179,6 +179,7 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
             own = cleared & parts.get(root.sequence, _NONE)
             work.marks.append(Mark(root.sequence, own, cleared - own))
             if own:
+                root.shares.count(lease.view, own, work.changed)
                 changed = own.intersection_cardinality(work.changed)
                 root.changed += changed
                 root.unchanged += len(own) - changed

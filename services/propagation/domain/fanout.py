@@ -98,6 +98,8 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     hot = shard.heat.hot(view)
     if hot:
         group.hot |= hot & items
+    if level == 1:
+        group.hot |= root.shares.sample(shard.rng, view, items)
     if shard.leases.lent(view):
         shard.leases.mark_dirty(view, root.sequence, group.level, items)
     step.touch(root)

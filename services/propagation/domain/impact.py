@@ -1,4 +1,9 @@
-"""What an edit would cost, before it is saved."""
+"""What an edit would cost, before it is saved.
+
+The share of renders that turn out unchanged is that of the last edits of the same resource, or of the one under way,
+and only where there was none big enough that of the whole view. The time is that of fair turns: beside each root that
+waits in the same lane, as much of it as of this one is served before this one is done.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +12,7 @@ from pyroaring import BitMap
 
 from services.propagation.domain.names import check_resource
 from services.propagation.domain.shard import Shard
+from services.propagation.domain.shares import learned
 from services.propagation.store.numbers import to_numbers
 
 _MOST_EXPANDED = 100_000
@@ -38,10 +44,12 @@ def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
     name = check_resource(resource, "resource")
     number = int(shard.store.find_resources([name])[0])
     found: dict[int, BitMap] = {}
+    inputs: list[int] = []
     if number >= 0:
-        inputs = [shard.store.find_input(number, aspect) for aspect in aspects]
-        found = shard.store.dependents_of(np.array([known for known in inputs if known >= 0], np.uint32))
+        inputs = [known for aspect in aspects if (known := shard.store.find_input(number, aspect)) >= 0]
+        found = shard.store.dependents_of(np.array(inputs, np.uint32))
     impacts: list[ViewImpact] = []
+    lane = shard.settings.default_lane
     own = set(shard.views.covering(resource))
     for view in sorted(own | found.keys()):
         if view not in shard.views.by_number:
@@ -49,12 +57,34 @@ def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
         items = found.get(view, BitMap())
         size = len(items) + (view in own and (number < 0 or number not in items))
         cost = shard.costs.of(view)
-        wall_s = size / cost.rate_per_s if cost.rate_per_s > 0 else 0.0
-        impacts.append(ViewImpact(shard.views.name(view), size, size * cost.seconds, cost.unchanged, wall_s))
+        unchanged = _unchanged(shard, inputs, number, view)
+        wall_s = (size + _beside(shard, lane, view, size)) / cost.rate_per_s if cost.rate_per_s > 0 else 0.0
+        impacts.append(ViewImpact(shard.views.name(view), size, size * cost.seconds, unchanged, wall_s))
     if number >= 0:
         for view in own:
             found.setdefault(view, BitMap()).add(number)
-    return Impact(impacts, _transitive(shard, found), pending_in_lane(shard, shard.settings.default_lane))
+    return Impact(impacts, _transitive(shard, found), pending_in_lane(shard, lane))
+
+
+def _unchanged(shard: Shard, inputs: list[int], number: int, view: int) -> float:
+    """The share of renders in the view that will be cut off."""
+    for change in shard.store.input_changes(inputs).values():
+        root = shard.roots.get(change.root)
+        under_way = root.shares.of(view) if root is not None else None
+        if under_way is not None:
+            return under_way
+    known = learned(shard.store, number, view) if number >= 0 else None
+    return known if known is not None else shard.costs.of(view).unchanged
+
+
+def _beside(shard: Shard, lane: str, view: int, size: int) -> int:
+    """Items of other roots of the lane that are served before so many of a new one are."""
+    waiting = (
+        sum(len(group.pending) for group in root.of_view(view))
+        for root in shard.roots.values()
+        if root.record.lane == lane and root.runnable
+    )
+    return sum(min(size, count) for count in waiting)
 
 
 def _transitive(shard: Shard, found: dict[int, BitMap]) -> int:

@@ -16,6 +16,9 @@ from services.propagation.store.numbers import to_numbers
 _MOST_LOOKED_AT = 20_000
 """Records looked at for one page of a selective listing; the page is then short and the next one goes on."""
 
+MOST_NAME_BYTES = 4 << 20
+"""Of the names in one answer, so that it fits a message however long they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class RootPage:
@@ -67,6 +70,10 @@ def pages(items: BitMap, start: int, size: int) -> Iterator[Numbers]:
         yield to_numbers(page)
 
 
-def names(shard: Shard, numbers: Numbers) -> bytes:
-    """Their names joined by NUL."""
-    return shard.store.packed_names(np.ascontiguousarray(numbers))
+def names(shard: Shard, numbers: Numbers) -> tuple[bytes, Numbers]:
+    """Names joined by NUL, and the numbers they are of: those at the head of `numbers` whose names fit an answer."""
+    packed = shard.store.packed_names(np.ascontiguousarray(numbers)) if len(numbers) else b""
+    if len(packed) > MOST_NAME_BYTES:
+        packed = packed[: packed.rindex(b"\0", 0, MOST_NAME_BYTES)]
+        numbers = numbers[: packed.count(b"\0") + 1]
+    return packed, numbers

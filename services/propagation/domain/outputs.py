@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
+from services.propagation.domain import listing
 from services.propagation.domain.history import Logged
 from services.propagation.domain.names import output_name
 from services.propagation.domain.shard import Shard
@@ -136,10 +137,13 @@ def page(shard: Shard, view: int, after: int, size: int) -> OutputPage:
         count += len(numbers)
         last = int(numbers[-1]) if count == size else int(window[-1])
     numbers = np.concatenate(found) if found else np.empty(0, np.uint32)
+    packed, fitting = listing.names(shard, numbers)
+    if len(fitting) < len(numbers):
+        numbers, last = fitting, int(fitting[-1])
     chosen = to_set(numbers)
     states = _states(numbers, pending & chosen, dead & chosen, retry & chosen)
     return OutputPage(
-        shard.store.packed_names(numbers) if count else b"",
+        packed,
         _bytes(shard.store.hashes(view, numbers)),
         versions(shard, shard.store.rendered_at(view, numbers)),
         states,

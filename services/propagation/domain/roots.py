@@ -11,6 +11,7 @@ from dataclasses import replace
 from pyroaring import BitMap
 
 from services.propagation.domain.records import RootRecord, State, Tally
+from services.propagation.domain.shares import Shares
 
 MAX_LEVEL = 64
 """Levels told apart; deeper ones share the last. A cycle goes round through levels until it settles or is stopped."""
@@ -90,6 +91,7 @@ class Root:
         self.meter = Meter(now_s)
         self.inputs_at: dict[int, dict[int, bytes]] = {}
         self.reads_before = (0, 0)
+        self.shares = Shares()
 
     @property
     def id(self) -> str:
