@@ -15,7 +15,8 @@ from tools.dev.servers.process import Process
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SETTLED_SHARE = 0.05
 _LOOK_EVERY_S = 1.0
-_SETTLE_MOST_S = 120.0
+_CALM_LOOKS = 4
+_SETTLE_MOST_S = 600.0
 
 
 class Engine:
@@ -67,12 +68,14 @@ class Engine:
         return (int(words[11]) + int(words[12])) / _TICKS_PER_S
 
     def settle(self) -> None:
-        """Waits until it does next to nothing."""
+        """Waits until it does next to nothing for some seconds: what it does once it is idle begins only then."""
         end, used = time.monotonic() + _SETTLE_MOST_S, self.cpu_s()
+        calm = 0
         while time.monotonic() < end:
             time.sleep(_LOOK_EVERY_S)
             before, used = used, self.cpu_s()
-            if used - before < _SETTLED_SHARE * _LOOK_EVERY_S:
+            calm = calm + 1 if used - before < _SETTLED_SHARE * _LOOK_EVERY_S else 0
+            if calm >= _CALM_LOOKS:
                 return
         raise SystemExit(f"the engine was still busy {_SETTLE_MOST_S:.0f} s after it was loaded")
 

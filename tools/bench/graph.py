@@ -1,8 +1,9 @@
-"""The graph bench: hundreds of millions of edges, loaded through the real server while a second client declares pages.
+"""The graph bench: hundreds of millions of edges, loaded through the real server, and a second client beside it.
 
-Every page depends on one input, a tenth on another, all of them on parts of a long tail; members are random by the seed.
-Afterwards counts of both hubs and of a sample of parts are compared with what was declared. At the end the embedded
-engine alone writes the same bytes, for the ratio.
+Every page depends on one input, a tenth on another, all of them on parts of a long tail; members are random by the
+seed. The second client declares pages one by one while the graph is loaded. Afterwards counts of both hubs and of a
+sample of parts are compared with what was declared. At the end the embedded engine alone writes the same bytes, for
+the ratio.
 
 ./bazelw run //tools/bench:graph -- --resources 10000000 --edges 200000000 --seed 1 --json
 """
@@ -18,8 +19,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from google.protobuf.message import Message
 
 from libs.embedded.store import EmbeddedStore
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
@@ -36,6 +39,7 @@ _SAMPLED_PARTS = 200
 _TOLD_EVERY_S = 15.0
 _COUNTS = 9
 Figures = dict[str, float | int]
+_Answer = TypeVar("_Answer", bound=Message)
 
 
 def log(text: str) -> None:
@@ -201,9 +205,7 @@ class Bench:
     def _caller(self) -> Caller:
         return Caller(Channels(self._engine.address, tls=None), 60.0, dict)
 
-    async def _call(
-        self, caller: Caller, method: str, request: object, kind: type
-    ) -> propagation_pb2.CountDependentsResponse:
+    async def _call(self, caller: Caller, method: str, request: Message, kind: type[_Answer]) -> _Answer:
         service = propagation_pb2.DESCRIPTOR.services_by_name["Propagation"]
         return await caller.unary(service, method, request, kind, 60.0)
 

@@ -20,7 +20,7 @@ from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels
 
 DEPENDENCIES = 100
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
 
 
 async def probe(address: str, parts: int, seed: int) -> list[float]:

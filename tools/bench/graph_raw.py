@@ -14,7 +14,7 @@ _BATCH_ITEMS = 2_000
 
 
 def write_s(data: Path, folder: Path) -> float:
-    """Seconds to write, batch by batch and each synced, every key and value of the edges in `data` to a new database."""
+    """Seconds to write every key and value of the edges in `data` to a new database, each batch synced."""
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_compression_type(rocksdict.DBCompressionType.lz4())

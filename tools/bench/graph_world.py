@@ -1,4 +1,4 @@
-"""What the graph bench loads: pages that all depend on one input, a tenth of them on another, and on parts of a long tail.
+"""What the graph bench loads: pages that all depend on one input, a tenth on another, and on parts of a long tail.
 
 Everything is drawn by the seed, a block of pages at a time, so that a block can be made again by itself.
 """
