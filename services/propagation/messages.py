@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from libs.errors.errors import InvalidArgument, WellspringError
@@ -44,7 +46,24 @@ def change_of(message: propagation_pb2.Change, path: str) -> Change:
         lane=message.lane,
         time_ns=time_ns(message.time, f"{path}.time"),
         attributes=attributes,
+        extra=_extra(message, path),
     )
+
+
+def _extra(message: propagation_pb2.Change, path: str) -> bytes:
+    """The fields that this release does not know, as they came."""
+    if not len(UnknownFieldSet(message)):
+        return b""
+    unknown: Message = propagation_pb2.Change()
+    unknown.CopyFrom(message)
+    for field in message.DESCRIPTOR.fields:
+        unknown.ClearField(field.name)
+    packed = unknown.SerializeToString()
+    if len(packed) > _MAX_ATTRIBUTE_BYTES:
+        raise InvalidArgument.field(
+            path, f"has {len(packed):,} bytes of unknown fields; at most {_MAX_ATTRIBUTE_BYTES:,} are allowed"
+        )
+    return packed
 
 
 def _attributes(message: propagation_pb2.Change, path: str) -> tuple[tuple[str, str], ...]:
@@ -104,7 +123,7 @@ def duration(value_s: float) -> Duration:
 
 def change_message(change: Change) -> propagation_pb2.Change:
     """The change as a message."""
-    return propagation_pb2.Change(
+    message = propagation_pb2.Change(
         id=change.id,
         resource=change.resource,
         aspects=change.aspects,
@@ -114,6 +133,9 @@ def change_message(change: Change) -> propagation_pb2.Change:
         time=timestamp(change.time_ns) if change.time_ns else None,
         attributes=dict(change.attributes),
     )
+    if change.extra:
+        message.MergeFromString(change.extra)
+    return message
 
 
 def output_message(changed: OutputChange, root: str) -> propagation_pb2.Change:

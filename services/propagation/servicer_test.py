@@ -255,21 +255,6 @@ def test_views_are_put_listed_and_refused_with_the_place_of_each_mistake():
     asyncio.run(main())
 
 
-def test_what_is_not_there_yet_says_so():
-    async def main():
-        async with served() as site:
-            calls = [
-                site.admin.ListRules(admin_pb2.ListRulesRequest()),
-                site.admin.ValidateRules(admin_pb2.ValidateRulesRequest()),
-                site.admin.PutRules(admin_pb2.PutRulesRequest()),
-                site.admin.Purge(admin_pb2.PurgeRequest()),
-            ]
-            for call in calls:
-                assert (await refused(call)).code() is grpc.StatusCode.UNIMPLEMENTED
-
-    asyncio.run(main())
-
-
 def test_reads_are_reported_and_extended_leases_answered_each_for_itself():
     async def main():
         async with served() as site:

@@ -141,7 +141,7 @@ class WorkServicer:
         return work_pb2.GetViewsResponse(views=self._catalogue.messages, revision=self._catalogue.revision)
 
     async def ReportReads(self, request: work_pb2.ReportReadsRequest, call: Call) -> work_pb2.ReportReadsResponse:
-        """Reads counted by the gateway. Names that were never seen are counted as reads, and are nobody's heat."""
+        """Reads counted by the gateway. Names that were never seen are left out: no change concerns them."""
         shard = self._engine.shard
         view = shard.views.number(request.view)
         resources = names.split_names(request.names, "names")

@@ -18,7 +18,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A validated change. `version` is 16 bytes, `aspects` has no doubles and at least one, `time_ns` is wall time."""
+    """A validated change. `version` is 16 bytes, `aspects` has no doubles and at least one, `time_ns` is wall time.
+
+    `extra` is what a later release of the contract said besides, unread and handed on.
+    """
 
     id: str
     resource: str
@@ -28,11 +31,12 @@ class Change:
     lane: str = ""
     time_ns: int = 0
     attributes: tuple[tuple[str, str], ...] = ()
+    extra: bytes = b""
 
     def digest(self) -> bytes:
         """16 bytes that tell this change from another one with the same id.
 
-        What a retry may state anew (time, cause, attributes) is left out.
+        What a retry may state anew (time, cause, attributes, what is extra) is left out.
         """
         parts = [self.resource, *sorted(self.aspects), self.version.hex(), self.lane]
         return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
@@ -48,6 +52,7 @@ class Change:
             "lane": self.lane,
             "time_ns": self.time_ns,
             "attributes": [list(pair) for pair in self.attributes],
+            "extra": self.extra.hex(),
         }
 
     @classmethod
@@ -63,6 +68,7 @@ class Change:
             lane=plain["lane"],
             time_ns=plain["time_ns"],
             attributes=tuple((key, value) for key, value in plain["attributes"]),
+            extra=bytes.fromhex(plain.get("extra", "")),
         )
 
 
