@@ -49,6 +49,7 @@ from wellspring_client.errors import (
     ValueTooLarge,
     WellspringError,
 )
+from wellspring_client.propagation_admin import Output
 from wellspring_client.session import Minted, Token, add_data, remove_data, set_data, set_data_once
 from wellspring_client.storage_types import Delete, Put, Record
 from wellspring_client.sync import Client, connect
@@ -70,6 +71,7 @@ __all__ = [
     "Minted",
     "NotFound",
     "OutOfRange",
+    "Output",
     "PageTokenInvalid",
     "PermissionDenied",
     "Put",

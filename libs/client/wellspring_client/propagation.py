@@ -176,7 +176,11 @@ class Propagation:
     async def watch_changes(
         self, *, resume_token: str = "", from_beginning: bool = False, include_outputs: bool = False
     ) -> AsyncIterator[pb.WatchChangesResponse]:
-        """All changes as they are accepted, for ever, over as many connections as it takes."""
+        """All changes as they are accepted, for ever, over as many connections as it takes.
+
+        With ``include_outputs`` the outputs that changed as well: they carry a hash, and the root in their cause's
+        chain. An answer's resume token says where to go on after it; raises ResumeTokenExpired for one too old.
+        """
 
         def request(token: str) -> pb.WatchChangesRequest:
             return pb.WatchChangesRequest(

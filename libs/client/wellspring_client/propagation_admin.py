@@ -1,19 +1,41 @@
-"""For operators of propagation: views and rules, dead letters, purges by hand."""
+"""For operators of propagation: views and rules, dead letters, renders and purges by hand, outputs and costs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from wellspring.propagation.v1 import propagation_admin_pb2 as pb
+from wellspring_client import packed
 from wellspring_client.calls import Caller
+from wellspring_client.tokens import request_id
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["PropagationAdmin"]
 _Answer = TypeVar("_Answer", bound=Message)
 
 
+MAX_RERENDER_NAMES = 100_000
+_PENDING, _DEAD, _RETRYING = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the engine believes of one page: hash and version of the last accepted render, 16 bytes each (zeros: none).
+
+    ``pending``: to be rendered; ``dead_letter``: given up; ``retrying``: waits for its next attempt.
+    """
+
+    resource: str
+    hash: bytes
+    version: bytes
+    pending: bool
+    dead_letter: bool
+    retrying: bool
+
+
 class PropagationAdmin:
-    """Views, rules, dead letters, purges."""
+    """Views, rules, dead letters, renders and purges by hand, outputs, costs."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -30,6 +52,14 @@ class PropagationAdmin:
     async def list_views(self, *, timeout: float | None = None) -> pb.ListViewsResponse:
         """The views in force."""
         return await self._call("ListViews", pb.ListViewsRequest(), pb.ListViewsResponse, timeout)
+
+    async def validate_rules(self, yaml: str, *, timeout: float | None = None) -> pb.ValidateRulesResponse:
+        """Every mistake in a rules file, with its position; nothing is changed."""
+        return await self._call("ValidateRules", pb.ValidateRulesRequest(yaml=yaml), pb.ValidateRulesResponse, timeout)
+
+    async def list_rules(self, *, timeout: float | None = None) -> pb.ListRulesResponse:
+        """The rules in force, as they were put."""
+        return await self._call("ListRules", pb.ListRulesRequest(), pb.ListRulesResponse, timeout)
 
     async def put_rules(self, yaml: str, *, if_revision: int = 0, timeout: float | None = None) -> pb.PutRulesResponse:
         """Make these all the rules of the deployment; nothing changes when the answer has mistakes."""
@@ -104,6 +134,66 @@ class PropagationAdmin:
         elif resource is not None:
             request.resource = resource
         return await self._call("Purge", request, pb.PurgeResponse, timeout)
+
+    async def rerender(
+        self,
+        view: str,
+        resources: Iterable[str] | None = None,
+        *,
+        id: str | None = None,
+        publish_unchanged: bool = False,
+        lane: str = "",
+        reason: str = "",
+        timeout: float | None = None,
+    ) -> pb.RerenderResponse:
+        """Render pages of ``view`` again, without a change: these ``resources``, or None for all that it rendered.
+
+        The answer names the change to follow, pause or cancel. ``publish_unchanged``: store and purge them even if
+        their bytes are the same. Give an ``id`` of your own where a retry may come from another process. Raises
+        ValueError for no resources at all, or more than 100,000.
+        """
+        names = None if resources is None else list(resources)
+        if names is not None and not 1 <= len(names) <= MAX_RERENDER_NAMES:
+            raise ValueError(f"{len(names):,} resources; 1 to {MAX_RERENDER_NAMES:,} are allowed, None means all")
+        request = pb.RerenderRequest(
+            id=id or request_id(),
+            view=view,
+            names=packed.encode_names(names) if names is not None else b"",
+            publish_unchanged=publish_unchanged,
+            lane=lane,
+            reason=reason,
+        )
+        return await self._call("Rerender", request, pb.RerenderResponse, timeout)
+
+    async def outputs(self, view: str, *, page_size: int = 0, timeout: float | None = None) -> AsyncIterator[Output]:
+        """What the engine believes of every page of ``view``."""
+        request = pb.ListOutputsRequest(view=view, page_size=page_size)
+        while True:
+            answer = await self._call("ListOutputs", request, pb.ListOutputsResponse, timeout)
+            for at, name in enumerate(packed.decode_names(answer.names)):
+                part, state = slice(16 * at, 16 * at + 16), answer.states[at]
+                yield Output(
+                    name,
+                    answer.hashes[part],
+                    answer.versions[part],
+                    bool(state & _PENDING),
+                    bool(state & _DEAD),
+                    bool(state & _RETRYING),
+                )
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
+
+    async def costs(self, *, timeout: float | None = None) -> AsyncIterator[pb.ListCostsResponse.Causer]:
+        """What rendering cost, by causer, the most expensive first."""
+        request = pb.ListCostsRequest()
+        while True:
+            answer = await self._call("ListCosts", request, pb.ListCostsResponse, timeout)
+            for causer in answer.causers:
+                yield causer
+            if not answer.next_page_token:
+                return
+            request.page_token = answer.next_page_token
 
     async def status(self, *, timeout: float | None = None) -> pb.GetStatusResponse:
         """The engine in figures."""

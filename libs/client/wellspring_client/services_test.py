@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import wellspring_client
-from wellspring.propagation.v1 import propagation_pb2, work_pb2
+from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
 from wellspring.session.v1 import session_pb2
 from wellspring_client import packed
 from wellspring_client.fakes_test import Fail, Server, status
@@ -13,6 +13,7 @@ SESSIONS = [session_pb2.DESCRIPTOR.services_by_name["Sessions"]]
 PROPAGATION = [
     propagation_pb2.DESCRIPTOR.services_by_name["Propagation"],
     work_pb2.DESCRIPTOR.services_by_name["PropagationWork"],
+    propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"],
 ]
 
 
@@ -122,3 +123,50 @@ def test_propagation_speaks_packed():
         request.wait.seconds = 20
         assert propagation.work.lease(request).batches[0].lease_id == 7
         assert 20 < server.remaining_s < 26
+
+
+def test_operators_list_outputs_and_costs_and_render_again():
+    async def rerender(request, context):
+        names = packed.decode_names(request.names)
+        asked.append((request.id, request.view, names, request.publish_unchanged, request.reason))
+        return propagation_admin_pb2.RerenderResponse(root=request.id, pages=len(names) or 9, unknown=["x"])
+
+    async def outputs(request, context):
+        first = not request.page_token
+        return propagation_admin_pb2.ListOutputsResponse(
+            names=b"a\0b" if first else b"c",
+            hashes=b"h" * (32 if first else 16),
+            versions=b"v" * (32 if first else 16),
+            states=b"\0\3" if first else b"\5",
+            next_page_token="next" if first else "",
+        )
+
+    async def costs(request, context):
+        causers = propagation_admin_pb2.ListCostsResponse.Causer
+        if request.page_token:
+            return propagation_admin_pb2.ListCostsResponse(causers=[causers(causer="bob")])
+        return propagation_admin_pb2.ListCostsResponse(causers=[causers(causer="ann")], next_page_token="next")
+
+    asked = []
+    methods = {
+        "PropagationAdmin/Rerender": rerender,
+        "PropagationAdmin/ListOutputs": outputs,
+        "PropagationAdmin/ListCosts": costs,
+    }
+    with Server(methods, PROPAGATION) as server, wellspring_client.connect(propagation=server.address) as client:
+        admin = client.propagation.admin
+        assert admin.rerender("html", ["a", "b"], id="r", publish_unchanged=True, reason="why").pages == 2
+        assert admin.rerender("html").pages == 9
+        assert asked[0] == ("r", "html", ["a", "b"], True, "why")
+        assert asked[1][0] and asked[1][2] == []
+        for wrong in ([], ["a"] * 100_001):
+            with pytest.raises(ValueError, match="allowed"):
+                admin.rerender("html", wrong)
+        found = list(admin.outputs("html"))
+        assert [one.resource for one in found] == ["a", "b", "c"]
+        assert found[0] == wellspring_client.Output("a", b"h" * 16, b"v" * 16, False, False, False)
+        assert [(one.pending, one.dead_letter, one.retrying) for one in found[1:]] == [
+            (True, True, False),
+            (True, False, True),
+        ]
+        assert [one.causer for one in admin.costs()] == ["ann", "bob"]
