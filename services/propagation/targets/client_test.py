@@ -391,10 +391,10 @@ def test_settings_say_what_is_wrong(tmp_path):
     assert "gopher" in problem(origin="gopher://h")
     assert "http://h" in problem(authorization_file=str(tmp_path / "none"))
     (tmp_path / "evil").write_text("a\r\nX: y")
-    assert "not fit for a header" in problem(authorization_file=str(tmp_path / "evil"))
+    assert "no header may hold" in problem(authorization_file=str(tmp_path / "evil"))
     (tmp_path / "empty").write_text("")
     assert "is empty" in problem(authorization_file=str(tmp_path / "empty"))
-    assert "not fit" in problem(user_agent="a\nb")
+    assert "no header may hold" in problem(user_agent="a\nb")
     twice = [propagation_pb2.Target(origin="http://h"), propagation_pb2.Target(origin="HTTP://H:80")]
     with pytest.raises(TargetInvalid, match="twice"):
         settings_of(twice)

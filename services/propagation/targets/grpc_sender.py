@@ -1,8 +1,8 @@
 """Exchanges over gRPC: one unary method of one server, so that it has the same limits, breaker and deadlines as HTTP.
 
-An OK answer has status 200 and the message's bytes as its body. Of others: UNAVAILABLE is UNREACHABLE, DEADLINE_EXCEEDED
-is TIMEOUT, an answer beyond the bound is TOO_LARGE; the rest have the status of HTTP that google/rpc/code.proto gives
-them.
+An OK answer has status 200 and the message's bytes as its body. Of others: UNAVAILABLE is UNREACHABLE,
+DEADLINE_EXCEEDED is TIMEOUT, an answer beyond the bound is TOO_LARGE; the rest have the status of HTTP that
+google/rpc/code.proto gives them.
 """
 
 import asyncio
