@@ -101,18 +101,19 @@ class Gateway:
         if page is None:
             return _problem(404, "there is no such page", **{"X-Cache": state})
         self._count(target, fresh=page.version >= self.cache.minimum(target.path))
-        return self._answer(request, page, state)
+        return self._answer(request, target, page, state)
 
     def _count(self, target: Target, *, fresh: bool) -> None:
         if self.reads is not None and target.view:
             self.reads.count(target.view, target.resource, fresh)
 
-    def _answer(self, request: web.Request, page: Page, state: str) -> web.Response:
+    def _answer(self, request: web.Request, target: Target, page: Page, state: str) -> web.Response:
+        # A shared cache would keep another spelling of the path, or one with a query, where no purge finds it.
+        shared_s = self.options.shared_max_age_s if request.raw_path == target.path else 0
         headers = {
             "ETag": f'"{page.etag}"',
             VERSION_HEADER: page.version.hex(),
-            "Cache-Control": f"public, max-age={self.options.browser_max_age_s}, "
-            f"s-maxage={self.options.shared_max_age_s}, must-revalidate",
+            "Cache-Control": f"public, max-age={self.options.browser_max_age_s}, s-maxage={shared_s}, must-revalidate",
             "X-Cache": state,
         }
         if page.tags:

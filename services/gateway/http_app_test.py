@@ -224,3 +224,14 @@ def test_reads_are_counted_by_view_and_resource():
         } == {"html": {"site/A": (5, 4)}}
 
     served(test, routes=(Route("/wiki/", "html", "p/", view="html", resource_prefix="site/"),))
+
+
+@pytest.mark.parametrize("path", ["/wiki/%41%C3%BC", "/wiki/A%c3%bc", "/wiki/A%C3%BC?x=1"])
+def test_a_spelling_that_no_purge_would_find_is_not_for_shared_caches(path):
+    async def test(origin, http):
+        origin.put("Aü", 1)
+        _, body, headers = await http("GET", path)
+        assert body == "Aü 1".encode() and "s-maxage=0," in headers["Cache-Control"]
+        assert "s-maxage=86400," in (await http("GET", "/wiki/A%C3%BC"))[2]["Cache-Control"]
+
+    served(test)

@@ -20,6 +20,9 @@ sub vcl_recv {
             return (synth(403, "Forbidden"));
         }
         # Surrogate keys, separated by spaces; the answer says how many pages went.
+        if (req.http.xkey-purge) {
+            set req.http.xkey = req.http.xkey-purge;
+        }
         if (req.http.xkey) {
             set req.http.x-purged = xkey.purge(req.http.xkey);
             return (synth(200, "Purged " + req.http.x-purged));
