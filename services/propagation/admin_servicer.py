@@ -1,30 +1,28 @@
 """PropagationAdmin: views, dead letters and the engine's state, for operators."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 
-from libs.config.config import ConfigError, Mistake
-from libs.errors.errors import InvalidArgument, Unimplemented
+from libs.config.config import ConfigError
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.propagation import messages
+from services.propagation.canary_watch import CanaryWatch
 from services.propagation.domain import dead_letters
 from services.propagation.domain.dead_letters import DeadLetter, Filter
 from services.propagation.domain.engine import Engine
 from services.propagation.intake.state import FollowerState
 from services.propagation.outputs_servicer import OutputsServicer
 from services.propagation.purging import Purging
+from services.propagation.rules.rules import Rules
+from services.propagation.rules_servicer import RuleLetters, RulesServicer, mistakes, page_size
 from services.propagation.views.catalogue import Catalogue
 from wellspring.propagation.v1 import propagation_admin_pb2
-
-_PAGE_SIZE = 100
-_MAX_PAGE_SIZE = 1_000
-_RULES = "rules are not kept by this engine yet: bind namespaces, or publish changes by RPC"
 
 _Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
 
 
-class AdminServicer(OutputsServicer):
+class AdminServicer(OutputsServicer, RulesServicer):
     """`followers` answers the state of the followed namespaces."""
 
     def __init__(
@@ -34,8 +32,13 @@ class AdminServicer(OutputsServicer):
         tokens: PageTokens,
         followers: Callable[[], Iterable[FollowerState]],
         purging: Purging,
+        rules: Rules,
+        canaries: CanaryWatch,
     ) -> None:
-        super().__init__(engine, tokens)
+        OutputsServicer.__init__(self, engine, tokens)
+        RulesServicer.__init__(self, rules)
+        self._rule_letters = RuleLetters(rules, tokens)
+        self._canaries = canaries
         self._catalogue = catalogue
         self._followers = followers
         self._purging = purging
@@ -44,8 +47,8 @@ class AdminServicer(OutputsServicer):
         self, request: propagation_admin_pb2.ValidateViewsRequest, call: Call
     ) -> propagation_admin_pb2.ValidateViewsResponse:
         """Every mistake, with its position; nothing is changed."""
-        views, mistakes = self._catalogue.validate(request.yaml)
-        return propagation_admin_pb2.ValidateViewsResponse(views=views, mistakes=_mistakes(mistakes))
+        views, found = self._catalogue.validate(request.yaml)
+        return propagation_admin_pb2.ValidateViewsResponse(views=views, mistakes=mistakes(found))
 
     async def PutViews(
         self, request: propagation_admin_pb2.PutViewsRequest, call: Call
@@ -55,7 +58,7 @@ class AdminServicer(OutputsServicer):
             durable = self._catalogue.put(self._engine, request.yaml, request.if_revision)
         except ConfigError as error:
             return propagation_admin_pb2.PutViewsResponse(
-                revision=self._catalogue.revision, mistakes=_mistakes(error.mistakes)
+                revision=self._catalogue.revision, mistakes=mistakes(error.mistakes)
             )
         revision = self._catalogue.revision
         await durable
@@ -69,24 +72,6 @@ class AdminServicer(OutputsServicer):
             views=self._catalogue.messages, revision=self._catalogue.revision
         )
 
-    async def ValidateRules(
-        self, request: propagation_admin_pb2.ValidateRulesRequest, call: Call
-    ) -> propagation_admin_pb2.ValidateRulesResponse:
-        """Not yet."""
-        raise Unimplemented(_RULES)
-
-    async def PutRules(
-        self, request: propagation_admin_pb2.PutRulesRequest, call: Call
-    ) -> propagation_admin_pb2.PutRulesResponse:
-        """Not yet."""
-        raise Unimplemented(_RULES)
-
-    async def ListRules(
-        self, request: propagation_admin_pb2.ListRulesRequest, call: Call
-    ) -> propagation_admin_pb2.ListRulesResponse:
-        """Not yet."""
-        raise Unimplemented(_RULES)
-
     async def Purge(
         self, request: propagation_admin_pb2.PurgeRequest, call: Call
     ) -> propagation_admin_pb2.PurgeResponse:
@@ -97,12 +82,12 @@ class AdminServicer(OutputsServicer):
         self, request: propagation_admin_pb2.QueryDeadLettersRequest, call: Call
     ) -> propagation_admin_pb2.QueryDeadLettersResponse:
         """Dead letters that match, in pages; `total` counts all that match."""
-        if request.page_size < 0:
-            raise InvalidArgument.field("page_size", f"is {request.page_size}; 0 to {_MAX_PAGE_SIZE:,} are allowed")
+        if self._rule_letters.are_meant(request.filter):
+            return self._rule_letters.query(request)
         wanted = _filter(request.filter)
         method, identity = "QueryDeadLetters", [request.filter.SerializeToString(deterministic=True)]
         after = self._tokens.open(request.page_token, method=method, identity=identity) or b""
-        size = min(request.page_size or _PAGE_SIZE, _MAX_PAGE_SIZE)
+        size = page_size(request.page_size)
         letters, last = dead_letters.query(self._engine.shard, wanted, size, after)
         return propagation_admin_pb2.QueryDeadLettersResponse(
             dead_letters=[_letter(letter) for letter in letters],
@@ -114,6 +99,9 @@ class AdminServicer(OutputsServicer):
         self, request: propagation_admin_pb2.ReplayDeadLettersRequest, call: Call
     ) -> propagation_admin_pb2.ReplayDeadLettersResponse:
         """Makes those that match pending again; a second call finds none of them."""
+        if self._rule_letters.are_meant(request.filter):
+            tried = await self._rule_letters.replay(request.filter)
+            return propagation_admin_pb2.ReplayDeadLettersResponse(replayed=tried)
         replayed = await self._handle(request.filter, lambda f: dead_letters.replay(self._engine.shard, f))
         return propagation_admin_pb2.ReplayDeadLettersResponse(replayed=replayed)
 
@@ -121,6 +109,9 @@ class AdminServicer(OutputsServicer):
         self, request: propagation_admin_pb2.DiscardDeadLettersRequest, call: Call
     ) -> propagation_admin_pb2.DiscardDeadLettersResponse:
         """Gives those that match up for good."""
+        if self._rule_letters.are_meant(request.filter):
+            gone = await self._rule_letters.discard(request.filter)
+            return propagation_admin_pb2.DiscardDeadLettersResponse(discarded=gone)
         discarded = await self._handle(request.filter, lambda f: dead_letters.discard(self._engine.shard, f))
         return propagation_admin_pb2.DiscardDeadLettersResponse(discarded=discarded)
 
@@ -174,6 +165,14 @@ class AdminServicer(OutputsServicer):
                 )
                 for state in self._followers()
             ],
+            sources=[
+                propagation_admin_pb2.Source(
+                    name=source.name,
+                    last_canary_time=messages.timestamp(source.last_ns) if source.last_ns else None,
+                    overdue=source.overdue,
+                )
+                for source in self._canaries.states()
+            ],
         )
 
 
@@ -192,15 +191,3 @@ def _letter(letter: DeadLetter) -> propagation_admin_pb2.DeadLetter:
         first_time=messages.timestamp(letter.held.first_ns),
         last_time=messages.timestamp(letter.held.last_ns),
     )
-
-
-def _mistakes(mistakes: Sequence[Mistake]) -> list[propagation_admin_pb2.Mistake]:
-    return [
-        propagation_admin_pb2.Mistake(
-            line=one.line,
-            column=one.column,
-            what=f"{one.path}: {one.what}" if one.path else one.what,
-            allowed=one.allowed,
-        )
-        for one in mistakes
-    ]

@@ -21,13 +21,19 @@ from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
+from services.propagation.files import rules_file, views_file
 from services.propagation.intake.intake import Intake
 from services.propagation.metrics import EngineCollector
+from services.propagation.rules.caller import TargetsCaller
+from services.propagation.rules.rules import Rules
 from services.propagation.service import add_propagation
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
+from services.propagation.targets.budget import RetryBudget
+from services.propagation.targets.settings import TargetInvalid, settings_of
+from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
-from services.propagation.views.file import ViewsFile
+from services.propagation.views.file import FollowedFile
 from services.propagation.views.parsing import Defaults
 from wellspring.config.v1 import propagation_pb2
 from wellspring_client.channels import Channels
@@ -48,8 +54,6 @@ def main() -> int:
             raise StartError(error.message) from None
         except OSError as error:
             raise StartError(f"{error.filename or 'a file'}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise StartError(f"views_file: {config.views_file} is not UTF-8") from None
 
     return run(
         build,
@@ -65,8 +69,6 @@ def _check(config: propagation_pb2.PropagationConfig) -> None:
         raise StartError("backend: this release has the backend embedded only")
     if config.server.workers != 1:
         raise StartError("server.workers: one engine serves a shard; 1 is allowed")
-    if config.rules_file:
-        raise StartError("rules_file: this release takes changes from bound namespaces and by RPC; leave it out")
     sources = [source.name for source in config.canaries]
     if len(set(sources)) < len(sources):
         raise StartError("canaries: a name is given twice; each source has its own")
@@ -96,14 +98,31 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     catalogue = Catalogue(store, _defaults(config))
     engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision)
     if config.views_file:
-        views_file = ViewsFile(config.views_file, catalogue, engine)
-        await views_file.read_first()
-        server.add_background("views file", views_file.follow)
+        await _follow(server, views_file(config.views_file, catalogue, engine), config.views_file)
     tokens = wiring.page_tokens(config.page_tokens, clock, lambda: own_key)
     intake = await _intake(server, config, engine, rng)
     server.telemetry.registry.register(EngineCollector(engine))
     caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
-    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches)
+    rules = Rules(engine, TargetsCaller(_targets(config)), clock, rng)
+    if config.rules_file:
+        await _follow(server, rules_file(config.rules_file, rules), config.rules_file)
+    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules)
+
+
+async def _follow(server: Server, file: FollowedFile, path: str) -> None:
+    try:
+        await file.read_first()
+    except UnicodeDecodeError:
+        raise StartError(f"{path} is not UTF-8") from None
+    server.add_background(f"{file.what} file", file.follow)
+
+
+def _targets(config: propagation_pb2.PropagationConfig) -> Targets:
+    try:
+        settings = settings_of(config.targets)
+    except TargetInvalid as problem:
+        raise StartError(f"targets: {problem}") from None
+    return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
 
 
 async def _caches(config: propagation_pb2.PropagationConfig) -> Caches:

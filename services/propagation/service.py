@@ -5,10 +5,15 @@ from libs.purge.caches import Caches
 from libs.rpc.policy import Policy
 from libs.rpc.server import Server
 from services.propagation.admin_servicer import AdminServicer
+from services.propagation.canary_watch import CanaryWatch
 from services.propagation.domain.engine import Engine
 from services.propagation.intake.intake import Intake
 from services.propagation.purging import Purging
+from services.propagation.rules.caller import TargetsCaller
+from services.propagation.rules.metrics import RulesCollector
+from services.propagation.rules.rules import Rules
 from services.propagation.servicer import PropagationServicer
+from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
 from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
@@ -25,8 +30,14 @@ def add_propagation(
     intake: Intake | None = None,
     max_batch: int = MAX_CAPACITY,
     caches: Caches | None = None,
+    rules: Rules | None = None,
 ) -> None:
-    """Adds the services, the engine's ticking and, if there is one, the intake to the server."""
+    """Adds the services, the engine's ticking, its rules and, if there is one, the intake to the server."""
+    clock = engine.shard.clock
+    rules = rules or Rules(engine, TargetsCaller(Targets()), clock, engine.shard.rng)
+    canaries = CanaryWatch(engine)
+    server.telemetry.registry.register(canaries)
+    server.telemetry.registry.register(RulesCollector(rules))
     server.add_service(
         propagation_pb2.DESCRIPTOR.services_by_name["Propagation"],
         PropagationServicer(engine, tokens),
@@ -45,8 +56,12 @@ def add_propagation(
             tokens,
             intake.states if intake is not None else list,
             Purging(caches or Caches([]), lambda: catalogue.messages),
+            rules,
+            canaries,
         ),
     )
     server.add_background("engine", engine.run)
+    server.add_background("rules", rules.run)
+    server.add_background("canaries", canaries.run)
     if intake is not None:
         server.add_background("intake", intake.run)

@@ -1,38 +1,36 @@
-"""The views file of a deployment: put at the start, and again when it changes, without a restart."""
+"""A file of a deployment (views, rules): put at the start, and again when it changes, without a restart."""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from libs.config.config import ConfigError
 from libs.errors.errors import WellspringError
 from libs.telemetry.logs import fields
-from services.propagation.domain.engine import Engine
-from services.propagation.views.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 
 
-class ViewsFile:
-    """One file. A change with mistakes in it is logged, line by line, and the views stay as they were."""
+class FollowedFile:
+    """One file with `what` in it. A change with mistakes in it is logged, line by line, and all stays as it was.
 
-    def __init__(self, path: str, catalogue: Catalogue, engine: Engine) -> None:
+    `put(text, source)` takes its text, and awaits that this is durable; it does nothing when it has the text already.
+    """
+
+    def __init__(self, path: str, what: str, put: Callable[[str, str], Awaitable[None]]) -> None:
         self._path = Path(path)
-        self._catalogue = catalogue
-        self._engine = engine
+        self.what = what
+        self._put = put
         self._seen: tuple[int, int] = (0, 0)
 
     async def read_first(self) -> None:
-        """Puts the file's views when they differ from those in force. Raises ConfigError, OSError,
-        UnicodeDecodeError.
-        """
+        """Puts what is in the file. Raises ConfigError, OSError, UnicodeDecodeError."""
         stat = self._path.stat()
         self._seen = (stat.st_mtime_ns, stat.st_size)
-        text = self._path.read_text("utf-8")
-        if text != self._catalogue.text:
-            await self._catalogue.put(self._engine, text, source=str(self._path))
+        await self._put(self._path.read_text("utf-8"), str(self._path))
 
     async def follow(self) -> None:
         """Looks at the file for ever."""
@@ -42,15 +40,18 @@ class ViewsFile:
                 stat = self._path.stat()
                 if (stat.st_mtime_ns, stat.st_size) != self._seen:
                     await self.read_first()
-                    log.info("views were read again", extra=fields(revision=self._catalogue.revision))
+                    log.info("a file was read again", extra=self._about())
             except ConfigError as error:
                 for mistake in error.mistakes:
-                    log.error("the views file has a mistake; the views stay", extra=fields(mistake=str(mistake)))
+                    log.error("a file has a mistake; all stays as it was", extra=self._about(mistake=str(mistake)))
             except UnicodeDecodeError:
-                log.error("the views file is not UTF-8; the views stay", extra=fields(path=str(self._path)))
+                log.error("a file is not UTF-8; all stays as it was", extra=self._about())
             except OSError as error:
-                log.error("the views file cannot be read; the views stay", extra=fields(error=error.strerror or ""))
+                log.error("a file cannot be read; all stays as it was", extra=self._about(error=error.strerror or ""))
                 self._seen = (0, 0)
             except WellspringError as error:
-                log.warning("the views cannot be put now", extra=fields(reason=error.reason))
+                log.warning("a file cannot be taken now", extra=self._about(reason=error.reason))
                 self._seen = (0, 0)
+
+    def _about(self, **more: str) -> dict[str, object]:
+        return fields(path=str(self._path), what=self.what, **more)

@@ -10,10 +10,10 @@ from libs.clock.clock import SystemClock
 from libs.config.config import ConfigError
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
+from services.propagation.files import views_file
 from services.propagation.store.memory import MemoryStore
 from services.propagation.store.memory_state import MemoryDisk
 from services.propagation.views.catalogue import Catalogue
-from services.propagation.views.file import ViewsFile
 from services.propagation.views.parsing import Defaults, mistakes_in, read_views
 
 GOOD = """\
@@ -138,7 +138,7 @@ def test_the_file_is_read_again_when_it_changes_and_kept_when_it_is_wrong(tmp_pa
         engine = Engine(store, SystemClock(), Random(1), Settings(), [], 0)
         path = tmp_path / "views.yaml"
         path.write_text(GOOD)
-        file = ViewsFile(str(path), catalogue, engine)
+        file = views_file(str(path), catalogue, engine)
         await file.read_first()
         assert catalogue.revision == 1 and engine.shard.views.number("html") == 0
         await file.read_first()
