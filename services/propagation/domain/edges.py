@@ -251,7 +251,7 @@ def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
 
 def _pend(step: Step, root: Root, late_edges: Late) -> None:
     level = 1 if late_edges.input in root.record.inputs else max(2, root.levels)
-    want(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents)
+    want(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents, settles=True)
 
 
 def dependencies_of(shard: Shard, view: int, resource: int) -> list[tuple[bytes, str]]:

@@ -15,7 +15,7 @@ from services.propagation.domain.roots import Root
 from services.propagation.domain.settling import Due
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import Numbers
-from services.propagation.store.numbers import to_numbers
+from services.propagation.store.numbers import to_numbers, to_set
 
 _NO_INPUTS = np.empty(0, np.uint32)
 
@@ -52,19 +52,32 @@ def note(
     Fanout(root.sequence, noted_at, changed_at, level, EVERY_VIEW, own, inputs).put(step.commit)
     for view, items in found.items():
         pend(step, root, level, view, items)
-        settle_s = shard.views.by_number[view].settle_s
-        if settle_s > 0:
-            due = (root.sequence, noted_at, view)
-            shard.settling.note(step.commit, due, settle_s, step.now_ns, step.now_s)
-            root.settling += 1
+        _settle(step, root, noted_at, view)
 
 
-def want(step: Step, root: Root, level: int, changed_at: int, view: int, items: BitMap) -> None:
-    """Makes just these items pending, for a change at `changed_at`, and notes them for a restart."""
+def _settle(step: Step, root: Root, noted_at: int, view: int) -> None:
+    """Notes a second pass of the fan-out, if the view asks for one."""
+    shard = step.shard
+    known = shard.views.by_number.get(view)
+    if known is not None and known.settle_s > 0:
+        due = (root.sequence, noted_at, view)
+        shard.settling.note(step.commit, due, known.settle_s, step.now_ns, step.now_s)
+        root.settling += 1
+
+
+def want(
+    step: Step, root: Root, level: int, changed_at: int, view: int, items: BitMap, *, settles: bool = False
+) -> None:
+    """Makes just these items pending, for a change at `changed_at`, and notes them for a restart.
+
+    `settles`: the change is new, so that a view which asks for a second pass gets one.
+    """
     noted_at = step.next_sequence()
     numbers = to_numbers(items)
     Fanout(root.sequence, noted_at, changed_at, level, view, False, numbers, listed=True).put(step.commit)
     pend(step, root, level, view, items)
+    if settles:
+        _settle(step, root, noted_at, view)
 
 
 def want_all(step: Step, root: Root, changed_at: int, view: int) -> int:
@@ -155,10 +168,13 @@ def second_pass(step: Step, due: Due) -> None:
     noted = Fanout.read(shard.store, root_sequence, noted_at)
     if noted is None or view not in shard.views.by_number:
         return
-    found = shard.store.dependents_of(noted.inputs)
-    if noted.own:
-        add_own(shard, root, found)
-    items = found.get(view)
+    if noted.listed:
+        items: BitMap | None = to_set(noted.inputs)
+    else:
+        found = shard.store.dependents_of(noted.inputs)
+        if noted.own:
+            add_own(shard, root, found)
+        items = found.get(view)
     if items:
         again = step.next_sequence()
         replace(noted, noted_at=again, changed_at=again, view=view).put(step.commit)

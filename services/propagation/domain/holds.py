@@ -71,7 +71,8 @@ class Holds:
         for record_key, value in self._store.records(HELD):
             held = unpack(record_key, value)
             self.attempted(held.view).add(held.resource)
-            wait_s = min((held.due_ns - now_ns) / 1e9, _LONGEST_WAIT_S)
+            # No longer than it was to be: the wall clock may have been set back meanwhile.
+            wait_s = min(held.due_ns - now_ns, held.due_ns - held.last_ns) / 1e9
             if wait_s > 0:
                 self.postpone(held.view, BitMap([held.resource]), now_s + wait_s)
         for record_key, _ in self._store.records(DEAD):

@@ -32,7 +32,8 @@ def recover(shard: Shard) -> Awaitable[None]:
     shard.holds.load(now_ns, now_s)
     shard.history.load()
     shard.causers.load()
-    settling = shard.settling.load(shard.store, now_ns, now_s)
+    delays_s = {number: view.settle_s for number, view in shard.views.by_number.items()}
+    settling = shard.settling.load(shard.store, delays_s, now_ns, now_s)
     for key, _ in shard.store.records(ACTIVE):
         sequence = decode(key)
         record = read_root(shard.store, sequence)

@@ -5,6 +5,7 @@ changed once more, for that view alone. A root is not finished before its second
 """
 
 import heapq
+from collections.abc import Mapping
 from struct import Struct
 
 from services.propagation.domain.sequence import decode, encode
@@ -24,15 +25,18 @@ class Settling:
     def __init__(self) -> None:
         self._due: list[tuple[float, Due]] = []
 
-    def load(self, store: Store, now_ns: int, now_s: float) -> dict[int, int]:
-        """Reads the notes; answers how many each root has."""
+    def load(self, store: Store, delays_s: Mapping[int, float], now_ns: int, now_s: float) -> dict[int, int]:
+        """Reads the notes; answers how many each root has.
+
+        None comes later than its view's delay from now (`delays_s`): the wall clock may have been set back meanwhile.
+        """
         self._due.clear()
         counts: dict[int, int] = {}
         for key, value in store.records(SETTLE):
             root = decode(key)
             noted_at, view = _KEY_TAIL.unpack(key[8:])
             wait_s = max(0.0, (_VALUE.unpack(value)[0] - now_ns) / 1e9)
-            heapq.heappush(self._due, (now_s + min(wait_s, 86_400.0), (root, noted_at, view)))
+            heapq.heappush(self._due, (now_s + min(wait_s, delays_s.get(view, 0.0)), (root, noted_at, view)))
             counts[root] = counts.get(root, 0) + 1
         return counts
 
@@ -47,6 +51,13 @@ class Settling:
         """The second pass has begun."""
         root, noted_at, view = due
         commit.delete_record(SETTLE, encode(root) + _KEY_TAIL.pack(noted_at, view))
+
+    def hand_over(self, commit: Commit, older: int, newer: int, noted: set[int], now_ns: int, now_s: float) -> int:
+        """Second passes of the fan-outs `noted` of one root become those of another; answers how many."""
+        mine = [(at_s, due) for at_s, due in self._due if due[0] == older and due[1] in noted]
+        for at_s, (_, noted_at, view) in mine:
+            self.note(commit, (newer, noted_at, view), max(0.0, at_s - now_s), now_ns, now_s)
+        return len(mine)
 
     def drop(self, root: int) -> None:
         """Forgets the second passes of a finished root."""

@@ -33,9 +33,13 @@ def supersede(step: Step, older: Root, newer: Root) -> None:
 def fold(step: Step, older: Root, newer: Root) -> None:
     """Ends a superseded root; what is pending for it and not for its successor goes over to that one."""
     left = older.pending
+    handed: set[int] = set()
     for noted in Fanout.of(step.shard.store, older.sequence):
         if noted.level > 1:
             replace(noted, root=newer.sequence).put(step.commit)
+            handed.add(noted.noted_at)
+    settling = step.shard.settling
+    newer.settling += settling.hand_over(step.commit, older.sequence, newer.sequence, handed, step.now_ns, step.now_s)
     for group in list(older.groups.values()):
         if group.pending:
             pend(step, newer, group.level, group.view, group.pending)
