@@ -12,6 +12,7 @@ from libs.config import wiring
 from libs.config.command import from_command_line
 from libs.errors.errors import WellspringError
 from libs.rpc.options import StartError
+from libs.rpc.policy import Policy
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
@@ -76,7 +77,12 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     sessions = SessionsServicer(
         tools, pages, guesses, failure_floor_s=wiring.seconds(config.failure_floor), gone_after_us=gone_after_us
     )
-    server.add_service(session_pb2.DESCRIPTOR.services_by_name["Sessions"], sessions, depends_on=["store"])
+    server.add_service(
+        session_pb2.DESCRIPTOR.services_by_name["Sessions"],
+        sessions,
+        {"WatchRevocations": Policy(endless=True)},
+        depends_on=["store"],
+    )
     server.add_service(
         session_admin_pb2.DESCRIPTOR.services_by_name["SessionAdmin"],
         SessionAdminServicer(tools, pages),

@@ -1,6 +1,6 @@
 """The data plane: each RPC is its realm entered, its request read, the domain asked, the answer written."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from libs.errors.errors import InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
-from services.session import answers, requests
+from services.session import answers, requests, watching
 from services.session.crypto import assertions
 from services.session.domain import creating, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
@@ -215,6 +215,11 @@ class SessionsServicer:
     async def GetKeySet(self, request: pb.GetKeySetRequest, call: Call) -> pb.GetKeySetResponse:
         text = assertions.key_set(self._tools.keyring)
         return pb.GetKeySetResponse(jwks_json=text, max_age=Duration(seconds=_KEY_SET_AGE_S))
+
+    def WatchRevocations(
+        self, request: pb.WatchRevocationsRequest, call: Call
+    ) -> AsyncIterator[pb.WatchRevocationsResponse]:
+        return watching.watch(self._tools, self._pages, request, call)
 
     def _enter(self, name: str, call: Call, method: str) -> Realm:
         return self._tools.realms.enter(name, call.identity, method)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import uuid
 
@@ -21,6 +22,7 @@ from services.session.conformance.harness import opened, service
 from services.session.crypto import keyring as keyrings
 from services.session.crypto import tokens
 from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.model import REVOCATIONS_KEPT_US
 from services.session.domain.policy import Caller
 from services.session.servicer import SessionsServicer
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
@@ -238,10 +240,66 @@ def test_what_is_not_done_says_so():
             r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")),
             r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", kind=2))),
             r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", keep_hints=True))),
-            r.sessions.WatchRevocations(pb.WatchRevocationsRequest(realm="web")).read(),
         ):
             code, message, reason, _ = await failure(call)
             assert code is grpc.StatusCode.UNIMPLEMENTED and message and reason
+
+    over_the_wire(test)
+
+
+def test_a_watcher_hears_of_every_revocation_and_goes_on_where_it_was():
+    async def test(r):
+        def watch(token="", realm="web"):
+            return r.sessions.WatchRevocations(pb.WatchRevocationsRequest(realm=realm, resume_token=token))
+
+        early = await r.create("early")
+        await r.sessions.Revoke(pb.RevokeRequest(realm="web", token=early.token))
+        watcher = watch()
+        first = await watcher.read()
+        assert not first.revocations and first.heartbeats[0].origin == "local" and first.heartbeats[0].sequence == 1
+        made = [await r.create(f"u{n}") for n in range(3)]
+        for one in made[:2]:
+            await r.sessions.Revoke(pb.RevokeRequest(realm="web", token=one.token))
+        await r.sessions.Revoke(pb.RevokeRequest(realm="web", subject="u2"))
+        heard, token, number = [], "", 0
+        while len(heard) < 2:
+            answer = await watcher.read()
+            heard += answer.revocations
+            token, number = answer.resume_token, answer.heartbeats[0].sequence
+            assert number == 1 + len(heard)
+        watcher.cancel()
+        watcher = watch(token)
+        while len(heard) < 4:
+            answer = await watcher.read()
+            heard += answer.revocations
+        handles = [hashlib.sha256(one.session.handle.encode()).digest() for one in made]
+        assert [one.handle_hash for one in heard] == [handles[0], handles[1], b"", handles[2]]
+        # The subject is told in this caller's own form, the one that its sessions have.
+        assert heard[2].subject == made[2].session.subject
+        await r.sessions.Revoke(pb.RevokeRequest(realm="web", whole_realm=True))
+        while not answer.revocations or not answer.revocations[-1].whole_realm:
+            answer = await watcher.read()
+        watcher.cancel()
+        assert (await failure(watch(token, "app").read()))[2] == "PAGE_TOKEN_INVALID"
+        assert (await failure(watch("nonsense").read()))[2] == "PAGE_TOKEN_INVALID"
+        assert (await failure(watch(realm="nowhere").read()))[2] == "REALM_NOT_FOUND"
+
+    over_the_wire(test)
+
+
+def test_a_watcher_that_was_away_too_long_begins_anew():
+    async def test(r):
+        watcher = r.sessions.WatchRevocations(pb.WatchRevocationsRequest(realm="web"))
+        token = (await watcher.read()).resume_token
+        watcher.cancel()
+        for n in range(3):
+            one = await r.create(f"u{n}")
+            await r.sessions.Revoke(pb.RevokeRequest(realm="web", token=one.token))
+        while await r.s.tools.store.prune(r.s.tools.clock.now_us() + 2 * REVOCATIONS_KEPT_US, 100):
+            pass
+        again = r.sessions.WatchRevocations(pb.WatchRevocationsRequest(realm="web", resume_token=token))
+        code, _, reason, _ = await failure(again.read())
+        assert code is grpc.StatusCode.OUT_OF_RANGE and reason == "RESUME_TOKEN_EXPIRED"
 
     over_the_wire(test)
 

@@ -175,7 +175,7 @@ def test_errors_carry_reason_fields_and_metadata(client, notes):
         client.propagation.change("not a resource\n", new_version())
     assert error.value.reason == "RESOURCE_INVALID"
     with pytest.raises(wellspring_client.Unimplemented) as error:
-        next(client.session.realm("web").watch_revocations())
+        client.storage.inspect("notes")
     assert error.value.reason == "METHOD_NOT_IMPLEMENTED"
     with pytest.raises(wellspring_client.NotFound) as error:
         client.session.realm("nowhere").create("somebody")

@@ -21,7 +21,7 @@ from services.session.domain.errors import SessionInvalid, TokenMalformed
 from services.session.domain.operations import Operation
 from services.session.domain.policy import DAY
 from services.session.domain.sweeping import Sweeper
-from services.session.events import LoggedEvents
+from services.session.events import ToldEvents
 from services.session.store.embedded import EmbeddedStore
 
 SUBJECT, KEY, VALUE, SHARED = "canary-subject@example.org", "canary-key", b"canary-value-7c1", b"canary-shared-99"
@@ -48,7 +48,7 @@ def test_SES_03_SES_22_canaries_are_in_no_file_log_metric_or_error(tmp_path, cap
         store = EmbeddedStore.open(tmp_path / "data", QUICK)
         ring = keyrings.generate(1)
         s = await service(store, ring=ring)
-        object.__setattr__(s.tools, "events", LoggedEvents(registry))
+        object.__setattr__(s.tools, "events", ToldEvents(registry))
         made = [await s.create(SUBJECT, data={KEY: VALUE}, shared={KEY: SHARED}) for _ in range(5)]
         texts = [m.token for m in made]
         for at, privilege in enumerate((False, True)):

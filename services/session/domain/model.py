@@ -1,5 +1,6 @@
 """A session as the service keeps it, and the small records around it. Plain values; times in microseconds of 1970."""
 
+import enum
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -107,6 +108,28 @@ class Tombstone(NamedTuple):
     at_us: int
     until_us: int
     cause: str
+
+
+class RevocationKind(enum.IntEnum):
+    """What a revocation names: a session, all of a subject, all of a realm."""
+
+    SESSION = 1
+    SUBJECT = 2
+    REALM = 3
+
+
+class Revocation(NamedTuple):
+    """One of a realm's revocations, numbered from 1 without a gap. `name`: SHA-256 of the handle, the subject's
+    pseudonym, or nothing."""
+
+    sequence: int
+    kind: RevocationKind
+    name: bytes
+    at_us: int
+
+
+REVOCATIONS_KEPT_US: Final = 86_400 * 1_000_000
+"""How long a realm's revocations can be read one by one: much longer than anybody may believe an old answer."""
 
 
 class Created(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Final
 
 from libs.errors.errors import DataLoss
 from services.session.domain.model import (
+    REVOCATIONS_KEPT_US,
     Created,
     Epoch,
     Epochs,
@@ -13,6 +14,8 @@ from services.session.domain.model import (
     OldToken,
     RealmRecord,
     Retry,
+    Revocation,
+    RevocationKind,
     Session,
     TokenRecord,
     Tombstone,
@@ -142,6 +145,21 @@ def decode_epoch(data: bytes | None) -> Epoch:
         counters, raised_us = json.loads(data)
         return Epoch(_epochs(counters), raised_us)
     except (ValueError, TypeError):
+        raise Damaged from None
+
+
+def encode_revocation(revocation: Revocation) -> bytes:
+    """All but its number."""
+    until_us = revocation.at_us + REVOCATIONS_KEPT_US
+    return _TWO.pack(revocation.at_us, until_us) + bytes((revocation.kind,)) + revocation.name
+
+
+def decode_revocation(sequence: int, data: bytes) -> Revocation:
+    """What `encode_revocation` made. Raises Damaged."""
+    try:
+        at_us, _ = _TWO.unpack_from(data)
+        return Revocation(sequence, RevocationKind(data[_TWO.size]), data[_TWO.size + 1 :], at_us)
+    except (struct.error, ValueError, IndexError):
         raise Damaged from None
 
 

@@ -18,11 +18,11 @@ from libs.embedded.settings import Settings
 from libs.embedded.store import EmbeddedStore as Directory
 from libs.errors.errors import WellspringError
 from services.session.domain.epochs import raised
-from services.session.domain.model import Created, Epoch, Item, RealmRecord, Session
+from services.session.domain.model import Created, Epoch, Item, RealmRecord, RevocationKind, Session
 from services.session.store import codec, layout
 from services.session.store.embedded_care import Care
 from services.session.store.embedded_rows import Rows
-from services.session.store.interface import End, Guard, Page, Patrolled, Stored, SubjectKey, Usage
+from services.session.store.interface import End, Guard, Page, Patrolled, Revoked, Stored, SubjectKey, Usage
 
 VERSION: Final = 1
 _STEP: Final = 10_000
@@ -110,22 +110,27 @@ class EmbeddedStore:
         }
 
     async def raise_realm_epoch(self, realm: str, datacentre: str, at_us: int) -> Epoch:
-        return await self._raise(layout.realm_prefix(realm), datacentre, at_us)
+        return await self._raise(realm, b"", datacentre, at_us)
 
     async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
         return self._rows.subject_epoch(realm, subject)
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
-        return await self._raise(layout.subject_key(realm, subject), datacentre, at_us)
+        return await self._raise(realm, subject, datacentre, at_us)
 
-    async def _raise(self, key: bytes, datacentre: str, at_us: int) -> Epoch:
+    async def _raise(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
+        """Of a realm when there is no subject."""
+        key = layout.subject_key(realm, subject)
+        kind = RevocationKind.SUBJECT if subject else RevocationKind.REALM
+
         def decide(batch: Batch) -> Epoch:
             batch.frees = True  # A revocation does not wait for room on the disk.
+            self._rows.tell(batch, realm, kind, subject, at_us)
             epoch = raised(codec.decode_epoch(self._rows.epochs.get(key)), datacentre, at_us)
             batch.put(self._rows.epochs, key, codec.encode_epoch(epoch))
             return epoch
 
-        return await self._sessions.transact(decide)
+        return await self._transact(decide)
 
     # Sessions
 
@@ -185,10 +190,10 @@ class EmbeddedStore:
         def decide(batch: Batch) -> bool:
             if not rows.stands(before):
                 return False
-            if guard is not None:
-                rows.end(batch, after.realm, guard(rows.of_subject(after.realm, after.subject)))
+            ends = guard(rows.of_subject(after.realm, after.subject)) if guard is not None else ()
             if key is not None and not self._keep_key(after.realm, after.subject, key, durable):
                 return False
+            rows.end(batch, after.realm, ends)
             rows.update(batch, before, after, put, remove)
             return True
 
@@ -202,6 +207,9 @@ class EmbeddedStore:
             return self._rows.end(batch, realm, ends)
 
         return await self._transact(decide)
+
+    async def revocations(self, realm: str, after: int, limit: int) -> Revoked:
+        return self._rows.revoked(realm, after, limit)
 
     async def remove(self, realm: str, handles: Sequence[str]) -> None:
         def decide(batch: Batch) -> None:

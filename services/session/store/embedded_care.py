@@ -23,6 +23,7 @@ class Care:
         removed = 0
         for family in (self._rows.tombstones, self._rows.requests):
             removed += await self._ended(family, now_us, limit)
+        removed += await self._revocations(now_us, limit)
         return removed + await self._keys_of_nobody(limit)
 
     async def scrub(self) -> None:
@@ -36,6 +37,24 @@ class Care:
             page = family.page(start=self._resume.get(family.name), max_items=limit, max_bytes=_BYTES)
             self._resume[family.name] = page.resume
             over = [key for key, value in page.items if codec.until_of(value) <= now_us]
+            batch.delete_many(family, over)
+            return len(over)
+
+        return await self._sessions.transact(decide)
+
+    async def _revocations(self, now_us: int, limit: int) -> int:
+        """Of each realm the newest stays: the next one's number follows from it."""
+        family = self._rows.revocations
+
+        def decide(batch: Batch) -> int:
+            page = family.page(start=self._resume.get(family.name), max_items=limit, max_bytes=_BYTES)
+            self._resume[family.name] = page.resume
+            over = [
+                key
+                for key, value in page.items
+                if codec.until_of(value) <= now_us
+                and int.from_bytes(key[-8:], "big") < self._rows.newest_revocation(key[:-9].decode())
+            ]
             batch.delete_many(family, over)
             return len(over)
 

@@ -1,13 +1,23 @@
 """Reading and changing the rows of the embedded store: what goes into a batch for each change of a session."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 
 from libs.embedded.batch import Batch
 from libs.embedded.family import Family
 from libs.embedded.store import EmbeddedStore as Directory
-from services.session.domain.model import ANONYMOUS, Created, Epoch, Item, Session, Tombstone
+from services.session.domain.model import (
+    ANONYMOUS,
+    Created,
+    Epoch,
+    Item,
+    Revocation,
+    RevocationKind,
+    Session,
+    Tombstone,
+)
 from services.session.store import codec, layout
-from services.session.store.interface import End, Page, Patrolled, Stored
+from services.session.store.interface import End, Page, Patrolled, Revoked, Stored
 
 _MANY = 1 << 24
 
@@ -22,9 +32,11 @@ class Rows:
         self.subjects = directory.family("subjects")
         self.tombstones = directory.family("tombstones")
         self.epochs = directory.family("epochs")
+        self.revocations = directory.family("revocations")
         self.realms = directory.family("realms")
         self.notes = directory.family("notes")
         self.anonymous = self._count_anonymous()
+        self._newest: dict[str, int] = {}
         # What the change under way counted.
         self.counted: list[tuple[str, int]] = []
 
@@ -136,11 +148,40 @@ class Rows:
             if there is None:
                 tombstone = Tombstone(end.at_us, end.until_us, end.cause)
                 batch.put(self.tombstones, name, codec.encode_tombstone(tombstone))
+                self.tell(batch, realm, RevocationKind.SESSION, sha256(end.handle.encode()).digest(), end.at_us)
             elif there.until_us < end.until_us:
                 longer = there._replace(until_us=end.until_us)
                 batch.put(self.tombstones, name, codec.encode_tombstone(longer))
             count += self.remove(batch, realm, end.handle)
         return count
+
+    def tell(self, batch: Batch, realm: str, kind: RevocationKind, name: bytes, at_us: int) -> None:
+        """Numbers a revocation in the batch that makes it true."""
+        number = self._newest[realm] = self.newest_revocation(realm) + 1
+        row = codec.encode_revocation(Revocation(number, kind, name, at_us))
+        batch.put(self.revocations, layout.revocation_key(realm, number), row)
+
+    def newest_revocation(self, realm: str) -> int:
+        """Its number; 0 when there never was one."""
+        known = self._newest.get(realm)
+        if known is None:
+            last = self.revocations.last(layout.realm_prefix(realm))
+            known = self._newest[realm] = int.from_bytes(last[0][-8:], "big") if last is not None else 0
+        return known
+
+    def revoked(self, realm: str, after: int, limit: int) -> Revoked:
+        """See Store.revocations."""
+        prefix, newest = layout.realm_prefix(realm), self.newest_revocation(realm)
+        first = self.revocations.first(prefix)
+        oldest = int.from_bytes(first[0][-8:], "big") if first is not None else 0
+        found = []
+        if after < newest:
+            start = layout.revocation_key(realm, after + 1)
+            for key, row in self.revocations.scan(prefix, start=start):
+                found.append(codec.decode_revocation(int.from_bytes(key[-8:], "big"), row))
+                if len(found) == limit:
+                    break
+        return Revoked(found, oldest, newest)
 
     def remove(self, batch: Batch, realm: str, handle: str) -> bool:
         """A session with all that is beside it; whether it was there."""
@@ -173,6 +214,7 @@ class Rows:
         """Takes back the counts of a change that was not written."""
         for realm, change in counted:
             self.anonymous[realm] -= change
+        self._newest.clear()  # read anew: what was numbered is not there
 
     def _count_anonymous(self) -> dict[str, int]:
         counts: dict[str, int] = {}

@@ -14,7 +14,7 @@ home; tombstones and epochs are merged (they only grow), never overwritten.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from services.session.domain.model import Created, Epoch, Item, RealmRecord, Session, Tombstone
+from services.session.domain.model import Created, Epoch, Item, RealmRecord, Revocation, Session, Tombstone
 
 
 class Stored(NamedTuple):
@@ -60,6 +60,15 @@ class Usage(NamedTuple):
     sessions: int
     anonymous: int
     subjects: int
+
+
+class Revoked(NamedTuple):
+    """Revocations of a realm in order; `oldest` and `newest` are the numbers of those that are kept (0: there never was
+    one)."""
+
+    found: list[Revocation]
+    oldest: int
+    newest: int
 
 
 class Patrolled(NamedTuple):
@@ -144,6 +153,11 @@ class Store(Protocol):
 
     async def end(self, realm: str, ends: Sequence[End]) -> int:
         """End sessions by tombstones, and remove them. Harmless twice; how many were there."""
+        ...
+
+    async def revocations(self, realm: str, after: int, limit: int) -> Revoked:
+        """The realm's revocations behind number `after`. Each `end` of a session that was there or may come, and each
+        epoch raised, is one: numbered in the write that makes it true."""
         ...
 
     async def remove(self, realm: str, handles: Sequence[str]) -> None:

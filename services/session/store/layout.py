@@ -6,6 +6,7 @@ requests    realm \\0 handle kind name            remembered answers of updates;
 subjects    realm \\0 subject created handle      index, no value
 tombstones  realm \\0 handle                      revocations of one session
 epochs      realm \\0 [subject]                   revocations of all; they stay
+revocations realm \\0 number                      what was revoked, in order
 realms      name                                 policies
 notes       name                                 facts about the store itself
 keys        realm \\0 subject                     (in a directory of its own) sealed subjects' keys
@@ -27,6 +28,7 @@ SESSION_FAMILIES: Final = [
     FamilySpec("subjects"),
     FamilySpec("tombstones"),
     FamilySpec("epochs"),
+    FamilySpec("revocations"),
     FamilySpec("realms"),
     FamilySpec("notes"),
 ]
@@ -52,6 +54,11 @@ def index_key(session: Session) -> bytes:
     """A session among its subject's, in the order of creation."""
     prefix = subject_key(session.realm, session.subject)
     return prefix + session.created_us.to_bytes(8, "big") + session.handle.encode()
+
+
+def revocation_key(realm: str, number: int) -> bytes:
+    """A revocation by its number."""
+    return realm_prefix(realm) + number.to_bytes(8, "big")
 
 
 def request_key(request: bytes) -> bytes:

@@ -1,10 +1,22 @@
 """The store in memory: for tests and simulations, and as the plainest statement of what a store does."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
 
 from services.session.domain.epochs import raised
-from services.session.domain.model import ANONYMOUS, Created, Epoch, Item, RealmRecord, Session, Tombstone
-from services.session.store.interface import End, Guard, Page, Patrolled, Stored, SubjectKey, Usage
+from services.session.domain.model import (
+    ANONYMOUS,
+    REVOCATIONS_KEPT_US,
+    Created,
+    Epoch,
+    Item,
+    RealmRecord,
+    Revocation,
+    RevocationKind,
+    Session,
+    Tombstone,
+)
+from services.session.store.interface import End, Guard, Page, Patrolled, Revoked, Stored, SubjectKey, Usage
 
 _Name = tuple[str, str]
 
@@ -23,6 +35,7 @@ class MemoryStore:
         self._created: dict[bytes, Created] = {}
         self._keys: dict[tuple[str, bytes], bytes] = {}
         self._notes: dict[str, bytes] = {}
+        self._revocations: dict[str, list[Revocation]] = {}
         self.reads = 0
         self.writes = 0
 
@@ -57,6 +70,7 @@ class MemoryStore:
     async def raise_realm_epoch(self, realm: str, datacentre: str, at_us: int) -> Epoch:
         epoch = raised(self._realm_epochs.get(realm, Epoch()), datacentre, at_us)
         self._realm_epochs[realm] = epoch
+        self._tell(realm, RevocationKind.REALM, b"", at_us)
         return epoch
 
     async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
@@ -65,6 +79,7 @@ class MemoryStore:
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
         epoch = raised(self._subject_epochs.get((realm, subject), Epoch()), datacentre, at_us)
         self._subject_epochs[realm, subject] = epoch
+        self._tell(realm, RevocationKind.SUBJECT, subject, at_us)
         return epoch
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
@@ -147,10 +162,21 @@ class MemoryStore:
             there = self._tombstones.get(name)
             if there is None:
                 self._tombstones[name] = Tombstone(end.at_us, end.until_us, end.cause)
+                self._tell(realm, RevocationKind.SESSION, sha256(end.handle.encode()).digest(), end.at_us)
             elif there.until_us < end.until_us:
                 self._tombstones[name] = there._replace(until_us=end.until_us)
             count += self._remove(name)
         return count
+
+    def _tell(self, realm: str, kind: RevocationKind, name: bytes, at_us: int) -> None:
+        told = self._revocations.setdefault(realm, [])
+        told.append(Revocation(told[-1].sequence + 1 if told else 1, kind, name, at_us))
+
+    async def revocations(self, realm: str, after: int, limit: int) -> Revoked:
+        told = self._revocations.get(realm, [])
+        if not told:
+            return Revoked([], 0, 0)
+        return Revoked([one for one in told if one.sequence > after][:limit], told[0].sequence, told[-1].sequence)
 
     def _remove(self, name: _Name) -> bool:
         self._items.pop(name, None)
@@ -216,6 +242,10 @@ class MemoryStore:
         for key in keys:
             del self._keys[key]
         answers = 0
+        for told in self._revocations.values():
+            while len(told) > 1 and told[0].at_us + REVOCATIONS_KEPT_US <= now_us:
+                del told[0]
+                answers += 1
         for items in self._items.values():
             over = [key for key, item in items.items() if 0 < item.until_us <= now_us]
             answers += len(over)
