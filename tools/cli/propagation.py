@@ -1,7 +1,6 @@
 """`wellspring propagation`: changes made, foreseen, followed, steered and explained."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,16 @@ from typing import Any
 import click
 
 from tools.cli import roots
-from tools.cli.failures import FAILED, NOT_FOUND, Failure
+from tools.cli.failures import Failure
+from tools.cli.following import PATIENCE_S, arrive, follow, follow_all
 from tools.cli.output import Row, iso
 from tools.cli.propagation_letters import dead_letters
+from tools.cli.propagation_outputs import costs, outputs, purge, rerender
 from tools.cli.propagation_views import status, views
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8, version
 from wellspring.propagation.v1 import propagation_pb2 as pb
-from wellspring_client.errors import NotFound
-from wellspring_client.sync import Client
 
-_ARRIVAL_S = 30.0
 _STATES = {
     name.removeprefix("STATE_").lower().replace("_", "-"): number for name, number in pb.Root.State.items() if number
 }
@@ -33,6 +31,10 @@ def propagation() -> None:
 propagation.add_command(dead_letters)
 propagation.add_command(views)
 propagation.add_command(status)
+propagation.add_command(rerender)
+propagation.add_command(outputs)
+propagation.add_command(costs)
+propagation.add_command(purge)
 
 
 @propagation.command()
@@ -74,8 +76,8 @@ def edit(
         if no_wait:
             to.out.object({"change_id": receipt.change_id}, f"stored as change {receipt.change_id}")
         else:
-            _arrive(client, receipt.change_id)
-            _follow(to, client, receipt.change_id, 0.2)
+            arrive(client, receipt.change_id)
+            follow(to, client, receipt.change_id, 0.2)
 
 
 @propagation.command()
@@ -111,7 +113,7 @@ def publish(
         result = client.propagation.change(resource, chosen, aspects=aspects, id=change_id, lane=lane, cause=cause)
         told = {"root": result.root, "sequence": result.sequence, "repeated": result.repeated_id}
         if result.root and wait:
-            _follow(to, client, result.root, 0.2)
+            follow(to, client, result.root, 0.2, patience_s=PATIENCE_S)
             return
     effect = f"accepted as {result.root}" if result.root else "acknowledged; it was older than what is known"
     to.out.object(told, f"{effect}{' (again)' if result.repeated_id else ''}")
@@ -151,20 +153,44 @@ def impact(to: Target, resource: str, aspects: tuple[str, ...]) -> None:
 
 
 @propagation.command()
-@click.argument("change_id", callback=utf8)
+@click.argument("change_id", required=False, callback=utf8)
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=0.2, show_default=True, help="Seconds.")
+@click.option("--outputs", is_flag=True, help="All changes instead, and the outputs that changed.")
+@click.option("--all", "everything", is_flag=True, help="All changes instead, as they are accepted.")
+@click.option("--from-beginning", is_flag=True, help="Of all: from the oldest that is remembered, not from now on.")
+@click.option("--resume", default="", help="Of all: go on after the token that the last answer gave.")
+@click.option("--limit", type=click.IntRange(1), help="Of all: end after so many.")
 @target_options
-def watch(to: Target, change_id: str, interval: float) -> None:
-    """Follow a change to its end, with a live bar. Status 1 when something failed or it was cancelled.
+def watch(
+    to: Target,
+    change_id: str | None,
+    interval: float,
+    outputs: bool,
+    everything: bool,
+    from_beginning: bool,
+    resume: str,
+    limit: int | None,
+) -> None:
+    """Follow a change to its end, with a live bar; or all changes, for ever.
+
+    Status 1 when something failed or the change was cancelled.
 
     \b
     Examples
       wellspring propagation watch CHANGE_ID
-      wellspring propagation watch CHANGE_ID --json
+      wellspring propagation watch --outputs --from-beginning --json
     """
+    of_all = outputs or everything
+    if of_all == (change_id is not None):
+        raise click.UsageError("name a CHANGE_ID, or say --all or --outputs")
+    if not of_all and (from_beginning or resume or limit):
+        raise click.UsageError("--from-beginning, --resume and --limit go with --all or --outputs")
     with to.client() as client:
-        client.propagation.get_change(change_id)
-        _follow(to, client, change_id, interval)
+        if change_id is None:
+            follow_all(to, client, outputs=outputs, resume=resume, beginning=from_beginning, limit=limit)
+        else:
+            client.propagation.get_change(change_id)
+            follow(to, client, change_id, interval)
 
 
 @propagation.command()
@@ -259,43 +285,23 @@ def cancel(to: Target, change_id: str, reason: str) -> None:
     to.out.object(roots.told(root), f"{roots.summary(root)}, {root.left} given up")
 
 
-def _arrive(client: Client, change_id: str) -> None:
-    """Waits until a stored edit has come to the engine by the feed."""
-    end = time.monotonic() + _ARRIVAL_S
-    while time.monotonic() < end:
-        try:
-            client.propagation.get_change(change_id)
-            return
-        except NotFound:
-            time.sleep(0.02)
-    raise Failure(
-        f"the edit is stored, but did not come to propagation within {_ARRIVAL_S:.0f} s: "
-        "`wellspring propagation status` shows who follows what",
-        FAILED,
-    )
+@propagation.command()
+@click.argument("change_id", callback=utf8)
+@click.option("--lane", default="", help="Move it there.")
+@click.option("--weight", type=click.IntRange(1, 100), help="Its share of its lane.")
+@target_options
+def reprioritize(to: Target, change_id: str, lane: str, weight: int | None) -> None:
+    """Move a change to another lane, or weigh it within its own.
 
-
-def _follow(to: Target, client: Client, change_id: str, interval_s: float) -> None:
-    """Shows progress to the end. Raises Failure when it did not end well."""
-    last: pb.Root | None = None
-    watched = client.propagation.watch_change(change_id, interval_s=interval_s)
-    console = to.out.console(stderr=True)
-    if to.out.as_json or not console.is_terminal:
-        for last in watched:
-            if to.out.as_json:
-                to.out.object(roots.told(last))
-                sys.stdout.flush()
-    else:
-        with roots.LiveBar(console) as bar:
-            for last in watched:
-                bar.show(last)
-    if last is None:
-        raise Failure(f"nothing is known of the change {change_id}", NOT_FOUND)
-    to.out.line(roots.summary(last))
-    if last.state == pb.Root.STATE_DONE_WITH_FAILURES:
-        raise Failure(f"{last.progress.failed} renders failed: wellspring propagation dead-letters list", FAILED)
-    if last.state == pb.Root.STATE_CANCELLED:
-        raise Failure(f"the change was cancelled; {last.left} renders were given up", FAILED)
+    \b
+    Example
+      wellspring propagation reprioritize CHANGE_ID --lane bulk --weight 10
+    """
+    if not lane and weight is None:
+        raise click.UsageError("give --lane, --weight or both")
+    with to.client() as client:
+        root = client.propagation.reprioritize(change_id, lane=lane, weight=weight or 0)
+    to.out.object(roots.told(root), f"{roots.summary(root)}, in lane {root.lane} with weight {root.weight}")
 
 
 def _step(step: pb.ExplainResponse.Step) -> dict[str, Any]:

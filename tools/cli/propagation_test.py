@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tools.cli import failures
+from tools.cli import failures, propagation
 from tools.cli.fixture import Shell, platform_shell
 from tools.demo import wiki
 from tools.platform.layout import Route
@@ -77,6 +77,91 @@ def test_a_change_that_waits_is_paused_resumed_and_cancelled(shell: Shell):
     assert "cancelled" in shell.fails(failures.FAILED, "propagation", "watch", change).stderr
     shell.fails(failures.CONFLICT, "propagation", "pause", change)
     assert [one["id"] for one in shell.lines("propagation", "changes", "--state", "cancelled")] == [change]
+
+
+def test_a_publisher_who_waits_is_told_that_the_source_is_older(shell: Shell, monkeypatch):
+    monkeypatch.setattr(propagation, "PATIENCE_S", 0.5)
+    waits = shell.fails(failures.FAILED, "propagation", "publish", wiki.PREFIX + "Alone", "--id", "ahead", "--wait")
+    assert "held back" in waits.stderr and "propagation edit" in waits.stderr
+    told = shell.fails(failures.FAILED, "propagation", "publish", wiki.PREFIX + "Alone", "--wait", "--json")
+    assert json.loads(told.stderr.splitlines()[-1])["reason"] == "HELD_BACK"
+    active = shell.lines("propagation", "changes", "--state", "active")
+    assert "ahead" in {one["id"] for one in active}
+    why = shell.json("propagation", "explain", wiki.PREFIX + "Alone", "html")
+    assert any(step["decision"] == "pending" and "held back" in step["note"] for step in why["steps"])
+    told = shell.json("propagation", "reprioritize", "ahead", "--weight", "7")
+    assert told["weight"] == 7
+    shell.fails(failures.USAGE, "propagation", "reprioritize", "ahead")
+    for one in active:
+        shell.ok("propagation", "cancel", one["id"])
+
+
+def test_pages_are_rendered_again_by_hand_and_listed(shell: Shell, tmp_path):
+    home, away = wiki.PREFIX + "Home", wiki.PREFIX + "Away"
+    told = shell.lines("propagation", "rerender", "html", home, away, "--id", "r1", "--wait")[-1]
+    assert (told["state"], told["total"], told["unchanged"]) == ("done", 2, 2)
+    again = shell.json("propagation", "rerender", "html", home, away, "--id", "r1")
+    assert (again["root"], again["pages"]) == ("r1", 2)
+    before = {one["resource"]: one["version"] for one in shell.lines("propagation", "outputs", "html")}
+    told = shell.lines("propagation", "rerender", "html", "--all", "--publish-unchanged", "--wait")[-1]
+    assert told["changed"] == told["total"] == len(before)
+    listed = shell.lines("propagation", "outputs", "html", "--state", "fresh", "--prefix", home)
+    assert [one["resource"] for one in listed] == [home] and listed[0]["version"] > before[home]
+    assert "fresh" in shell.ok("propagation", "outputs", "html").stdout
+    assert shell.lines("propagation", "outputs", "html", "--state", "dead-letter") == []
+    names = tmp_path / "names"
+    names.write_text(f"{home}\nelsewhere/x\n")
+    told = shell.json("propagation", "rerender", "html", "--file", str(names), "--reason", "a look")
+    assert (told["pages"], told["unknown"]) == (1, ["elsewhere/x"])
+    shell.ok("propagation", "watch", told["root"])
+    shell.fails(failures.NOT_FOUND, "propagation", "rerender", "html", "elsewhere/x")
+    shell.fails(failures.NOT_FOUND, "propagation", "rerender", "no-such-view", "--all")
+    shell.fails(failures.CONFLICT, "propagation", "rerender", "html", home, "--id", "r1")
+    for wrong in (["html"], ["html", home, "--all"]):
+        shell.fails(failures.USAGE, "propagation", "rerender", *wrong)
+    names.write_bytes(b"\xff")
+    shell.fails(failures.BAD_DATA, "propagation", "rerender", "html", "--file", str(names))
+
+
+def test_what_renders_cost_and_who_caused_it(shell: Shell):
+    found = shell.lines("propagation", "costs")
+    assert found and sum(one["rendered"] for one in found) > 0
+    assert [one["renderer_seconds"] for one in found] == sorted(
+        (one["renderer_seconds"] for one in found), reverse=True
+    )
+    assert "renderer seconds" in shell.ok("propagation", "costs").stdout
+
+
+def test_all_changes_and_outputs_are_followed_and_resumed(shell: Shell):
+    edit(shell, "fourth box")
+    changes = shell.lines("propagation", "watch", "--all", "--from-beginning", "--limit", "4")
+    assert [one["resource"] for one in changes][:3] == [wiki.PREFIX + title for title in PAGES]
+    assert not any(one["output_hash"] for one in changes)
+    command = ["propagation", "watch", "--outputs", "--from-beginning", "--limit"]
+    told: list = []
+    while not told or not told[-1]["resume_token"]:  # the last event of an answer carries the token
+        told = shell.lines(*command, str(len(told) + 1))
+    assert {one["resource"] for one in told if one["output_hash"]} == {
+        f"view/html/{wiki.PREFIX}{title}" for title in (*PAGES, "Template:Box")
+    }
+    assert "view/html/" in shell.ok(*command, str(len(told))).stdout
+    change = edit(shell, "fifth box")["id"]
+    resumed = ["propagation", "watch", "--outputs", "--resume", told[-1]["resume_token"], "--limit", "4"]
+    more = shell.lines(*resumed)
+    assert [bool(one["output_hash"]) for one in more] == [False, True, True, True]
+    assert more[0]["id"] == change and all(one["cause"]["chain"] == [change] for one in more[1:])
+    shell.fails(failures.USAGE, "propagation", "watch")
+    shell.fails(failures.USAGE, "propagation", "watch", "some-change", "--all")
+    shell.fails(failures.USAGE, "propagation", "watch", "some-change", "--limit", "3")
+    shell.fails(failures.USAGE, "propagation", "watch", "--all", "--resume", "nonsense")
+
+
+def test_a_purge_by_hand_says_what_each_cache_answered(shell: Shell):
+    shell.fails(failures.USAGE, "propagation", "purge")
+    shell.fails(failures.USAGE, "propagation", "purge", "--url", "http://x/", "--tag", "t")
+    shell.fails(failures.USAGE, "propagation", "purge", "--tag", "t", "--min-version", "12")
+    answers = shell.lines("propagation", "purge", "--resource", wiki.PREFIX + "Home")
+    assert all(one["state"] == "purged" for one in answers)
 
 
 def test_a_change_of_what_nothing_depends_on_is_done_at_once(shell: Shell):

@@ -10,7 +10,7 @@ from tools.cli.output import escape, iso
 from wellspring.propagation.v1 import propagation_pb2 as pb
 
 FINISHED = (pb.Root.STATE_DONE, pb.Root.STATE_DONE_WITH_FAILURES, pb.Root.STATE_CANCELLED)
-_COUNTS = ("total", "done", "changed", "unchanged", "coalesced", "failed", "retrying", "leased", "levels")
+_COUNTS = ("total", "done", "changed", "unchanged", "coalesced", "failed", "retrying", "held_back", "leased", "levels")
 
 
 def state(root: pb.Root) -> str:
@@ -50,6 +50,8 @@ def summary(root: pb.Root) -> str:
     for name in ("changed", "unchanged", "coalesced", "failed", "retrying"):
         if count := getattr(progress, name):
             parts.append(f"{count} {name}")
+    if progress.held_back:
+        parts.append(f"{progress.held_back} wait for their source")
     if root.superseded_by:
         parts.append(f"the rest went to {root.superseded_by}")
     return ", ".join(parts)
