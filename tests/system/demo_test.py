@@ -64,7 +64,7 @@ def test_it_stays_up_for_a_look_around_and_ends_by_ctrl_c(tmp_path):
         pids = [json.loads(file.read_text())["pid"] for file in data.glob("logs/*/ready.json")]
         demo.send_signal(signal.SIGINT)
         assert demo.wait(PATIENCE_S) == 0, said.read_text()
-        assert len(pids) == 5 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert len(pids) == 6 and not any(Path(f"/proc/{pid}").exists() for pid in pids)
     finally:
         if demo.poll() is None:
             demo.kill()
