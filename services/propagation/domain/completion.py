@@ -146,11 +146,11 @@ def _give_back(work: _Work, completion: Completion) -> None:
     shard.held_back.clear(lease.view, work.done | BitMap([failed.resource for failed in completion.failures]))
     if len(completion.saw_older):
         back = to_set(completion.saw_older)
-        shard.leases.give_back(lease, back)
+        shard.give_back(lease, back)
         for items, delay_s in shard.held_back.again(lease.view, back, shard.settings.stale_delay_s):
             shard.holds.postpone(lease.view, items, step.now_s + delay_s)
     if len(completion.released):
-        shard.leases.give_back(lease, to_set(completion.released))
+        shard.give_back(lease, to_set(completion.released))
     if len(completion.saw_older) or len(completion.released):
         shard.signals.work.fire()
 
@@ -161,7 +161,7 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
     sources = work.changed & shard.store.outputs_with_dependents(lease.view) if work.changed else work.changed
     parts = {root.sequence: items for root, items in lease.parts}
     wanting: list[tuple[Root, Group, BitMap]] = []
-    for root in shard.roots.values():
+    for root in shard.index.of(lease.view, work.done):
         cleared = BitMap()
         for group in root.of_view(lease.view):
             mine = group.pending & work.done
@@ -186,6 +186,7 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
                 root.seconds += renderer_s * len(own) / max(1, len(work.done))
             root.meter.add(len(cleared), step.now_s)
             step.touch(root)
+            shard.scheduler.unpark(root)
     return wanting
 
 

@@ -57,7 +57,7 @@ def take(step: Step, lease: Lease, failed: tuple[Failed, ...]) -> None:
             buried.add(item.resource)
         else:
             _retry(step, held, policy, item.retry_after_s)
-    shard.leases.give_back(lease, _resources(failed))
+    shard.give_back(lease, _resources(failed))
     shard.suspects.clear(lease.view, buried)
     _count_buried(step, lease.view, buried)
     shard.signals.items.fire(lease.view, buried)
@@ -83,7 +83,7 @@ def _count_buried(step: Step, view: int, buried: BitMap) -> None:
     """Moves new dead letters from pending to failed, in every root that wanted them."""
     if not buried:
         return
-    for root in step.shard.roots.values():
+    for root in step.shard.index.of(view, buried):
         for group in root.of_view(view):
             lost = group.pending & buried
             if lost:
@@ -100,7 +100,7 @@ def lost(step: Step, lease: Lease) -> None:
         detail = f"the executor {lease.executor} went away while it rendered this alone"
         take(step, lease, (Failed(remaining[0], LEASE_LOST, detail, retryable=True),))
     else:
-        shard.leases.give_back(lease, remaining)
+        shard.give_back(lease, remaining)
         shard.suspects.add(lease.view, lease.suspicion + 1, remaining)
     shard.signals.work.fire()
 

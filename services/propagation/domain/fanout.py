@@ -98,6 +98,7 @@ def rendered(shard: Shard, view: int) -> BitMap:
 def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     """Makes the items pending at the level, those that are not waiting under the root already."""
     shard = step.shard
+    shard.index.note(root, view, items)
     items = oscillation.stop(step, root, level, view, items)
     release(step, view, items)
     _let_try(shard, view, items)
@@ -108,6 +109,7 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     group = root.group(level, view)
     root.total += len(items) - items.intersection_cardinality(group.pending)
     group.pending |= items
+    shard.scheduler.unpark(root)
     hot = shard.heat.hot(view)
     if hot:
         group.hot |= hot & items
@@ -144,13 +146,14 @@ def release(step: Step, view: int, items: BitMap) -> BitMap:
         return BitMap()
     released = shard.holds.release(step.commit, view, items)
     if released:
-        for root in shard.roots.values():
+        for root in shard.index.of(view, released):
             for group in root.of_view(view):
                 healed = group.failed & released
                 if healed:
                     group.failed -= healed
                     group.pending |= healed
                     step.touch(root)
+            shard.scheduler.unpark(root)
         shard.signals.work.fire()
     return released
 

@@ -52,6 +52,10 @@ def lease(shard: Shard, executor: str, capacity: Mapping[int, int]) -> list[Gran
     return grants
 
 
+_SMALL = 4_096
+"""Items of a group up to which it is looked whether all are lent."""
+
+
 class _Taker:
     """Takes items of one view from the roots that the scheduler names."""
 
@@ -65,9 +69,14 @@ class _Taker:
         self._turn = shard.suspects.turn(view) if self._suspects else False
 
     def take(self, root: Root, limit: int) -> int:
-        """Takes up to `limit` items for the root; answers how many."""
+        """Takes up to `limit` items for the root; answers how many. Parks a root that has nothing more to lend."""
         if self.suspicion:
             return 0
+        taken = self._take(root, limit)
+        root.parked = taken < limit and self._all_lent(root)
+        return taken
+
+    def _take(self, root: Root, limit: int) -> int:
         for group in root.of_view(self._view):
             if not group.pending or self._waits_for_lower(root, group):
                 continue
@@ -78,6 +87,16 @@ class _Taker:
                 self._parts[root.sequence] = (root, had | items)
                 return len(items)
         return 0
+
+    def _all_lent(self, root: Root) -> bool:
+        """Whether every pending item of a small root is lent, or is about to be."""
+        for group in root.groups.values():
+            if len(group.pending) > _SMALL:
+                return False
+            free = group.pending - self._shard.leases.lent(group.view)
+            if free and (group.view != self._view or free - self._taken):
+                return False
+        return True
 
     def batches(self) -> list[list[tuple[Root, BitMap]]]:
         """The parts taken, by the revision of the views that their roots began with."""
@@ -157,7 +176,7 @@ def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.nda
     """Hashes of the last accepted renders, zeros for what must be stored and purged whatever its bytes are."""
     hashes = shard.store.hashes(view, ids)
     forced = BitMap()
-    for root in shard.roots.values():
+    for root in shard.index.of(view, items):
         if root.record.publish_unchanged:
             for group in root.of_view(view):
                 forced |= group.pending & items
@@ -170,7 +189,7 @@ def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.nda
 def _wanted(shard: Shard, view: int, items: BitMap) -> list[tuple[Root, list[Seen]]]:
     """Each unfinished root for which items are rendered, with the inputs that must be seen."""
     wanted: list[tuple[Root, list[Seen]]] = []
-    for root in shard.roots.values():
+    for root in shard.index.of(view, items):
         levels = [group.level for group in root.of_view(view) if group.pending.intersect(items)]
         if levels:
             change = root.record.change

@@ -87,6 +87,7 @@ class Root:
         self.settling = 0
         self.deficit_s = 0.0
         self.served = False
+        self.parked = False
         self.flips: dict[int, list[BitMap]] = {}
         self.meter = Meter(now_s)
         self.inputs_at: dict[int, dict[int, bytes]] = {}

@@ -3,7 +3,9 @@
 Within a lane it is deficit round robin: a root's turn gives it a quantum of renderer-seconds (times its weight), and it
 is served while the quantum lasts. A root that has just come takes its first turn at once, so that a one-page edit never
 waits behind a giant; when first turns have taken a quantum together, an older root has its turn, so that a flood of
-small roots never stops the giant. Lanes take turns by virtual time: the lane that had least, by weight, is next.
+small roots never stops the giant. A root whose items are all lent is parked: it has no turns until one comes back, so
+that thousands of small roots cost nothing meanwhile. Lanes take turns by virtual time: the lane that had least, by
+weight, is next.
 """
 
 from collections import deque
@@ -54,7 +56,8 @@ class Lane:
             return
         root.deficit_s = min(root.deficit_s, 0.0)
         root.served = True
-        self.ring.append(root)
+        if not root.parked:
+            self.ring.append(root)
 
 
 class Scheduler:
@@ -78,11 +81,18 @@ class Scheduler:
         """Takes the root out, if it is in."""
         lane = self.lanes.get(root.record.lane)
         if lane is not None:
-            for queue in (lane.fresh, lane.ring):
+            for queue in () if root.parked else (lane.fresh, lane.ring):
                 if root in queue:
                     queue.remove(root)
             if not len(lane) and root.record.lane not in self._weights:
                 del self.lanes[root.record.lane]
+        root.parked = False
+
+    def unpark(self, root: Root) -> None:
+        """A root that had all its items lent may have some to lend again."""
+        if root.parked:
+            root.parked = False
+            self.add(root)
 
     def weight(self, lane: str) -> int:
         """The weight of a lane."""

@@ -9,6 +9,8 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from random import Random
 
+from pyroaring import BitMap
+
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
 from services.propagation.domain import finished
@@ -19,8 +21,9 @@ from services.propagation.domain.heat import Heat
 from services.propagation.domain.held_back import HeldBack
 from services.propagation.domain.history import History
 from services.propagation.domain.holds import Holds
-from services.propagation.domain.leases import Leases
+from services.propagation.domain.leases import Lease, Leases
 from services.propagation.domain.records import TALLY, RootRecord, State
+from services.propagation.domain.root_index import RootIndex
 from services.propagation.domain.roots import Root
 from services.propagation.domain.scheduler import Scheduler
 from services.propagation.domain.sequence import SequenceClock, encode
@@ -85,6 +88,7 @@ class Shard:
         self.scheduler = Scheduler(settings.lanes)
         self.signals = Signals()
         self.roots: dict[int, Root] = {}
+        self.index = RootIndex()
         self.newest: dict[tuple[int, ...], Root] = {}
         self._of_inputs: dict[tuple[int, ...], dict[int, Root]] = {}
         self.halted: BaseException | None = None
@@ -97,6 +101,8 @@ class Shard:
     def take_in(self, root: Root) -> None:
         """Makes the root one of the unfinished."""
         self.roots[root.sequence] = root
+        for group in root.groups.values():
+            self.index.note(root, group.view, group.pending | group.failed)
         self._of_inputs.setdefault(root.record.inputs, {})[root.sequence] = root
         current = self.newest.get(root.record.inputs)
         if root.record.inputs and (current is None or current.sequence <= root.sequence):
@@ -107,6 +113,7 @@ class Shard:
     def let_go(self, root: Root) -> None:
         """Takes the root out: it is finished."""
         self.roots.pop(root.sequence, None)
+        self.index.drop(root.sequence)
         same = self._of_inputs.get(root.record.inputs, {})
         same.pop(root.sequence, None)
         if not same:
@@ -118,12 +125,19 @@ class Shard:
     def drop_roots(self) -> None:
         """Forgets every root in memory, before they are read anew."""
         self.roots.clear()
+        self.index.clear()
         self.newest.clear()
         self._of_inputs.clear()
 
     def of_inputs(self, inputs: tuple[int, ...]) -> list[Root]:
         """The unfinished roots of just these inputs, in the order in which they were taken in."""
         return list(self._of_inputs.get(inputs, {}).values())
+
+    def give_back(self, lease: Lease, items: BitMap) -> None:
+        """Ends the loan of items that are not rendered: roots that waited for nothing else have turns again."""
+        self.leases.give_back(lease, items)
+        for root in self.index.of(lease.view, items):
+            self.scheduler.unpark(root)
 
     def step(self) -> "Step":
         """Begins a step. Raises Unavailable while the shard is halted."""
