@@ -40,7 +40,9 @@ class ViewRuntime:
         return min(rooms) if rooms else None
 
     def took(self, items: int, seconds: float) -> None:
-        """A batch of so many has ended after so long."""
+        """A batch has ended after so long, in which so many were rendered."""
+        if not items:
+            return
         rate = items / max(seconds, 1e-3)
         self.items_per_s = rate if not self.items_per_s else self.items_per_s + 0.3 * (rate - self.items_per_s)
 

@@ -220,7 +220,7 @@ class Worker:
                 ]
             if held.telling:
                 await held.told.wait()
-            runtime.took(len(items), asyncio.get_running_loop().time() - began_s)
+            runtime.took(len(items) - len(withheld.withheld), asyncio.get_running_loop().time() - began_s)
             runtime.held -= 1
             runtime = None
             self._wake.set()
