@@ -84,7 +84,7 @@ class PropagationServicer:
             try:
                 durable = self._declare(message, f"declarations[{index}]", response)
             except WellspringError as error:
-                response.results.add(status=to_status(error))
+                response.results.append(to_status(error))
             else:
                 response.results.add()
         if durable is not None:
