@@ -5,7 +5,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,11 @@ NAMESPACE = "pages"
 class Wire:
     """A way to a server that loses connections and delays what goes over it, as `rng` has it."""
 
-    def __init__(self, host: str, port: int, rng: random.Random, lost_share: float) -> None:
+    def __init__(
+        self, host: str, port: int, rng: random.Random, lost_share: float = 0.0, delay_s: float = 0.005
+    ) -> None:
         self._to = host, port
+        self._delay_s = delay_s
         self._rng = rng
         self._lost_share = lost_share
         self.lost = 0
@@ -61,7 +64,7 @@ class Wire:
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            await asyncio.sleep(self._rng.random() * 0.005)
+            await asyncio.sleep(self._rng.random() * self._delay_s)
             if self._rng.random() < self._lost_share:
                 raise _Lost
             sink.write(data)
@@ -90,26 +93,29 @@ async def running(folder: Path, rng: random.Random, lost_share: float) -> AsyncI
     """Varnish before a gateway with the route /p/NAME before storage, all on free ports; killed at the end."""
     storage = Served(folder / "storage", "storage", "grpcio", {})
     gateway, address, ready = _gateway(folder / "gateway", storage.address)
-    varnish = Varnish(address, vcl=deployed_vcl())
     channels = Channels([storage.address], tls=None)
-    host, port = address.split(":")
+    host, _, port = address.partition(":")
     try:
         await asyncio.to_thread(storage.start)
         async with aio.connect(storage=storage.address) as client:
             await client.storage.create_namespace(NAMESPACE)
         gateway.start()
         await asyncio.to_thread(gateway.wait_ready, ready.exists)
-        await asyncio.to_thread(varnish.start)
-        wires = Wire(host, int(port), rng, lost_share), Wire("127.0.0.1", varnish.port, rng, lost_share)
-        async with wires[0] as inner, wires[1] as outer:
+        async with AsyncExitStack() as stack:
+            # Varnish's own way is slow: pages are on it for long, and purges come in between.
+            slow = await stack.enter_async_context(Wire(host, int(port), rng, delay_s=0.05))
+            varnish = Varnish(f"127.0.0.1:{slow.port}", vcl=deployed_vcl())
+            stack.push_async_callback(asyncio.to_thread, varnish.close)
+            await asyncio.to_thread(varnish.start)
+            inner = await stack.enter_async_context(Wire(host, int(port), rng, lost_share))
+            outer = await stack.enter_async_context(Wire("127.0.0.1", varnish.port, rng, lost_share))
             urls = {"gateway": f"http://127.0.0.1:{inner.port}", "varnish": f"http://127.0.0.1:{outer.port}"}
             caches = targets(urls, pipeline=8)
+            stack.push_async_callback(caches.close)
             documents = GrpcDocuments(Caller(channels, 10.0, dict))
-            yield Rig(storage, varnish, gateway, documents, caches, wires)
-            await caches.close()
+            yield Rig(storage, varnish, gateway, documents, caches, (inner, outer))
     finally:
         await channels.close()
-        await asyncio.to_thread(varnish.close)
         gateway.kill()
         storage.kill()
 
