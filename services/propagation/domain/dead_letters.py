@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from pyroaring import BitMap
@@ -59,8 +60,12 @@ def count(shard: Shard, wanted: Filter) -> int:
 
 
 def replay(shard: Shard, wanted: Filter) -> tuple[int, Awaitable[None] | None]:
-    """Makes up to a commit's worth of those that match pending again; 0 when none is left to replay."""
-    chosen, _ = query(shard, wanted, _CHUNK)
+    """Makes up to a commit's worth of those that match pending again; 0 when none is left to replay.
+
+    Those of a view that was left out stay: nothing would render them.
+    """
+    live = (letter for letter in _matching(shard, wanted, b"") if letter.held.view in shard.views.by_number)
+    chosen = list(islice(live, _CHUNK))
     if not chosen:
         return 0, None
     step = shard.step()

@@ -119,6 +119,41 @@ def test_n22_replay_of_dead_letters_is_idempotent():
     assert world.drain() == 4
     tally = world.progress("t@1").tally
     assert (tally.total, tally.done, world.record("t@1").state) == (6, 6, State.DONE)
+    assert dead_letters.replay(world.engine.shard, Filter())[0] == 0
+    assert [world.renders_of(page) for page in pages] == [2] * 4 + [1] * 2
+    assert world.site.puts == 4 and world.site.stale() == []  # the two first ones were never put by this test
+
+
+def test_n22_replay_under_way_again_over_crashes():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(6, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of([world.number(page) for page in pages]))
+    for _ in range(3):
+        dead_letters.replay(world.engine.shard, Filter())
+        world.crash()
+        world.work(1)
+        dead_letters.replay(world.engine.shard, Filter())
+    assert world.drain() == 3
+    tally = world.progress("t@1").tally
+    assert (tally.total, tally.done, tally.failed) == (6, 6, 0)
+    assert world.site.puts == 6 and world.site.stale() == []
+
+
+def test_dead_letters_of_a_view_left_out_stay_until_it_is_back():
+    world = World([View("html", ("page/",), RetryPolicy(1, 1.0, 60.0))])
+    pages = world.pages(2, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of([world.number(page) for page in pages]))
+    views = list(world.engine.shard.views.by_name.values())
+    world.engine.put_views([], 2)
+    assert dead_letters.replay(world.engine.shard, Filter())[0] == 0
+    assert not world.engine.shard.roots and world.engine.shard.holds.dead_count == 2
+    world.engine.put_views(views, 3)
+    assert dead_letters.replay(world.engine.shard, Filter())[0] == 2
+    assert world.drain() == 2 and world.site.stale() == []
 
 
 def test_discarded_dead_letters_are_given_up_by_name():
