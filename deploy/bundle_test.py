@@ -27,7 +27,7 @@ def test_the_bundle_runs_where_it_is_unpacked(tmp_path):
     assert told.returncode == 0 and "demo" in told.stdout, told.stderr
     found = [json.loads(line) for line in run("doctor", "--json").stdout.splitlines()]
     assert {"python", "versions", "disk"} <= {finding.get("check") for finding in found}
-    for service in ("storage", "session", "propagation", "gateway", "executor"):
+    for service in ("storage", "session", "propagation", "gateway", "executor", "auditor"):
         done = run("serve", service, "--print-config")
         # What a service cannot do without is asked for by name; nothing is missing from the bundle.
         assert done.returncode in (0, 78) and "Traceback" not in done.stderr, done.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from libs.config.config import load
 from services.propagation.views.parsing import Defaults, mistakes_in
-from wellspring.config.v1 import executor_pb2, gateway_pb2, propagation_pb2, session_pb2, storage_pb2
+from wellspring.config.v1 import auditor_pb2, executor_pb2, gateway_pb2, propagation_pb2, session_pb2, storage_pb2
 
 HERE = Path(os.path.abspath(__file__)).parent
 MESSAGES = {
@@ -15,6 +15,7 @@ MESSAGES = {
     "session": session_pb2.SessionConfig,
     "propagation": propagation_pb2.PropagationConfig,
     "executor": executor_pb2.ExecutorConfig,
+    "auditor": auditor_pb2.AuditorConfig,
     "gateway": gateway_pb2.GatewayConfig,
 }
 

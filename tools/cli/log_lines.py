@@ -11,6 +11,7 @@ _COLOURS: Final = {
     "propagation": "green",
     "gateway": "blue",
     "executor": "yellow",
+    "auditor": "bright_yellow",
     "platform": "white",
 }
 _LEVELS: Final = {"DEBUG": 0, "INFO": 1, "WARNING": 2, "ERROR": 3, "CRITICAL": 3}

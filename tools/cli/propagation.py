@@ -11,6 +11,7 @@ from tools.cli import roots
 from tools.cli.failures import Failure
 from tools.cli.following import PATIENCE_S, arrive, follow, follow_all
 from tools.cli.output import Row, iso
+from tools.cli.propagation_audit import audit
 from tools.cli.propagation_letters import dead_letters
 from tools.cli.propagation_outputs import costs, outputs, purge, rerender
 from tools.cli.propagation_views import status, views
@@ -35,6 +36,7 @@ propagation.add_command(rerender)
 propagation.add_command(outputs)
 propagation.add_command(costs)
 propagation.add_command(purge)
+propagation.add_command(audit)
 
 
 @propagation.command()

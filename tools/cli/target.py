@@ -17,7 +17,7 @@ from tools.platform.layout import fixed_ports
 from wellspring_client.sync import Client
 
 SERVICES: Final = ("storage", "session", "propagation")
-_KNOWN: Final = (*SERVICES, "gateway", "executor", "http")
+_KNOWN: Final = (*SERVICES, "gateway", "executor", "auditor", "http")
 
 
 @dataclass(frozen=True)

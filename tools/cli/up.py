@@ -18,6 +18,7 @@ WHAT = {
     "propagation": "changes and what depends on them (gRPC)",
     "gateway": "health of the readers' side (gRPC)",
     "executor": "health of the renderer (gRPC)",
+    "auditor": "health of who looks after the pages (gRPC)",
     "http": "readers: pages, /healthz, /metrics",
 }
 

@@ -93,12 +93,12 @@ def test_one_life_of_a_platform(tmp_path):
         assert shell.ok("storage", "get", "notes", "kept").stdout == "over a restart"
 
         pids = list(first.pids().values())
-        assert len(pids) == 5
+        assert len(pids) == 6
         first.process.send_signal(signal.SIGINT)
         assert first.process.wait(PATIENCE_S) == 0, first.text()
         wait_gone(pids)
         order = re.findall(r"^ {9}(\w+) +stopped$", first.text(), re.MULTILINE)
-        assert order == ["executor", "gateway", "propagation", "session", "storage"]
+        assert order == ["auditor", "executor", "gateway", "propagation", "session", "storage"]
     assert "error" in shell.fails(failures.UNAVAILABLE, "storage", "get", "notes", "kept", "--timeout", "1").stderr
     with up(data, "--json") as second:
         second.until('"ready": true')

@@ -16,13 +16,14 @@ from typing import Any, Final
 import yaml
 
 # In the order in which they start: each after what it calls.
-SERVICES: Final = ("storage", "session", "propagation", "gateway", "executor")
+SERVICES: Final = ("storage", "session", "propagation", "gateway", "executor", "auditor")
 MODULES: Final[Mapping[str, str]] = {
     "storage": "services.storage.main",
     "session": "services.session.main",
     "propagation": "services.propagation.main",
     "gateway": "services.gateway.main",
     "executor": "services.propagation.executor.main",
+    "auditor": "services.propagation.auditor.main",
 }
 DEFAULT_PORT_BASE: Final = 7101
 HTTP_PORT_OFFSET: Final = 79
@@ -53,7 +54,7 @@ class Layout:
     """What to run. `ports` are by service, and "http" for the gateway's readers.
 
     `views` is the text of a views file (empty: none), `python_path` where renderers are found, `overrides` further
-    configuration by service, merged into what stands here.
+    configuration by service, merged into what stands here. `auditor` off: nobody looks after the others' work.
     """
 
     data: Path
@@ -63,6 +64,7 @@ class Layout:
     python_path: Sequence[str] = ()
     executors: int = 1
     overrides: Mapping[str, _Yaml] = field(default_factory=dict)
+    auditor: bool = True
 
     def address(self, service: str) -> str:
         """host:port of a service."""
@@ -72,7 +74,7 @@ class Layout:
     def processes(self) -> list[str]:
         """Names of the processes, in the order in which they start."""
         more = [f"executor-{n}" for n in range(2, self.executors + 1)]
-        return [*SERVICES, *more]
+        return [*(name for name in SERVICES if self.auditor or name != "auditor"), *more]
 
     def config_file(self, process: str) -> Path:
         """Where the configuration of a process is written."""
@@ -137,6 +139,13 @@ class Layout:
                     "storage": storage,
                     "caches": caches,
                     "python_path": list(self.python_path),
+                }
+            case "auditor":
+                config |= {
+                    "engine": {"addresses": [self.address("propagation")]},
+                    "storage": storage,
+                    "caches": caches,
+                    "path": str(self.data / "auditor"),
                 }
         return _merged(config, self.overrides.get(service, {}))
 

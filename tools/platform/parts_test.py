@@ -80,7 +80,7 @@ def test_a_site_says_everything_that_a_layout_has(tmp_path):
         "services: {storage: {telemetry: {log: {level: warning}}}}\n"
     )
     layout = site.read(tmp_path / "site.yaml").layout(tmp_path / "data", 7101)
-    assert layout.processes == ["storage", "session", "propagation", "gateway", "executor", "executor-2"]
+    assert layout.processes == ["storage", "session", "propagation", "gateway", "executor", "auditor", "executor-2"]
     assert layout.routes == (Route("/a/", "a"),)
     assert layout.config("executor-2")["python_path"] == [str(tmp_path / "renderers")]
     assert layout.config("executor-2")["name"] == "executor-2"

@@ -1,7 +1,10 @@
 """The engine and the store by gRPC."""
 
+import os
+import time
 from collections.abc import AsyncIterator, Sequence
 
+from libs.ids.ids import nonce
 from libs.purge.naming import TAGS_ATTRIBUTE
 from services.propagation.auditor.hashes import possible_hashes
 from services.propagation.auditor.ports import (
@@ -94,6 +97,11 @@ class GrpcEngine:
         answer = await self._caller.unary(_ADMIN, "Rerender", request, propagation_admin_pb2.RerenderResponse, None)
         return answer.pages
 
+    async def newest(self) -> bytes:
+        """The rendered version of what it would lease now: (epoch, sequence)."""
+        status = await self._client.admin.status()
+        return status.epoch.to_bytes(8, "big") + status.sequence.to_bytes(8, "big")
+
     async def finished(self, root: str) -> bool:
         """Whether nothing of the root is left to do; one that is not known any more has ended."""
         try:
@@ -136,6 +144,20 @@ class GrpcPages:
                 items = result.response.items
                 found.append(await self._page(namespace, one, items[0]) if items else None)
         return found
+
+    async def remove(self, namespace: str, item_key: bytes, record: bytes) -> None:
+        """Deletes a page that was written by a plain put."""
+        token = storage_pb2.WriteToken(nonce=nonce(os.urandom))
+        token.time.FromNanoseconds(time.time_ns())
+        request = storage_pb2.DeleteRequest(
+            namespace=namespace,
+            record=record,
+            selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[item_key])),
+            token=token,
+            allow_missing=True,
+            annotations={"cause": "audit"},
+        )
+        await self._caller.unary(_STORAGE, "Delete", request, storage_pb2.DeleteResponse, None)
 
     async def scan(self, namespace: str, item_keys: Sequence[bytes], token: str) -> AsyncIterator[ScanPage]:
         """The items under these keys of all records, from `token` on."""

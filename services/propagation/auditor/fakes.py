@@ -50,6 +50,7 @@ class FakeEngine:
     stuck: bool = False
     bad_token: str = ""
     listed: int = 0
+    at: bytes = bytes(16)
     after_listing: Callable[[], None] | None = None
     _listeners: list[asyncio.Queue[ChangedOutput]] = field(default_factory=list)
 
@@ -101,6 +102,9 @@ class FakeEngine:
         self.reasons.append(reason)
         return len(items)
 
+    async def newest(self) -> bytes:
+        return self.at
+
     async def finished(self, root: str) -> bool:
         self._check()
         return not self.stuck and not set(self.roots.get(root, [])) & set(self.pending)
@@ -131,6 +135,9 @@ class FakePages:
             hashes = possible_hashes(item[1], item[2], item[3], one.view_tags) if item is not None else ()
             found.append(StoredPage(item[0], hashes) if item is not None else None)
         return found
+
+    async def remove(self, namespace: str, item_key: bytes, record: bytes) -> None:
+        self.items.pop((namespace, record, item_key), None)
 
     async def scan(self, namespace: str, item_keys: Sequence[bytes], token: str) -> AsyncIterator[ScanPage]:
         if self.away:
@@ -212,12 +219,16 @@ class FakeSite:
         """One accepted render of what the source says."""
         self.last += 1
         self.renders += 1
+        self.engine.at = version(self.last)
         addresses = ViewAddresses(HTML)
         address = addresses.of(resource)
         body = self.sources.get(resource)
         place = (addresses.namespace, address.wanted.record, addresses.item_key)
         at = version(self.last)
-        if body is None:
+        there = self.pages.items.get(place)
+        if there is not None and there[0] > at:
+            pass  # superseded: the store keeps what is above
+        elif body is None:
             self.pages.items.pop(place, None)
         else:
             tags = (*address.wanted.view_tags, "renderers-own")

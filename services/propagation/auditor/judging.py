@@ -7,6 +7,9 @@ from services.propagation.auditor.ports import Output, Seen, StoredPage
 from services.propagation.executor.hashing import GONE
 
 _NOT_THERE = (404, 410)
+_NUMBER_BYTES = 8
+_LEAST_TIME = (1 << 48).to_bytes(_NUMBER_BYTES, "big")
+"""1978 in microseconds; an engine that started so often would have started a thousand times a second since then."""
 
 
 class Finding(StrEnum):
@@ -19,7 +22,9 @@ class Finding(StrEnum):
     DAMAGED = "damaged"
     """The version of the accepted render, with other bytes."""
     AHEAD = "ahead"
-    """The store has a render that was never accepted."""
+    """The store has a later render, which was never accepted."""
+    OVERWRITTEN = "overwritten"
+    """Somebody wrote over the page: a plain put, which lies above all renders until it is deleted."""
     LEFT = "left"
     """The page is gone, the store still has it."""
     ORPHAN = "orphan"
@@ -58,9 +63,16 @@ def compare(output: Output, stored: StoredPage | None) -> Finding | None:
         return Finding.LEFT
     if stored.hashes is None or output.hash in stored.hashes:
         return None
+    if is_plain(stored.version):
+        return Finding.OVERWRITTEN
     if stored.version == output.version:
         return Finding.DAMAGED
     return Finding.OLDER if stored.version < output.version else Finding.AHEAD
+
+
+def is_plain(version: bytes) -> bool:
+    """Whether the version is of a plain put, whose first 8 bytes are microseconds, or else of a render (an epoch)."""
+    return version[:_NUMBER_BYTES] >= _LEAST_TIME
 
 
 def judge(seen: Seen, expected: Expected) -> Verdict:

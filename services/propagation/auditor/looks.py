@@ -68,6 +68,18 @@ class Looks:
                 found.append(Look(cache.name, cache.url, url, verdict, seen.version, repaired))
         return found
 
+    async def forget(self, page: PageAddress) -> bool:
+        """Purges the page from every cache, whatever its version; whether all have acknowledged."""
+        good = True
+        for url in page.urls:
+            for cache in self.caches:
+                try:
+                    await cache.purge(url, b"")
+                except PurgeFailed as error:
+                    logger.warning("a page could not be purged", extra=fields(cache=cache.name, why=str(error)))
+                    good = False
+        return good
+
     async def _see(self, cache: Cache, url: str, question: _Question) -> tuple[Seen, Verdict]:
         seen = await cache.look(url)
         verdict = judge(seen, question.expected)

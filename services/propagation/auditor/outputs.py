@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from random import Random
 
 from services.propagation.auditor.addressing import PageAddress, ViewAddresses
-from services.propagation.auditor.judging import Expected, Finding, Verdict, compare
+from services.propagation.auditor.judging import Expected, Finding, Verdict, compare, is_plain
 from services.propagation.auditor.looks import Looks
 from services.propagation.auditor.pace import Pace
-from services.propagation.auditor.ports import NEVER, Engine, Output, OutputPage, Pages
+from services.propagation.auditor.ports import NEVER, Engine, Output, OutputPage, Pages, StoredPage
 from services.propagation.auditor.repairs import Repairs
 from services.propagation.auditor.reservoir import Reservoir
 from services.propagation.auditor.turn import Tally
@@ -22,6 +22,15 @@ from services.propagation.executor.hashing import GONE
 CHUNK = 32
 """Pages read from the store at once: at most 32 MiB of them, but for those in chunks."""
 _PENDING, _DEAD, _RETRY = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An output that differs, and what is stored of it."""
+
+    output: Output
+    finding: Finding
+    stored: StoredPage | None
 
 
 @dataclass(slots=True)
@@ -106,7 +115,7 @@ class OutputSweep:
         tally: Tally,
     ) -> None:
         """Reads again, strongly, and asks the engine again; what then still differs is found, and repaired."""
-        found: list[tuple[Output, Finding]] = []
+        found: list[_Found] = []
         for start in range(0, len(suspects), CHUNK):
             chunk = suspects[start : start + CHUNK]
             wanted = [view.of(output.resource).wanted for output in chunk]
@@ -114,29 +123,42 @@ class OutputSweep:
             for output, page in zip(chunk, stored, strict=True):
                 finding = compare(output, page)
                 if finding is not None:
-                    found.append((output, finding))
+                    found.append(_Found(output, finding, page))
                 else:
                     tally.counts["equal"] += 1
         again = _same(await self.engine.outputs(view.name, token, self.page_size))
-        sure = [(output, finding) for output, finding in found if output in again]
+        sure = [one for one in found if one.output in again]
         tally.counts["moved"] += len(found) - len(sure)
-        for output, finding in sure:
-            detail = "gone" if output.hash == GONE else f"version {output.version.hex()}"
-            tally.found(finding, view.name, output.resource, detail)
+        for one in sure:
+            there = one.stored.version.hex() if one.stored is not None else "none"
+            believed = "gone" if one.output.hash == GONE else one.output.version.hex()
+            tally.found(one.finding, view.name, one.output.resource, f"engine {believed}, store {there}")
         for output, address, expected in stale:
             if output in again:
                 await self._repair_caches(view, address, expected, tally)
         # Last: what could fail after it would have the part swept again, with its repairs under way and not counted.
         await self._repair(view, sure, tally)
 
-    async def _repair(self, view: ViewAddresses, sure: Sequence[tuple[Output, Finding]], tally: Tally) -> None:
-        if not sure:
-            return
-        kinds = sorted({finding.value for _, finding in sure})
-        names = [output.resource for output, _ in sure]
+    async def _repair(self, view: ViewAddresses, sure: Sequence[_Found], tally: Tally) -> None:
+        """Renders anew what can be: first what would stay above every render is put out of the way."""
+        names: list[str] = []
+        if sure and await self.repairs.ready():
+            newest = await self.engine.newest()
+            for one in sure:
+                if one.stored is not None and is_plain(one.stored.version):
+                    address = view.of(one.output.resource)
+                    await self.pages.remove(view.namespace, view.item_key, address.wanted.record)
+                    # Its version is above those that purges name: without a minimum.
+                    tally.counts["cache_not_repaired"] += not await self.looks.forget(address)
+                elif one.stored is not None and one.stored.version > newest:
+                    what = f"the engine is at {newest.hex()}: nothing that it renders would be newer"
+                    tally.example("above_the_engine", view.name, one.output.resource, what)
+                    continue
+                names.append(one.output.resource)
+        kinds = sorted({one.finding.value for one in sure})
         sent = await self.repairs.rerender(view.name, names, f"audit: {', '.join(kinds)}")
         tally.counts["repaired"] += sent
-        tally.counts["not_repaired"] += len(names) - sent
+        tally.counts["not_repaired"] += len(sure) - sent
 
     async def _repair_caches(self, view: ViewAddresses, address: PageAddress, expected: Expected, tally: Tally) -> None:
         """Looks once more, now with repair: a purge that was only late has arrived meanwhile."""

@@ -104,6 +104,9 @@ class Engine(Protocol):
     async def rerender(self, root: str, view: str, names: Sequence[str], reason: str) -> int:
         """Makes the outputs pending under a root of this id, to be published whatever their bytes; how many."""
 
+    async def newest(self) -> bytes:
+        """The rendered version of what it would lease now."""
+
     async def finished(self, root: str) -> bool:
         """Whether nothing of the root is left to do."""
 
@@ -115,6 +118,9 @@ class Pages(Protocol):
         self, namespace: str, item_key: bytes, wanted: Sequence[Wanted], *, strong: bool = False
     ) -> list[StoredPage | None]:
         """The pages in order, None where there is none; `strong`: as all data centres have them."""
+
+    async def remove(self, namespace: str, item_key: bytes, record: bytes) -> None:
+        """Deletes a page that was written by a plain put; renders that are newer than those before it come through."""
 
     def scan(self, namespace: str, item_keys: Sequence[bytes], token: str) -> AsyncIterator[ScanPage]:
         """The items under these keys of all records, from `token` on (empty: the first ones)."""

@@ -41,11 +41,15 @@ class Repairs:
             return 0
         sent = 0
         for start in range(0, len(names), MAX_NAMES):
-            if not await self.settled(self._wait_s):
+            if not await self.ready():
                 logger.warning("a repair does not end; the rest waits for the next turn", extra=fields(root=self._root))
                 break
             sent += await self._send(view, names[start : start + MAX_NAMES], reason)
         return sent
+
+    async def ready(self) -> bool:
+        """Whether a batch could be sent now, the earlier one having ended."""
+        return self.enabled and await self.settled(self._wait_s)
 
     async def rerender_now(self, view: str, names: Sequence[str], reason: str) -> int:
         """As rerender, without waiting for an earlier batch."""

@@ -105,6 +105,10 @@ def swept(tmp_path, test, **options):
     clock.run(main())
 
 
+PLAIN = (1_700_000_000_000_000).to_bytes(8, "big") + bytes(8)
+"""The version of a plain put: a time."""
+
+
 def found(turn):
     return {kind: count for kind, count in turn.findings.items() if count}
 
@@ -141,13 +145,16 @@ def test_lost_older_damaged_and_foreign_pages_are_rendered_anew_and_no_others(tm
         site.edit("P052", None)
         items[site.place("P052")] = (at, b"left", kind, tags)
         site.renders = 0
+        items[site.place("P053")] = (PLAIN, b"vandalised", kind, tags)
+        for cache in site.caches:
+            cache.kept["/wiki/P053"] = PLAIN
         turn = await world.turn()
-        assert found(turn) == {"lost": 10, "older": 20, "damaged": 1, "ahead": 1, "left": 1}
-        assert turn.tally.counts["repaired"] == 33 == site.renders
-        assert site.engine.reasons == ["audit: ahead, damaged, left, lost, older"]
+        assert found(turn) == {"lost": 10, "older": 20, "damaged": 1, "ahead": 1, "left": 1, "overwritten": 1}
+        assert turn.tally.counts["repaired"] == 34 == site.renders
+        assert site.engine.reasons == ["audit: ahead, damaged, left, lost, older, overwritten"]
         assert world.equal()
         again = await world.turn()
-        assert found(again) == {} and site.renders == 33 and len(site.engine.roots) == 1
+        assert found(again) == {} and site.renders == 34 and len(site.engine.roots) == 1
 
     swept(tmp_path, test)
 
@@ -159,6 +166,32 @@ def test_a_render_with_the_same_bytes_is_no_difference(tmp_path):
         output = world.site.engine.known["html", "w/page/P001"]
         world.site.engine.known["html", "w/page/P001"] = Output(output.resource, output.hash, version(10**6))
         assert found(await world.turn()) == {}
+
+    swept(tmp_path, test)
+
+
+def test_a_store_above_the_engine_is_told_and_not_rendered_in_vain(tmp_path):
+    """As after an engine was restored from an older copy: nothing that it renders would be stored."""
+
+    async def test(world):
+        site = world.site
+        later = (7).to_bytes(8, "big") + bytes(8)
+        site.pages.items[site.place("P001")] = (later, b"of a later epoch", "text/html", ())
+        turn = await world.turn()
+        assert found(turn) == {"ahead": 1} and turn.tally.counts["not_repaired"] == 1
+        assert not site.engine.roots and site.place("P001") in site.pages.items
+        assert any(one["kind"] == "above_the_engine" for one in turn.tally.examples)
+
+    swept(tmp_path, test)
+
+
+def test_an_orphan_that_was_put_by_hand_is_right_after_two_turns(tmp_path):
+    async def test(world):
+        site = world.site
+        site.pages.items["html", b"w/page/Hand", b""] = (PLAIN, b"by hand", "text/html", ())
+        assert found(await world.turn()) == {"orphan": 1}
+        assert found(await world.turn()) == {"left": 1}
+        assert found(await world.turn()) == {} and world.equal()
 
     swept(tmp_path, test)
 

@@ -1,0 +1,60 @@
+"""Each alert asks for figures that there are, and has a place in a runbook."""
+
+import inspect
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.core import Metric
+
+from services.propagation import metrics
+from services.propagation.auditor.freshness import Freshness, Staleness
+from services.propagation.auditor.metrics import AuditorCollector
+from services.propagation.auditor.turn import Turn
+
+HERE = Path(os.path.abspath(__file__)).parent
+RULES = [
+    rule
+    for file in sorted((HERE / "alerts").glob("*.yaml"))
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+]
+
+
+class Sweeper:
+    last = turn = Turn(1, 1)
+
+
+def auditors() -> dict[str, Metric]:
+    """All families of an auditor, by the names that Prometheus stores."""
+    freshness = Freshness((10.0, 60.0))
+    freshness.looks["gateway", "60s", "fresh"] += 1
+    freshness.repairs["gateway", "failed"] += 1
+    freshness.staleness["gateway"] = Staleness([1, 0, 0], 10.0)
+    collected = AuditorCollector(freshness, Sweeper()).collect()
+    return {sample.name: family for family in collected for sample in family.samples}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_an_alert_is_about_figures_that_there_are(rule):
+    there, propagations = auditors(), inspect.getsource(metrics)
+    names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
+    assert names
+    for name in names:
+        assert name in there or f'"{name.removesuffix("_total")}"' in propagations, name
+    for delay in re.findall(r'delay="([^"]+)"', rule["expr"]):
+        assert delay in {"10s", "60s", "300s"}
+    for verdict in re.findall(r'verdict=~?"([^"]+)"', rule["expr"]):
+        assert set(verdict.split("|")) <= {"fresh", "stale", "unknown", "unreachable"}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
+def test_an_alert_says_what_to_do(rule):
+    file, _, anchor = rule["annotations"]["runbook"].partition("#")
+    text = (HERE.parent / file).read_text()
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.+)$", text, re.M)
+    }
+    assert anchor in anchors and rule["annotations"]["summary"] and rule["labels"]["severity"] in ("page", "warning")
