@@ -84,9 +84,9 @@ class Connection(asyncio.Protocol):
         self._over = self._stray = False
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # What the parser calls back must not raise into it, so this is its own word.
-            self._fail(MALFORMED, f"the answer is no HTTP/1.1: {type(error).__name__}")
+            self._fail(MALFORMED, "the answer is no HTTP/1.1")
             return
         if self._stray:
             self._fail(MALFORMED, "an answer came to what was not asked")
