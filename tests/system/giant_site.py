@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import aiohttp
 
+from tests.caches.site import deployed_vcl
 from tests.system.giant_renderer import PAGES, PREFIX, TEMPLATE, shown
 from tools.dev.servers.varnish import Varnish
 from tools.platform import ports
@@ -35,10 +36,8 @@ views:
 """
 EXECUTORS = ("executor", "executor-2")
 VICTIMS = ("propagation", *EXECUTORS)
-# A slice waits for the second purge: enough of them are under way for the processor to be the bound. Few batches, but
-# large: items of a batch that was lost are lent again in batches of an eighth.
-WORK = {"lease_items": 4_000, "leases": 4, "slice_items": 250, "slices": 32, "heartbeat": "1s", "lease_wait": "2s"}
-REBOUND = "250ms"
+# Few batches, but large: items of a batch that was lost are lent again in batches of an eighth.
+WORK = {"lease_items": 4_000, "leases": 2, "slice_items": 250, "slices": 4, "heartbeat": "1s", "lease_wait": "2s"}
 CALL_S = 10.0
 CACHE_MIB = 256
 _AGAIN_S = 0.05
@@ -82,10 +81,10 @@ def running(folder: Path) -> Iterator[tuple[Platform, Varnish]]:
     """The platform with two executors, none of its processes restarted by itself, and Varnish in front of it."""
     numbers = fixed_ports(ports.free_base(), len(EXECUTORS))
     gateway = f"127.0.0.1:{numbers['http']}"
-    with Varnish(gateway, storage_mib=CACHE_MIB) as varnish:
+    with Varnish(gateway, vcl=deployed_vcl(), storage_mib=CACHE_MIB) as varnish:
         caches = [
             {"name": "gateway", "urls": [f"http://{gateway}"]},
-            {"name": "varnish", "kind": "varnish", "urls": [varnish.url], "rebound": REBOUND},
+            {"name": "varnish", "kind": "varnish", "urls": [varnish.url], "timeout": "10s"},
         ]
         overrides: dict[str, dict[str, object]] = {name: {"server": {"drain_wait": "50ms"}} for name in SERVICES}
         overrides["executor"] |= {"caches": caches, **WORK}
