@@ -11,6 +11,7 @@ from libs.rpc.call import Call
 from libs.rpc.errors import to_status
 from services.propagation import messages, packing, watching
 from services.propagation.domain import control, edges, explain, impact, listing, names, visibility
+from services.propagation.domain.change import Change
 from services.propagation.domain.edges import Mode
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.errors import BatchInvalid
@@ -46,21 +47,26 @@ class PropagationServicer:
         """Each change is accepted or refused for itself; durable when answered."""
         _at_most("changes", len(request.changes), MAX_CHANGES)
         response = propagation_pb2.PublishChangesResponse()
-        durable: Awaitable[None] | None = None
-        repeated = False
+        read: list[Change | WellspringError] = []
         for index, message in enumerate(request.changes):
             try:
-                change = messages.change_of(message, f"changes[{index}]")
-                accepted, written = self._engine.publish(change)
+                read.append(messages.change_of(message, f"changes[{index}]"))
             except WellspringError as error:
-                response.results.add(status=to_status(error))
+                read.append(error)
+        outcomes, durable = self._engine.publish_all([one for one in read if isinstance(one, Change)])
+        accepted = iter(outcomes)
+        repeated = False
+        for one in read:
+            outcome = one if isinstance(one, WellspringError) else next(accepted)
+            if isinstance(outcome, WellspringError):
+                response.results.add(status=to_status(outcome))
                 continue
-            durable, repeated = written or durable, repeated or accepted.repeated
+            repeated = repeated or outcome.repeated
             response.results.add(
-                visibility_token=visibility.token(accepted.sequence),
-                root=accepted.root,
-                sequence=accepted.sequence,
-                repeated_id=accepted.repeated,
+                visibility_token=visibility.token(outcome.sequence),
+                root=outcome.root,
+                sequence=outcome.sequence,
+                repeated_id=outcome.repeated,
             )
         if durable is not None:
             await durable

@@ -16,6 +16,7 @@ from services.propagation.domain.completion import Completion, complete
 from services.propagation.domain.fanout import second_pass
 from services.propagation.domain.heat import Heat
 from services.propagation.domain.leases import Answer
+from services.propagation.domain.publish import Outcome
 from services.propagation.domain.shard import Settings, Shard
 from services.propagation.domain.views import RETIRED, View, Views
 from services.propagation.store.interface import Store
@@ -68,6 +69,10 @@ class Engine:
     def publish(self, change: Change) -> tuple[publish.Accepted, Awaitable[None] | None]:
         """See publish.publish."""
         return publish.publish(self.shard, change)
+
+    def publish_all(self, changes: Sequence[Change]) -> tuple[list[Outcome], Awaitable[None] | None]:
+        """See publish.publish_all."""
+        return publish.publish_all(self.shard, changes)
 
     def lease(self, executor: str, capacity: Mapping[str, int]) -> list[leasing.Grant]:
         """Leases of at most so many items of each view. Raises ViewNotFound."""

@@ -109,6 +109,7 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     group = root.group(level, view)
     root.total += len(items) - items.intersection_cardinality(group.pending)
     group.pending |= items
+    shard.room_bytes -= 2 * len(items)
     shard.scheduler.unpark(root)
     hot = shard.heat.hot(view)
     if hot:

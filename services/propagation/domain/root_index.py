@@ -38,6 +38,10 @@ class RootIndex:
             by_item.setdefault(item, {})[root.sequence] = root
         self._items.setdefault(view, BitMap()).update(every)
 
+    def knows(self, sequence: int) -> bool:
+        """Whether items were noted for the root."""
+        return sequence in self._noted
+
     def drop(self, sequence: int) -> None:
         """The root has ended."""
         for view, items in self._noted.pop(sequence, {}).items():

@@ -7,8 +7,10 @@ of the store; the shard is then halted, and `recovery.recover` derives them anew
 
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from itertools import repeat
 from random import Random
 
+import numpy as np
 from pyroaring import BitMap
 
 from libs.clock.clock import Clock
@@ -31,7 +33,7 @@ from services.propagation.domain.settling import SETTLE, Settling
 from services.propagation.domain.signals import Signals
 from services.propagation.domain.suspects import Suspects
 from services.propagation.domain.views import Views
-from services.propagation.store.interface import Store
+from services.propagation.store.interface import InputChange, Numbers, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Shard:
         self._of_inputs: dict[tuple[int, ...], dict[int, Root]] = {}
         self.halted: BaseException | None = None
         self.written_s = 0.0
+        self.room_bytes = 0
+        """So much may become pending before `pending_bytes` must be counted again: counting goes through every root."""
 
     def now_s(self) -> float:
         """Monotonic seconds."""
@@ -101,8 +105,9 @@ class Shard:
     def take_in(self, root: Root) -> None:
         """Makes the root one of the unfinished."""
         self.roots[root.sequence] = root
-        for group in root.groups.values():
-            self.index.note(root, group.view, group.pending | group.failed)
+        if not self.index.knows(root.sequence):
+            for group in root.groups.values():
+                self.index.note(root, group.view, group.pending | group.failed)
         self._of_inputs.setdefault(root.record.inputs, {})[root.sequence] = root
         current = self.newest.get(root.record.inputs)
         if root.record.inputs and (current is None or current.sequence <= root.sequence):
@@ -167,10 +172,15 @@ class Step:
         self.now_ns = shard.clock.time_ns()
         self.now_s = shard.clock.monotonic()
         self._touched: dict[int, Root] = {}
+        self._changed: list[tuple[int, InputChange]] = []
 
     def next_sequence(self) -> int:
         """A new number of the engine's clock."""
         return self.shard.sequence.next(self.now_ns)
+
+    def change_inputs(self, inputs: Numbers, change: InputChange) -> None:
+        """The inputs' newest change; all that a step is told go into its commit together."""
+        self._changed += zip(inputs.tolist(), repeat(change), strict=False)
 
     def touch(self, root: Root) -> None:
         """The root's counters moved."""
@@ -208,6 +218,9 @@ class Step:
                 self.finish(root, State.DONE_WITH_FAILURES if root.failed else State.DONE)
             else:
                 self.commit.put_record(TALLY, encode(root.sequence), root.tally().pack())
+        if self._changed:
+            numbers = np.array([number for number, _ in self._changed], np.uint32)
+            self.commit.change_each(numbers, [change for _, change in self._changed])
         shard.sequence.settle(self.commit)
         shard.written_s = self.now_s
         try:

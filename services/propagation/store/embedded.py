@@ -180,6 +180,10 @@ class EmbeddedStore:
         """See `interface.Store.dependents_of`."""
         return self._tables.reverse.dependents_of(inputs, self._tables.views.written.values())
 
+    def dependents_each(self, inputs: Numbers) -> list[dict[int, BitMap]]:
+        """See `interface.Store.dependents_each`."""
+        return self._tables.reverse.dependents_each(inputs, self._tables.views.written.values())
+
     def count_dependents(self, input_number: int) -> dict[int, int]:
         """See `interface.Store.count_dependents`."""
         return {view: len(members) for view, members in self.dependents(input_number).items()}

@@ -120,6 +120,11 @@ class EmbeddedCommit:
             raise ValueError(f"a version has 16 bytes, not {len(change.version)}")
         self._keep(self._tables.inputs.draft_change, inputs.copy(), change)
 
+    def change_each(self, inputs: Numbers, changes: Sequence[InputChange]) -> None:
+        """See `interface.Commit.change_each`."""
+        edges.check_known(inputs, self._tables.inputs.next, "input")
+        self._keep(self._tables.inputs.draft_changes, inputs.copy(), list(changes))
+
     def put_record(self, kind: str, key: bytes, value: bytes) -> None:
         """See `interface.Commit.put_record`."""
         self._keep(self._tables.records.draft_put, kind, key, value)

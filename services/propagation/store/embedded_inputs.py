@@ -141,6 +141,15 @@ class Inputs:
         # At once: what is in the set and was not written is looked up and not found.
         self._changed |= to_set(inputs)
 
+    def draft_changes(self, draft: Draft, inputs: Numbers, changes: Sequence[InputChange]) -> None:
+        """Puts the newest change of each input into a write."""
+        values = np.zeros(len(inputs), _CHANGE)
+        values["changed_at"] = [change.changed_at for change in changes]
+        values["root"] = [change.root for change in changes]
+        values["version"] = np.frombuffer(b"".join([change.version for change in changes]), "V16")
+        self._changes.scatter(draft, inputs, values)
+        self._changed |= to_set(inputs)
+
     def changes(self, inputs: Iterable[int]) -> dict[int, InputChange]:
         """The newest changes of those that ever changed."""
         numbers = to_numbers(to_set(np.fromiter(inputs, np.uint32)) & self._changed)

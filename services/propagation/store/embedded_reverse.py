@@ -1,7 +1,7 @@
 """What depends on each input: folded sets, on top of them the arrivals not folded yet, and what came lately."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from pyroaring import BitMap
@@ -45,15 +45,42 @@ class Reverse:
             for view, members in self.dependents(number).items():
                 found[view] = found.get(view, BitMap()) | members
         small = ordered[np.isin(ordered, hubs, invert=True)] if hubs else ordered
-        arrived = self._arrived_of(small)
-        for view in views:
-            recent = self._recent.of_many(view, small)
-            toggles = np.concatenate((self._folded_of(small, view), arrived.get(view, _NO_KEYS), recent))
-            toggles.sort()
-            dependents = unpair(arrivals.odd(toggles))[1]
-            if len(dependents):
-                found[view] = found.get(view, BitMap()) | to_set(dependents)
+        for view, edges in self._small_edges(small, views):
+            found[view] = found.get(view, BitMap()) | to_set(unpair(edges)[1])
         return found
+
+    def dependents_each(self, inputs: Numbers, views: Iterable[int]) -> list[dict[int, BitMap]]:
+        """By view, of those given, for each input: the set, never empty."""
+        ordered = np.sort(inputs)
+        ordered = ordered[group_starts(ordered)]
+        hubs = self._hubs_among(ordered.tolist())
+        found: dict[int, dict[int, BitMap]] = {number: self.dependents(number) for number in hubs}
+        small = ordered[np.isin(ordered, hubs, invert=True)] if hubs else ordered
+        for view, edges in self._small_edges(small, views):
+            owners, dependents = unpair(edges)
+            starts = group_starts(owners)
+            cuts = [*starts.tolist(), len(owners)]
+            for owner, start, end in zip(owners[starts].tolist(), cuts, cuts[1:], strict=False):
+                found.setdefault(owner, {})[view] = to_set(dependents[start:end])
+        # Each set has one owner: an input that is named again gets its own.
+        given: set[int] = set()
+        answer = []
+        for number in inputs.tolist():
+            mine = found.get(number, {})
+            answer.append({view: members.copy() for view, members in mine.items()} if number in given else mine)
+            given.add(number)
+        return answer
+
+    def _small_edges(self, inputs: Numbers, views: Iterable[int]) -> Iterator[tuple[int, Keys]]:
+        """(view, edges) of ascending inputs that are no hubs, ascending; none without edges."""
+        arrived = self._arrived_of(inputs)
+        for view in views:
+            recent = self._recent.of_many(view, inputs)
+            toggles = np.concatenate((self._folded_of(inputs, view), arrived.get(view, _NO_KEYS), recent))
+            toggles.sort()
+            edges = arrivals.odd(toggles)
+            if len(edges):
+                yield view, edges
 
     def _hubs_among(self, inputs: list[int]) -> list[int]:
         """Those of ascending inputs that have records of their own: one look for each, fewer where there are gaps."""

@@ -121,6 +121,11 @@ class MemoryCommit:
             raise ValueError(f"a version has 16 bytes, not {len(change.version)}")
         self.ops.append(("change_inputs", (inputs.tolist(), change)))
 
+    def change_each(self, inputs: Numbers, changes: Sequence[InputChange]) -> None:
+        """See `interface.Commit.change_each`."""
+        for number, change in zip(inputs, changes, strict=True):
+            self.change_inputs(np.array([number], np.uint32), change)
+
     def put_record(self, kind: str, key: bytes, value: bytes) -> None:
         """See `interface.Commit.put_record`."""
         self.ops.append(("put_record", (kind, key, value)))
@@ -304,6 +309,10 @@ class MemoryStore:
             for view, members in self.state.reverse.get(number, {}).items():
                 found[view] = found.get(view, BitMap()) | members
         return found
+
+    def dependents_each(self, inputs: Numbers) -> list[dict[int, BitMap]]:
+        """See `interface.Store.dependents_each`."""
+        return [self.dependents(number) for number in inputs.tolist()]
 
     def count_dependents(self, input_number: int) -> dict[int, int]:
         """See `interface.Store.count_dependents`."""
