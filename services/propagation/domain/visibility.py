@@ -126,6 +126,9 @@ def _state(shard: Shard, sequence: int, item: Item) -> str:
 
 def _of_unfinished(shard: Shard, root: Root, item: Item) -> str:
     """As _state: something that the item is made of, however far back, or it itself, is still to be rendered."""
+    state = _waits(shard, root, item)
+    if state or not _feeds(shard, root):
+        return state
     seen: set[Item] = {item}
     ring = [item]
     while ring:
@@ -140,6 +143,15 @@ def _of_unfinished(shard: Shard, root: Root, item: Item) -> str:
             return _name(shard, root, item)
         ring = list(dict.fromkeys(ahead))
     return ""
+
+
+def _feeds(shard: Shard, root: Root) -> bool:
+    """Whether anything is made of what is still to be rendered; for most roots nothing is, and no way need be walked."""
+    return any(
+        members.intersect(shard.store.outputs_with_dependents(group.view))
+        for group in root.groups.values()
+        for members in (group.pending, group.failed)
+    )
 
 
 def _waits(shard: Shard, root: Root, item: Item) -> str:
