@@ -146,7 +146,7 @@ def _of_unfinished(shard: Shard, root: Root, item: Item) -> str:
 
 
 def _feeds(shard: Shard, root: Root) -> bool:
-    """Whether anything is made of what is still to be rendered; for most roots nothing is, and no way need be walked."""
+    """Whether anything is made of what is still to be rendered; mostly nothing is, and no way need be walked."""
     return any(
         members.intersect(shard.store.outputs_with_dependents(group.view))
         for group in root.groups.values()
