@@ -96,7 +96,7 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     store = cast("Store", embedded)  # a store takes the commits that it began itself
     own_key = await _own_key(store)
     catalogue = Catalogue(store, _defaults(config))
-    engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision)
+    engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision, catalogue.older())
     if config.views_file:
         await _follow(server, views_file(config.views_file, catalogue, engine), config.views_file)
     tokens = wiring.page_tokens(config.page_tokens, clock, lambda: own_key)

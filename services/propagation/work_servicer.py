@@ -68,7 +68,7 @@ class WorkServicer:
                 raise InvalidArgument.field(
                     f"capacity[{index}].items", f"is {asked.items}; 1 to {MAX_CAPACITY:,} are allowed"
                 )
-            if asked.view in self._catalogue.names:  # a view just retired is no mistake of the executor's
+            if self._engine.shard.views.serves(asked.view):  # a view just retired is no mistake of the executor's
                 capacity[asked.view] = min(asked.items, self._max_batch)
         return capacity
 
@@ -137,8 +137,12 @@ class WorkServicer:
         return response
 
     async def GetViews(self, request: work_pb2.GetViewsRequest, call: Call) -> work_pb2.GetViewsResponse:
-        """The views of the present revision."""
-        return work_pb2.GetViewsResponse(views=self._catalogue.messages, revision=self._catalogue.revision)
+        """The views of the present revision, and those of earlier ones that roots under way finish with."""
+        return work_pb2.GetViewsResponse(
+            views=self._catalogue.messages,
+            revision=self._catalogue.revision,
+            older=self._catalogue.older_messages(self._engine),
+        )
 
     async def ReportReads(self, request: work_pb2.ReportReadsRequest, call: Call) -> work_pb2.ReportReadsResponse:
         """Reads counted by the gateway. Names that were never seen are left out: no change concerns them."""

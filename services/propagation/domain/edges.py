@@ -108,7 +108,7 @@ def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outpu
 
 def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeDelta, Outputs]:
     """Puts changed sets into the step's commit. Raises SelfDependency, TooManyDependencies, ResourceInvalid."""
-    limit = step.shard.views.by_number.get(view, RETIRED).max_dependencies
+    limit = step.shard.views.in_use.get(view, RETIRED).max_dependencies
     counts = declared.counts
     if len(counts) and int(counts.max()) > limit:
         raise TooManyDependencies.field(

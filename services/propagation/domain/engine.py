@@ -5,7 +5,7 @@ is durable, and only then may a caller be told.
 """
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from random import Random
 
 from libs.clock.clock import Clock
@@ -16,6 +16,7 @@ from services.propagation.domain.completion import Completion, complete
 from services.propagation.domain.fanout import second_pass
 from services.propagation.domain.heat import Heat
 from services.propagation.domain.leases import Answer
+from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.publish import Outcome
 from services.propagation.domain.shard import Settings, Shard
 from services.propagation.domain.views import RETIRED, View, Views
@@ -24,17 +25,37 @@ from services.propagation.store.interface import Store
 _FORGET_EVERY_S = 5.0
 _COMPACT_ITEMS = 5_000
 VIEWS_RECORD = ("views", b"current")
+_REVISION = b"revision/"
 IDLE_S = 1.0
 """The longest time between two ticks."""
+
+
+def revision_record(revision: int) -> tuple[str, bytes]:
+    """(kind, key) of the record that a revision of the views is kept as."""
+    return VIEWS_RECORD[0], _REVISION + encode(revision)
+
+
+def revision_records(store: Store) -> Iterator[tuple[int, bytes]]:
+    """(revision, source) of those that are kept, oldest first."""
+    for key, value in store.records(VIEWS_RECORD[0], start=_REVISION, end=_REVISION + b"\xff"):
+        yield decode(key.removeprefix(_REVISION)), value
 
 
 class Engine:
     """One shard of propagation over a store. Opening it recovers everything from the store."""
 
     def __init__(
-        self, store: Store, clock: Clock, rng: Random, settings: Settings, views: Sequence[View] = (), revision: int = 0
+        self,
+        store: Store,
+        clock: Clock,
+        rng: Random,
+        settings: Settings,
+        views: Sequence[View] = (),
+        revision: int = 0,
+        older: Mapping[int, Sequence[View]] | None = None,
     ) -> None:
-        self.shard = Shard(store, Views((), {}, 0), clock, rng, settings)
+        """`older` are the views of earlier revisions that are still kept."""
+        self.shard = Shard(store, Views((), {}, 0, older), clock, rng, settings)
         self._forgot_s = clock.monotonic()
         self._folded = -1.0
         self.put_views(views, revision)
@@ -45,20 +66,22 @@ class Engine:
             step.write()
 
     def put_views(self, views: Sequence[View], revision: int, source: bytes = b"") -> Awaitable[None]:
-        """Takes over other views, and keeps `source` as VIEWS_RECORD if there is any.
+        """Takes over other views, and keeps `source` as VIEWS_RECORD, and by its revision, if there is any.
 
-        What is pending in a view that is no longer there is given up.
+        Roots finish under the views that they began with: those are kept as long as one of them is unfinished.
         """
         shard = self.shard
         step = shard.step()
         if source:
             step.commit.put_record(*VIEWS_RECORD, source)
+            step.commit.put_record(*revision_record(revision), source)
         step.commit.intern_views([view.name for view in views])
         durable = step.write()
-        shard.views = Views(views, shard.store.views, revision)
+        shard.views = shard.views.followed_by(views, shard.store.views, revision)
         step = shard.step()
         for root in shard.roots.values():
-            retired = [place for place, group in root.groups.items() if group.view not in shard.views.by_number]
+            served = shard.views.of(root.record.revision).by_number
+            retired = [place for place, group in root.groups.items() if group.view not in served]
             for place in retired:
                 group = root.groups.pop(place)
                 root.total -= len(group.pending) + len(group.failed)
@@ -86,7 +109,7 @@ class Engine:
         """Moves a lease's deadline; answers seconds from now. Raises Fenced, LeaseExpired."""
         shard = self.shard
         lease = shard.leases.get(lease_id, fencing, shard.now_s())
-        view = shard.views.by_number.get(lease.view, RETIRED)
+        view = shard.views.of(lease.revision).by_number.get(lease.view, RETIRED)
         shard.leases.extend(lease, shard.now_s() + view.lease_s)
         return view.lease_s
 
@@ -110,6 +133,7 @@ class Engine:
             step.write()
         if now_s - self._forgot_s >= _FORGET_EVERY_S and not retention.forget(shard):
             self._forgot_s = now_s
+            self._forget_views()
         if self._compact():
             return shard.settings.compact_every_s
         times = [shard.holds.next_due_s, shard.leases.next_deadline_s, shard.settling.next_due_s]
@@ -131,6 +155,18 @@ class Engine:
         if not more:
             self._folded = shard.written_s
         return more
+
+    def _forget_views(self) -> None:
+        """Lets go of the views of earlier revisions under which nothing is at work any more."""
+        shard = self.shard
+        used = {root.record.revision for root in shard.roots.values()}
+        over = [revision for revision in shard.views.older if revision not in used]
+        if over:
+            step = shard.step()
+            for revision in over:
+                step.commit.delete_record(*revision_record(revision))
+            step.write()
+            shard.views = shard.views.without(over, shard.store.views)
 
     def _restart(self) -> None:
         """Tries to go on after the store refused a write."""

@@ -30,7 +30,7 @@ def take(step: Step, lease: Lease, failed: tuple[Failed, ...]) -> None:
     if not failed:
         return
     shard = step.shard
-    policy = shard.views.by_number.get(lease.view, RETIRED).retry
+    policy = shard.views.of(lease.revision).by_number.get(lease.view, RETIRED).retry
     newly_wanted = BitMap()
     for dirty in lease.dirty.values():
         newly_wanted |= dirty

@@ -24,7 +24,7 @@ def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
     """Adds the root's resource itself, in the views that render it."""
     name = root.record.change.resource
     number = int(shard.store.find_resources([name.encode()])[0])
-    for view in shard.views.covering(name):
+    for view in shard.views.of(root.record.revision).covering(name):
         found.setdefault(view, BitMap()).add(number)
 
 
@@ -35,7 +35,7 @@ def spread(
     shard = step.shard
     found = shard.store.dependents_of(inputs)
     if own:
-        for view in shard.views.covering(root.record.change.resource):
+        for view in shard.views.of(root.record.revision).covering(root.record.change.resource):
             found.setdefault(view, BitMap()).add(own_number)
     note(step, root, level, changed_at, inputs, found, own=own)
 
@@ -45,7 +45,8 @@ def note(
 ) -> None:
     """As spread, with the dependents already looked up (or only some of them meant)."""
     shard = step.shard
-    found = {view: items for view, items in found.items() if items and view in shard.views.by_number}
+    served = shard.views.of(root.record.revision).by_number
+    found = {view: items for view, items in found.items() if items and view in served}
     if not found:
         return
     noted_at = step.next_sequence()
@@ -58,7 +59,7 @@ def note(
 def _settle(step: Step, root: Root, noted_at: int, view: int) -> None:
     """Notes a second pass of the fan-out, if the view asks for one."""
     shard = step.shard
-    known = shard.views.by_number.get(view)
+    known = shard.views.of(root.record.revision).by_number.get(view)
     if known is not None and known.settle_s > 0:
         due = (root.sequence, noted_at, view)
         shard.settling.note(step.commit, due, known.settle_s, step.now_ns, step.now_s)
@@ -109,7 +110,6 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     group = root.group(level, view)
     root.total += len(items) - items.intersection_cardinality(group.pending)
     group.pending |= items
-    shard.room_bytes -= 2 * len(items)
     shard.scheduler.unpark(root)
     hot = shard.heat.hot(view)
     if hot:
@@ -170,7 +170,7 @@ def second_pass(step: Step, due: Due) -> None:
     root.settling -= 1
     step.touch(root)
     noted = Fanout.read(shard.store, root_sequence, noted_at)
-    if noted is None or view not in shard.views.by_number:
+    if noted is None or view not in shard.views.of(root.record.revision).by_number:
         return
     if noted.listed:
         items: BitMap | None = to_set(noted.inputs)

@@ -42,13 +42,15 @@ def lease(shard: Shard, executor: str, capacity: Mapping[int, int]) -> list[Gran
     """
     grants: list[Grant] = []
     for view, limit in capacity.items():
-        known = shard.views.by_number.get(view)
+        known = shard.views.in_use.get(view)
         room = min(limit, shard.settings.max_lent - len(shard.leases.lent(view)))
         if known is None or room <= 0 or shard.halted is not None:
             continue
         taker = _Taker(shard, view)
         shard.scheduler.fill(room, shard.costs.of(view).seconds, taker.take)
-        grants += [_grant(shard, executor, view, known.lease_s, parts, taker.suspicion) for parts in taker.batches()]
+        for revision, parts in taker.batches():
+            lease_s = shard.views.of(revision).by_number.get(view, known).lease_s
+            grants.append(_grant(shard, executor, view, revision, lease_s, parts, taker.suspicion))
     return grants
 
 
@@ -98,12 +100,30 @@ class _Taker:
                 return False
         return True
 
-    def batches(self) -> list[list[tuple[Root, BitMap]]]:
-        """The parts taken, by the revision of the views that their roots began with."""
+    def batches(self) -> list[tuple[int, list[tuple[Root, BitMap]]]]:
+        """The parts taken, each batch under one revision of the views."""
         by_revision: dict[int, list[tuple[Root, BitMap]]] = {}
         for root, items in self._parts.values():
-            by_revision.setdefault(root.record.revision, []).append((root, items))
-        return list(by_revision.values())
+            for revision, part in self._under(root, items):
+                by_revision.setdefault(revision, []).append((root, part))
+        return list(by_revision.items())
+
+    def _under(self, root: Root, items: BitMap) -> list[tuple[int, BitMap]]:
+        """Under which revision of the views the items are rendered: that of the newest root that wants them."""
+        shard, view = self._shard, self._view
+        own = shard.views.revision_of(view, root.record.revision)
+        wanted: dict[int, BitMap] = {}
+        for other in shard.index.of(view, items) if shard.views.older else ():
+            revision = shard.views.revision_of(view, other.record.revision)
+            if revision > own:
+                for group in other.of_view(view):
+                    wanted[revision] = wanted.get(revision, BitMap()) | (group.pending & items)
+        parts: list[tuple[int, BitMap]] = []
+        for revision in sorted(wanted, reverse=True):
+            if wanted[revision] & items:
+                parts.append((revision, wanted[revision] & items))
+                items = items - wanted[revision]
+        return [*parts, (own, items)] if items else parts
 
     def _pick(self, root: Root, group: Group, limit: int) -> BitMap:
         shard, view = self._shard, self._view
@@ -138,7 +158,13 @@ class _Taker:
 
 
 def _grant(
-    shard: Shard, executor: str, view: int, lease_s: float, parts: list[tuple[Root, BitMap]], suspicion: int
+    shard: Shard,
+    executor: str,
+    view: int,
+    revision: int,
+    lease_s: float,
+    parts: list[tuple[Root, BitMap]],
+    suspicion: int,
 ) -> Grant:
     items = BitMap() if len(parts) > 1 else parts[0][1]
     if len(parts) > 1:
@@ -152,7 +178,7 @@ def _grant(
         fencing=fencing,
         view=view,
         sequence=sequence,
-        revision=parts[0][0].record.revision,
+        revision=revision,
         executor=executor,
         deadline_s=shard.now_s() + lease_s,
         ids=ids,

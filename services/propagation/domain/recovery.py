@@ -32,7 +32,7 @@ def recover(shard: Shard) -> Awaitable[None]:
     shard.holds.load(now_ns, now_s)
     shard.history.load()
     shard.causers.load()
-    delays_s = {number: view.settle_s for number, view in shard.views.by_number.items()}
+    delays_s = {number: view.settle_s for number, view in shard.views.in_use.items()}
     settling = shard.settling.load(shard.store, delays_s, now_ns, now_s)
     for key, _ in shard.store.records(ACTIVE):
         sequence = decode(key)
@@ -89,7 +89,7 @@ def _derive(shard: Shard, root: Root) -> None:
 
 
 def _add(shard: Shard, root: Root, noted: Fanout, view: int, members: BitMap) -> None:
-    if view not in shard.views.by_number:
+    if view not in shard.views.of(root.record.revision).by_number:
         return
     pending = shard.store.pending(view, members, noted.changed_at)
     for group in root.of_view(view):

@@ -312,19 +312,26 @@ def test_an_estimate_before_the_edit():
     assert impact.estimate(world.engine.shard, "nobody", ("content",)).views == []
 
 
-def test_a_retired_view_is_given_up_and_its_edges_come_back_with_it():
+def test_a_retired_view_is_finished_by_the_roots_that_began_with_it_and_by_no_others():
     world = World([HTML, SUMMARY])
     pages = world.pages(4, "t")
     world.declare("summary", pages, [[("t", "content")]] * 4)
+    for page in pages:
+        world.site.reads["summary", page] = [("t", "content")]
     world.edit("t")
     world.engine.put_views([HTML], 2)
-    world.views = [HTML]
-    assert world.drain() == 4
+    assert world.drain() == 8
     assert world.record("t@1").state is State.DONE
+    world.edit("t")
+    assert world.drain() == 4
+    world.clock.advance(10)
+    world.engine.tick()
+    assert not world.engine.shard.views.serves("summary")
+    world.views = [HTML]
     world.engine.put_views([HTML, SUMMARY], 3)
     world.views = [HTML, SUMMARY]
     world.edit("t")
-    assert world.drain() == 8
+    assert world.drain() == 8  # its edges came back with it
 
 
 def test_hot_pages_go_first_within_a_pass():

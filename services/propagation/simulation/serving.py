@@ -62,7 +62,7 @@ async def served(
     catalogue = Catalogue(store, Defaults())
     clock = SystemClock()
     rng = Random(1)  # noqa: S311  a test
-    engine = Engine(store, clock, rng, settings or Settings(), catalogue.views(), catalogue.revision)
+    engine = Engine(store, clock, rng, settings or Settings(), catalogue.views(), catalogue.revision, catalogue.older())
     if not catalogue.revision:
         await catalogue.put(engine, VIEWS)
     telemetry = Telemetry(TelemetryOptions(), "propagation")

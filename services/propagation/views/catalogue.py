@@ -1,11 +1,13 @@
-"""The views in force: as the operator wrote them, as messages, and as the engine knows them."""
+"""The views in force, and earlier ones that roots under way began with: as the operator wrote them, as messages, and as
+the engine knows them.
+"""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from libs.config.config import Mistake
 from services.propagation.domain.change import dump, load
-from services.propagation.domain.engine import VIEWS_RECORD, Engine
+from services.propagation.domain.engine import VIEWS_RECORD, Engine, revision_records
 from services.propagation.domain.errors import RevisionMismatch
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.store.interface import Store
@@ -22,6 +24,17 @@ class Catalogue:
         kept = store.get_record(*VIEWS_RECORD)
         plain: dict[str, Any] = load(kept) if kept is not None else {"text": "", "revision": 0}
         self._take(plain["text"], int(plain["revision"]), read_views(plain["text"], defaults, "the views in the store"))
+        self._older = {
+            revision: self._read_older(revision, load(source)["text"])
+            for revision, source in revision_records(store)
+            if revision < self.revision
+        }
+
+    def _read_older(self, revision: int, text: str) -> list[work_pb2.View]:
+        messages = read_views(text, self._defaults, f"the views in the store, revision {revision}")
+        for message in messages:
+            message.revision = revision
+        return messages
 
     def _take(self, text: str, revision: int, messages: list[work_pb2.View]) -> None:
         self.text = text
@@ -34,6 +47,22 @@ class Catalogue:
     def views(self) -> list[View]:
         """The views as the engine knows them."""
         return [domain_view(message) for message in self.messages]
+
+    def older(self) -> dict[int, list[View]]:
+        """Those of earlier revisions that are still kept, as the engine knows them."""
+        return {revision: [domain_view(message) for message in found] for revision, found in self._older.items()}
+
+    def older_messages(self, engine: Engine) -> list[work_pb2.View]:
+        """Of the earlier revisions at work, the views that differ from those in force; each with its revision."""
+        kept = engine.shard.views.older
+        self._older = {revision: found for revision, found in self._older.items() if revision in kept}
+        present = {message.name: _unnumbered(message) for message in self.messages}
+        return [
+            message
+            for _, found in sorted(self._older.items())
+            for message in found
+            if present.get(message.name) != _unnumbered(message)
+        ]
 
     def validate(self, text: str) -> tuple[list[work_pb2.View], Sequence[Mistake]]:
         """The views that the text stands for, or the mistakes in it."""
@@ -53,8 +82,17 @@ class Catalogue:
         views = [domain_view(message) for message in messages]
         revision = self.revision + 1
         durable = engine.put_views(views, revision, dump({"text": text, "revision": revision}))
+        if self.revision:
+            self._older[self.revision] = self.messages
         self._take(text, revision, messages)
         return durable
+
+
+def _unnumbered(message: work_pb2.View) -> work_pb2.View:
+    plain = work_pb2.View()
+    plain.CopyFrom(message)
+    plain.revision = 0
+    return plain
 
 
 def domain_view(message: work_pb2.View) -> View:
