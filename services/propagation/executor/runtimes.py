@@ -60,7 +60,8 @@ class ViewRuntime:
 
 
 class Runtimes:
-    """The views that can be served here, at the revision that was last read."""
+    """The views that can be served here, at the revision that was last read: `by_view` those that are asked for, the
+    present ones and retired ones that are still at work."""
 
     def __init__(self, work: Work, targets: Targets, slices: int) -> None:
         self._work = work
@@ -69,6 +70,19 @@ class Runtimes:
         self._reading = asyncio.Lock()
         self.revision = -1
         self.by_view: dict[str, ViewRuntime] = {}
+        self._older: dict[tuple[str, int], ViewRuntime | None] = {}
+
+    def of(self, view: str, revision: int) -> ViewRuntime | None:
+        """What renders a batch of the view and revision; None when that cannot be done here."""
+        if (view, revision) in self._older:
+            return self._older[view, revision]
+        return self.by_view.get(view)
+
+    def held(self, view: str) -> int:
+        """Batches of the view that are held, in all its revisions."""
+        older = (one for (name, _), one in self._older.items() if name == view and one is not None)
+        present = self.by_view.get(view)
+        return sum(one.held for one in {present, *older} if one is not None)
 
     async def read(self, revision: int) -> None:
         """Reads the views, unless they have been read at this revision. Raises the SDK's errors."""
@@ -83,12 +97,23 @@ class Runtimes:
                     runtimes[view.name] = old
                 elif (made := self._make(view)) is not None:
                     runtimes[view.name] = made
+            older = {(view.name, view.revision): self._runtime_of(view) for view in response.older}
+            for (name, _), one in sorted(older.items(), key=lambda found: -found[0][1]):
+                if one is not None:
+                    runtimes.setdefault(name, one)
             # Those replaced are let go of by whoever still uses them: a lane that nobody fills costs nothing.
-            self.by_view, self.revision = runtimes, response.revision
+            self.by_view, self._older, self.revision = runtimes, older, response.revision
+
+    def _runtime_of(self, view: work_pb2.View) -> ViewRuntime | None:
+        """Of a view of an earlier revision: the one that served it until now, or a new one."""
+        for one in (self.by_view.get(view.name), self._older.get((view.name, view.revision))):
+            if one is not None and one.view == view:
+                return one
+        return self._make(view)
 
     async def close(self) -> None:
         """Ends the renderers."""
-        for runtime in self.by_view.values():
+        for runtime in {*self.by_view.values(), *(one for one in self._older.values() if one is not None)}:
             await runtime.close()
 
     def _make(self, view: work_pb2.View) -> ViewRuntime | None:

@@ -137,10 +137,11 @@ class Worker:
         asked: dict[str, int] = {}
         options = self._options
         for name, runtime in self._runtimes.by_view.items():
-            if name in self._polled or runtime.held >= options.leases:
+            held = self._runtimes.held(name)
+            if name in self._polled or held >= options.leases:
                 continue
             room = runtime.room()
-            if room == 0 or (room is not None and runtime.held):
+            if room == 0 or (room is not None and held):
                 continue
             usual = max(options.slice_items, int(runtime.items_per_s * BATCH_S))
             asked[name] = min(options.lease_items, usual if room is None else room)
@@ -186,7 +187,7 @@ class Worker:
         if response.views_revision != runtimes.revision:
             await runtimes.read(response.views_revision)
         for batch in response.batches:
-            runtime = runtimes.by_view.get(batch.view)
+            runtime = runtimes.of(batch.view, batch.views_revision)
             if runtime is not None:
                 runtime.held += 1
             group.create_task(self._run_batch(batch, runtime))

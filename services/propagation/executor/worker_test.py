@@ -28,6 +28,7 @@ class Engine:
         self.views_read = 0
         self.view = work_pb2.View(name="html", resource_prefixes=["p/"], source_prefix="p/")
         self.view.render.entry_point.function = "worker_test_renderer:render"
+        self.older = []
         self.changed = asyncio.Event()
 
     async def lease(self, request):
@@ -59,7 +60,7 @@ class Engine:
 
     async def views(self):
         self.views_read += 1
-        return work_pb2.GetViewsResponse(views=[self.view], revision=self.revision)
+        return work_pb2.GetViewsResponse(views=[self.view], revision=self.revision, older=self.older)
 
     def done(self):
         return sorted(i for c in self.completions for i in packed.decode_ids(c.done).tolist())
@@ -229,5 +230,42 @@ def test_heartbeats_come_while_a_batch_is_held(renderer):
         engine.batches.append(batch(1, 2))
         await until(engine, lambda: len(engine.done()) == 2)
         assert engine.extended >= 2
+
+    run(test)
+
+
+def test_n30_a_batch_is_rendered_with_the_view_of_its_revision(renderer):
+    rendered = []
+
+    def module(name, word):
+        async def render(request):
+            rendered.append((word, request.resource))
+            return RenderResult(word.encode(), "text/plain")
+
+        made = types.ModuleType(name)
+        made.render = render
+        sys.modules[name] = made
+
+    module("worker_test_old", "old")
+    module("worker_test_new", "new")
+
+    def view(name, function, revision):
+        made = work_pb2.View(name=name, resource_prefixes=["p/"], source_prefix="p/", revision=revision)
+        made.render.entry_point.function = f"worker_test_{function}:render"
+        return made
+
+    async def test(engine, worker):
+        engine.view = view("html", "new", 2)
+        engine.older = [view("html", "old", 1), view("retired", "old", 1)]
+        engine.revision = 2
+        for number, (name, revision) in enumerate([("html", 1), ("html", 2), ("retired", 1)], start=10):
+            one = batch(number, 1, name)
+            one.views_revision = revision
+            one.names = f"p/{name}/{revision}".encode()
+            engine.batches.append(one)
+        await until(engine, lambda: len(rendered) == 3)
+        assert sorted(rendered) == [("new", "p/html/2"), ("old", "p/html/1"), ("old", "p/retired/1")]
+        await until(engine, lambda: len(engine.done()) == 3)
+        assert {"html", "retired"} == set(worker.limits()), "a retired view is asked for while it is at work"
 
     run(test)
