@@ -7,7 +7,7 @@ from libs.errors.errors import InvalidArgument
 from services.propagation.domain.errors import ChangeNotFound, RootFinished
 from services.propagation.domain.names import WORD_RULE, is_word
 from services.propagation.domain.records import LATE_PREFIX, RootRecord, State, find_change_id, read_root
-from services.propagation.domain.roots import Root
+from services.propagation.domain.roots import Meter, Root
 from services.propagation.domain.shard import Shard
 
 MAX_WEIGHT = 100
@@ -49,6 +49,7 @@ def _set_state(shard: Shard, change_id: str, state: State, reason: str) -> tuple
     shard.scheduler.remove(root)
     step.put_record(root, replace(root.record, state=state, reason=reason))
     if root.runnable:
+        root.meter = Meter(step.now_s)
         shard.scheduler.add(root)
         shard.signals.work.fire()
     durable = step.write()

@@ -75,6 +75,8 @@ class _Taker:
         if self.suspicion:
             return 0
         taken = self._take(root, limit)
+        if taken:
+            root.meter.begin(self._shard.now_s())
         root.parked = taken < limit and self._all_lent(root)
         return taken
 

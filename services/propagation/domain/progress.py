@@ -48,7 +48,7 @@ def _coalesced(tally: Tally) -> int:
 def _eta_s(root: Root, rate_per_s: float) -> float | None:
     """Until the lowest level with pending items ends."""
     levels = [group.level for group in root.groups.values() if group.pending]
-    if not levels or rate_per_s <= 0:
+    if not levels or rate_per_s <= 0 or not root.runnable:
         return None
     present = min(levels)
     left = sum(len(group.pending) for group in root.groups.values() if group.level == present)

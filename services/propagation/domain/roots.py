@@ -158,7 +158,7 @@ class Root:
 
 
 class Meter:
-    """Items done in a second, over the last half minute at most."""
+    """Items done in a second, over the last half minute or so of work: from the first lease on."""
 
     _STEP_S = 0.25
     _SAMPLES = 120
@@ -166,6 +166,13 @@ class Meter:
     def __init__(self, now_s: float) -> None:
         self._samples: deque[tuple[float, int]] = deque([(now_s, 0)], maxlen=self._SAMPLES)
         self._done = 0
+        self._begun = False
+
+    def begin(self, now_s: float) -> None:
+        """The first items are leased: what passed before, waiting for a turn or a pause's end, tells nothing."""
+        if not self._begun:
+            self._begun = True
+            self._samples[-1] = (now_s, self._done)
 
     def add(self, count: int, now_s: float) -> None:
         """Counts items done now."""
