@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from services.propagation.domain.shard import Settings
-from services.propagation.rules.events import CHANGED
+from services.propagation.rules.topics import CHANGED
 from services.propagation.simulation.calls import change, publish, reason_of, refused
 from services.propagation.simulation.serving import served
 from services.propagation.store.memory_state import MemoryDisk

@@ -14,6 +14,7 @@ from tools.cli.output import Row, iso
 from tools.cli.propagation_audit import audit
 from tools.cli.propagation_letters import dead_letters
 from tools.cli.propagation_outputs import costs, outputs, purge, rerender
+from tools.cli.propagation_rules import rules
 from tools.cli.propagation_views import status, views
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8, version
@@ -30,6 +31,7 @@ def propagation() -> None:
 
 
 propagation.add_command(dead_letters)
+propagation.add_command(rules)
 propagation.add_command(views)
 propagation.add_command(status)
 propagation.add_command(rerender)

@@ -2,14 +2,30 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from tools.cli.failures import BAD_DATA, Failure
 from tools.cli.output import Row, counted, iso, plain
 from tools.cli.target import Target, target_options
-from wellspring.propagation.v1 import propagation_admin_pb2 as pb
+
+
+class Told(Protocol):
+    """A mistake, wherever it was found."""
+
+    @property
+    def line(self) -> int: ...
+
+    @property
+    def column(self) -> int: ...
+
+    @property
+    def what(self) -> str: ...
+
+    @property
+    def allowed(self) -> str: ...
+
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -30,8 +46,8 @@ def check(to: Target, file: Path) -> None:
       wellspring propagation views check deploy/sites/wiki-views.yaml
     """
     with to.client() as client:
-        answer = client.propagation.admin.validate_views(_text(file))
-    _refuse_mistakes(to, file, answer.mistakes)
+        answer = client.propagation.admin.validate_views(file_text(file))
+    refuse_mistakes(to, file, answer.mistakes)
     names = [view.name for view in answer.views]
     to.out.object(
         {"file": str(file), "views": names}, f"{file}: good, {counted(len(names), 'view')}: {', '.join(names)}"
@@ -50,8 +66,8 @@ def put(to: Target, file: Path, if_revision: int | None) -> None:
       wellspring propagation views put deploy/sites/wiki-views.yaml
     """
     with to.client() as client:
-        answer = client.propagation.admin.put_views(_text(file), if_revision=if_revision or 0)
-    _refuse_mistakes(to, file, answer.mistakes)
+        answer = client.propagation.admin.put_views(file_text(file), if_revision=if_revision or 0)
+    refuse_mistakes(to, file, answer.mistakes)
     to.out.object({"revision": answer.revision}, f"in force as revision {answer.revision}")
 
 
@@ -90,11 +106,15 @@ def status(to: Target) -> None:
         lanes = [
             {"name": one.name, "weight": one.weight, "pending": one.pending, "roots": one.roots} for one in answer.lanes
         ]
+        sources = [
+            {"name": one.name, "last_canary_time": iso(one.last_canary_time), "overdue": one.overdue}
+            for one in answer.sources
+        ]
         followed = [
             {"namespace": one.namespace, "last_event_time": iso(one.last_event_time), "error": one.error}
             for one in answer.followers
         ]
-        to.out.object(told | {"lanes": lanes, "followers": followed})
+        to.out.object(told | {"lanes": lanes, "followers": followed, "sources": sources})
         return
     to.out.object({name.replace("_", " "): value for name, value in told.items()})
     to.out.line("")
@@ -104,20 +124,28 @@ def status(to: Target) -> None:
     follow_cells = [(one.namespace, iso(one.last_event_time), one.error or "none") for one in answer.followers]
     nothing = "no namespace is bound to propagation"
     to.out.table(["follows", "last change", "error"], [({}, cells) for cells in follow_cells], nothing)
+    if answer.sources:
+        to.out.line("")
+        watched: list[Row] = [
+            ({}, (one.name, iso(one.last_canary_time), "overdue" if one.overdue else "heard")) for one in answer.sources
+        ]
+        to.out.table(["source", "last canary", "state"], watched, "no source is watched")
 
 
-def _text(file: Path) -> str:
+def file_text(file: Path) -> str:
+    """The text of a file. Raises Failure when it is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise Failure(f"{file} is not UTF-8", BAD_DATA) from None
 
 
-def _refuse_mistakes(to: Target, file: Path, mistakes: Iterable[pb.Mistake]) -> None:
+def refuse_mistakes(to: Target, file: Path, mistakes: Iterable[Told]) -> None:
+    """Tells every mistake, and raises Failure when there is one."""
     found = list(mistakes)
     for one in found:
         allowed_here = one.allowed.removeprefix("allowed: ")
-        told = {"line": one.line, "column": one.column, "what": one.what, "allowed": allowed_here}
+        told: dict[str, Any] = {"line": one.line, "column": one.column, "what": one.what, "allowed": allowed_here}
         allowed = f" (allowed: {allowed_here})" if allowed_here else ""
         to.out.object(told, f"{file}:{one.line}:{one.column}: {one.what}{allowed}")
     if found:

@@ -12,9 +12,7 @@ from urllib.parse import quote
 from services.propagation.domain.canaries import CANARY
 from services.propagation.domain.records import RootRecord, Tally
 from services.propagation.rules.rule import CANARY_DOMAIN
-
-CHANGED = "wellspring.resource.changed.v1"
-COMPLETED = "wellspring.change.completed.v1"
+from services.propagation.rules.topics import CHANGED, COMPLETED
 
 _SPACE = uuid.UUID("6f0c1f0a-5c0e-4d4e-9d7e-0f6a8c1b2d3e")
 """Names our ids: the same event has the same id each time it is told."""

@@ -14,9 +14,9 @@ from services.propagation.domain.errors import RevisionMismatch
 from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import View
 from services.propagation.rules.caller import TargetsCaller
-from services.propagation.rules.events import CHANGED, COMPLETED
 from services.propagation.rules.memory import MemoryTopics
 from services.propagation.rules.rules import Rules
+from services.propagation.rules.topics import CHANGED, COMPLETED
 from services.propagation.store.memory import MemoryStore
 from services.propagation.store.memory_state import MemoryDisk
 from services.propagation.targets.targets import Targets

@@ -7,7 +7,8 @@ from typing import Protocol
 from services.propagation.domain import finished, listing
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.records import read_root, read_tally
-from services.propagation.rules.events import CHANGED, COMPLETED, Event, changed_event, completed_event
+from services.propagation.rules.events import Event, changed_event, completed_event
+from services.propagation.rules.topics import CHANGED, ENGINE_TOPICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Sources:
 class EngineSource:
     """The engine's log: accepted changes, by their sequence, and finished roots, by that of their end."""
 
-    topics = frozenset((CHANGED, COMPLETED))
+    topics = ENGINE_TOPICS
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
