@@ -22,9 +22,9 @@ from services.propagation.auditor.turn import Turn
 POOL = 10_000
 """Pages kept for looks at those that did not change: a sample of all that the sweep has passed."""
 REPORT_EVERY_S = 10.0
-_PART_S = 10.0
+_PART_S = 2.0
 """About so long a part of the sweep takes: what a kill costs, and what is listed at once."""
-_LEAST_PART, _MOST_PART = 100, 5_000
+_LEAST_PART, _MOST_PART = 20, 5_000
 
 
 @dataclass(frozen=True, slots=True)
