@@ -10,6 +10,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from libs.config import tree
 from libs.config.config import Mistake
 from services.propagation.domain import names
+from services.propagation.views.circles import circles
 from wellspring.propagation.v1 import propagation_admin_pb2, work_pb2
 
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -52,10 +53,16 @@ class Checker:
             if view.name in seen:
                 self._wrong((*at, "name"), f'"{view.name}" is the name of another view', "each view has its own name")
             seen[view.name] = index
-            place = (view.store.namespace, view.store.record or "{resource}", view.store.item_key)
+            place = (view.store.namespace, _record(view), view.store.item_key)
             other = outputs.setdefault(place, view.name)
             if other != view.name and view.store.namespace:
                 self._wrong((*at, "store"), f"is where {other} stores too", "each view stores into records of its own")
+
+        for circle in circles({view.name: (view.source_namespace, view.store.namespace) for view in message.views}):
+            last: Path = ("views", seen[circle[-1]], "store", "namespace")
+            said = " → ".join([*circle, circle[0]])
+            allowed = "views that read what others store form no circle; depend on outputs by declaring them"
+            self._wrong(last, f"closes a circle of views that store into each other's source: {said}", allowed)
 
     def _check_view(self, at: Path, view: work_pb2.View) -> None:
         if not names.is_word(view.name):
@@ -209,6 +216,12 @@ class Checker:
                 return node
             node = inner
         return node
+
+
+def _record(view: work_pb2.View) -> str:
+    """The template of the view's records, written in one way where two mean the same."""
+    record = view.store.record or "{resource}"
+    return record if view.source_prefix else record.replace("{name}", "{resource}")
 
 
 def _text(path: Path) -> str:

@@ -14,6 +14,7 @@ from services.propagation.files import views_file
 from services.propagation.store.memory import MemoryStore
 from services.propagation.store.memory_state import MemoryDisk
 from services.propagation.views.catalogue import Catalogue
+from services.propagation.views.circles import circles
 from services.propagation.views.parsing import Defaults, mistakes_in, read_views
 
 GOOD = """\
@@ -86,6 +87,24 @@ def test_an_empty_file_has_no_views():
         ("settle_delay: 2s", "revision: 3", 9, "given by the engine"),
         ("views:", "revision: 2\nviews:", 1, "given by the engine"),
         ("    source_namespace: wiki\n", "", 4, "without source_namespace"),
+        ("name: html", "name: html\n    name: html", 3, "given twice"),
+        ("name: html", "name: [html]", 2, "is a list"),
+        ("name: html", "name: {html: 1}", 2, "is a mapping"),
+        ("name: html", "name: ''", 2, "is no name of a view"),
+        ("name: html", "name: &n html\n    lane: *n", 3, "alias"),
+        ("views:", "view:", 1, 'did you mean "views"'),
+        ("views:", "views: 3\nmore:", 1, "a list is allowed"),
+        ("settle_delay: 2s", "settle_delay: [2s]", 9, "is a list"),
+        ("settle_delay: 2s", "settle_delay: 2s\n  - [html]", 10, "a mapping is allowed"),
+        ("settle_delay: 2s", "max_concurrency: many", 9, "many"),
+        ("settle_delay: 2s", "max_concurrency: 1.5", 9, "1.5"),
+        ("settle_delay: 2s", "max_concurrency: 99999999999999999999", 9, "99999999999999999999"),
+        ("settle_delay: 2s", "lease_time: 0.001s", 9, "0.1 s"),
+        ("settle_delay: 2s", "\tsettle_delay: 2s", 9, "not YAML"),
+        ("settle_delay: 2s", "settle_delay: 'two", 10, "not YAML"),
+        ("purge: {", "purge: {url: x, ", 8, 'did you mean "urls"'),
+        ("store: {", "store: {bucket: x, ", 7, "bucket"),
+        ("render: {", "render: {http: {url: 'http://h/'}, ", 6, "stands beside"),
         ("settle_delay: 2s", "calls: [{url: nowhere}]", 9, "is no address"),
         ("settle_delay: 2s", 'calls: [{url: "http://h/{page}"}]', 9, "{page}"),
         ("settle_delay: 2s", 'calls: [{url: "http://{title}.h/"}]', 9, "in its host"),
@@ -116,6 +135,44 @@ def test_views_that_would_overwrite_each_other():
     other = GOOD + GOOD.removeprefix("views:\n").replace("name: html", "name: other", 1)
     _, mistakes = mistakes_in(other, Defaults())
     assert [one.path for one in mistakes] == ["views[1].store"]
+
+
+def views_of(*ways):
+    """Views a, b, … from source to store."""
+    entries = [
+        f"  - {{name: {name}, resource_prefixes: [x/{name}/], source_namespace: {source}, "
+        f'render: {{entry_point: {{function: "m:f"}}}}, '
+        f'store: {{namespace: {store}, record: "{name}/{{resource}}"}}}}\n'
+        for name, (source, store) in zip("abcdefgh", ways, strict=False)
+    ]
+    return mistakes_in("views:\n" + "".join(entries), Defaults())
+
+
+def test_the_same_place_written_in_two_ways():
+    two = GOOD.replace("    source_prefix: enwiki/page/\n", "") + GOOD.removeprefix("views:\n").replace(
+        "name: html", "name: other", 1
+    ).replace("    source_prefix: enwiki/page/\n", "").replace('"{name}"', '"{resource}"', 1)
+    _, mistakes = mistakes_in(two, Defaults())
+    assert [one.path for one in mistakes] == ["views[1].store"]
+
+
+def test_circles_of_views_are_named():
+    _, mistakes = views_of(("n1", "n2"), ("n2", "n3"), ("n3", "n1"))
+    ((one,),) = [mistakes]
+    assert one.line == 4 and one.path == "views[2].store.namespace" and "a → b → c → a" in one.what
+    _, mistakes = views_of(("in", "n1"), ("n1", "n2"), ("n2", "n1"), ("x", "y"), ("y", "x"))
+    assert [(one.line, "b → c → b" in one.what, "d → e → d" in one.what) for one in mistakes] == [
+        (4, True, False),
+        (6, False, True),
+    ]
+    views, mistakes = views_of(("in", "n1"), ("n1", "n2"), ("in", "n2"), ("n2", "out"))
+    assert len(views) == 4 and not mistakes, "what flows together is no circle"
+
+
+def test_many_views_in_a_row_are_no_circle():
+    many = {f"v{at}": (f"n{at}", f"n{at + 1}") for at in range(5_000)}
+    assert list(circles(many)) == []
+    assert [len(one) for one in circles(many | {"last": ("n5000", "n0")})] == [5_001]
 
 
 def test_noise_is_never_another_error():
