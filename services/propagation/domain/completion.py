@@ -186,7 +186,8 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
                 root.seconds += renderer_s * len(own) / max(1, len(work.done))
             root.meter.add(len(cleared), step.now_s)
             step.touch(root)
-            shard.scheduler.unpark(root)
+        # Also where nothing was cleared: an item that an input's newer change made pending again is free to be lent.
+        shard.scheduler.unpark(root)
     return wanting
 
 
