@@ -71,6 +71,8 @@ class Runtimes:
         self.revision = -1
         self.by_view: dict[str, ViewRuntime] = {}
         self._older: dict[tuple[str, int], ViewRuntime | None] = {}
+        # Of batches that are still held; closed at a later reading, or at the end.
+        self._leaving: set[ViewRuntime] = set()
 
     def of(self, view: str, revision: int) -> ViewRuntime | None:
         """What renders a batch of the view and revision; None when that cannot be done here."""
@@ -101,8 +103,12 @@ class Runtimes:
             for (name, _), one in sorted(older.items(), key=lambda found: -found[0][1]):
                 if one is not None:
                     runtimes.setdefault(name, one)
-            # Those replaced are let go of by whoever still uses them: a lane that nobody fills costs nothing.
+            before = self._all()
             self.by_view, self._older, self.revision = runtimes, older, response.revision
+            self._leaving |= before - self._all()
+            for gone in [one for one in self._leaving if not one.held]:
+                self._leaving.discard(gone)
+                await gone.close()
 
     def _runtime_of(self, view: work_pb2.View) -> ViewRuntime | None:
         """Of a view of an earlier revision: the one that served it until now, or a new one."""
@@ -113,8 +119,11 @@ class Runtimes:
 
     async def close(self) -> None:
         """Ends the renderers."""
-        for runtime in {*self.by_view.values(), *(one for one in self._older.values() if one is not None)}:
+        for runtime in self._all() | self._leaving:
             await runtime.close()
+
+    def _all(self) -> set[ViewRuntime]:
+        return {*self.by_view.values(), *(one for one in self._older.values() if one is not None)}
 
     def _make(self, view: work_pb2.View) -> ViewRuntime | None:
         try:

@@ -32,13 +32,16 @@ EMPTY_S = 0.02
 LOOK_EVERY_S = 0.25
 """So often a view whose target was left alone is looked at again."""
 RETRY_LATER_S = 1.0
+MOST_FIRST = 4
+"""Batches of first turns under way at once: beyond, new roots wait for a slot as all do."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """`slice_items` pages go through the steps together. Of each view `slices` of them run at once, and `leases`
     batches of at most `lease_items` are held, so that the last pages of one leave no slot empty. A lease call may wait
-    `wait_s`."""
+    `wait_s`. Above that `reserved_items` are kept for roots that had no turn yet: a call for these waits always, and
+    what it brings waits for no slot."""
 
     name: str
     lease_items: int = 2_000
@@ -48,6 +51,7 @@ class WorkerOptions:
     wait_s: float = 10.0
     heartbeat_s: float = 5.0
     source_cache_bytes: int = 32 << 20
+    reserved_items: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +92,7 @@ class Worker:
         self._polled: set[str] = set()
         self._polls = 0
         self._held: set[_Held] = set()
+        self._first = 0
         self.counters = Counters()
         self._completer = Completer(work, self.counters)
         self.lag = LoopLag()
@@ -114,6 +119,8 @@ class Worker:
             always = [group.create_task(work) for work in works]
             try:
                 async with asyncio.TaskGroup() as batches:
+                    if self._options.reserved_items:
+                        batches.create_task(self._serve_first_turns(batches))
                     await self._lease_until_stopped(batches)
             finally:
                 for task in always:
@@ -131,6 +138,19 @@ class Worker:
                 group.create_task(self._poll(asked, group))
             self._wake.clear()
             await _wait(self._wake, LOOK_EVERY_S if self._left_alone() else None)
+
+    async def _serve_first_turns(self, group: asyncio.TaskGroup) -> None:
+        """Keeps a call waiting for roots that had no turn yet, while not too many of their batches are under way."""
+        while not self._stopping.is_set():
+            by_view = self._runtimes.by_view
+            asked = {name: self._options.reserved_items for name, runtime in by_view.items() if runtime.room() is None}
+            if not asked or self._first >= MOST_FIRST:
+                await self._pause(EMPTY_S)
+                continue
+            try:
+                await self._lease(asked, group, first=True)
+            except WellspringError:  # the ordinary calls tell it
+                await self._pause(IDLE_RETRY_S)
 
     def _capacity(self) -> dict[str, int]:
         """Items that may be leased now, by view."""
@@ -162,7 +182,7 @@ class Worker:
             self._polled -= asked.keys()
             self._wake.set()
 
-    async def _lease(self, asked: dict[str, int], group: asyncio.TaskGroup) -> None:
+    async def _lease(self, asked: dict[str, int], group: asyncio.TaskGroup, first: bool = False) -> None:
         runtimes = self._runtimes
         if runtimes.revision < 0:
             await runtimes.read(0)
@@ -174,6 +194,7 @@ class Worker:
             capacity=[work_pb2.LeaseRequest.Capacity(view=name, items=items) for name, items in asked.items()],
             wait=Duration(nanos=int(self._options.wait_s % 1 * 1e9), seconds=int(self._options.wait_s)),
             views_revision=runtimes.revision,
+            first_turns=first,
         )
         lease = asyncio.ensure_future(self._work.lease(request))
         stopped = asyncio.ensure_future(self._stopping.wait())
@@ -188,6 +209,10 @@ class Worker:
             await runtimes.read(response.views_revision)
         for batch in response.batches:
             runtime = runtimes.of(batch.view, batch.views_revision)
+            if first:
+                self._first += 1
+                group.create_task(self._run_first(batch, runtime))
+                continue
             if runtime is not None:
                 runtime.held += 1
             group.create_task(self._run_batch(batch, runtime))
@@ -195,20 +220,38 @@ class Worker:
             # An engine that is stopping answers at once.
             await self._pause(max(EMPTY_S, response.retry_after.ToNanoseconds() / 1e9))
 
+    async def _run_first(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
+        """A batch of first turns: few pages, beside whatever fills the slots."""
+        items = _items(batch)
+        held, withheld = _Held(batch), Report()
+        self._held.add(held)
+        try:
+            if runtime is None:
+                await self._completer.give_back(batch, items)
+                return
+            async with asyncio.TaskGroup() as group:
+                sources = self._sources(batch, runtime)
+                held.tasks = [group.create_task(self._render_slice(held, runtime, items, sources, withheld))]
+            if held.telling:
+                await held.told.wait()
+            await self._give_back_later(held, withheld)
+        finally:
+            self._held.discard(held)
+            self._first -= 1
+
+    def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
+        view, most_bytes = runtime.view, self._options.source_cache_bytes
+        return Sources(
+            self._documents, view.source_namespace, view.source_prefix, minimum_versions(batch), most_bytes
+        )
+
     async def _run_batch(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
         items = _items(batch)
         if runtime is None:
             await self._completer.give_back(batch, items)
             return
         began_s = asyncio.get_running_loop().time()
-        view = runtime.view
-        sources = Sources(
-            self._documents,
-            view.source_namespace,
-            view.source_prefix,
-            minimum_versions(batch),
-            self._options.source_cache_bytes,
-        )
+        sources = self._sources(batch, runtime)
         size = self._options.slice_items
         held = _Held(batch)
         self._held.add(held)
@@ -239,15 +282,20 @@ class Worker:
             if self._stopping.is_set():
                 await self._completer.give_back(held.batch, list(items))
                 return
-            now_s = asyncio.get_running_loop().time()
-            allowed, refused = affordable(items, self.targets.budget, now_s)
-            for item in refused:
-                withheld.withhold(item, RETRY_LATER_S)
-            if not allowed:
-                return
-            report = await run_slice(runtime, allowed, held.batch, sources, self._documents, self._caches)
-            for item in report.withheld:
-                withheld.withhold(item, report.withheld_s)
+            await self._render_slice(held, runtime, items, sources, withheld)
+
+    async def _render_slice(
+        self, held: _Held, runtime: ViewRuntime, items: Sequence[Item], sources: Sources, withheld: Report
+    ) -> None:
+        now_s = asyncio.get_running_loop().time()
+        allowed, refused = affordable(items, self.targets.budget, now_s)
+        for item in refused:
+            withheld.withhold(item, RETRY_LATER_S)
+        if not allowed:
+            return
+        report = await run_slice(runtime, allowed, held.batch, sources, self._documents, self._caches)
+        for item in report.withheld:
+            withheld.withhold(item, report.withheld_s)
         if len(report.withheld) < len(allowed):
             held.telling += 1
             held.told.clear()
