@@ -100,6 +100,7 @@ def test_pages_are_rendered_again_by_hand_and_listed(shell: Shell, tmp_path):
     home, away = wiki.PREFIX + "Home", wiki.PREFIX + "Away"
     told = shell.lines("propagation", "rerender", "html", home, away, "--id", "r1", "--wait")[-1]
     assert (told["state"], told["total"], told["unchanged"]) == ("done", 2, 2)
+    assert "html again" in shell.ok("propagation", "changes", "--limit", "1").stdout
     again = shell.json("propagation", "rerender", "html", home, away, "--id", "r1")
     assert (again["root"], again["pages"]) == ("r1", 2)
     before = {one["resource"]: one["version"] for one in shell.lines("propagation", "outputs", "html")}

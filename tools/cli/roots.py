@@ -43,6 +43,12 @@ def told(root: pb.Root) -> dict[str, Any]:
     }
 
 
+def about(root: pb.Root) -> str:
+    """The resource that changed; for pages rendered again by hand, their view."""
+    view = root.change.attributes.get("rerender", "")
+    return root.change.resource or (f"{view} again" if view else "several")
+
+
 def summary(root: pb.Root) -> str:
     """How it stands, in one line."""
     progress = root.progress
@@ -92,7 +98,7 @@ class LiveBar:
         more += [f"{progress.eta.ToNanoseconds() / 1e9:.0f} s left"] if progress.eta.ToNanoseconds() else []
         self._progress.update(
             self._task,
-            description=escape(f"{root.change.resource} {state(root)}"),
+            description=escape(f"{about(root)} {state(root)}"),
             # Nothing to do is all done: a bar without a total would run for ever.
             total=progress.total or (1 if root.state in FINISHED else None),
             completed=progress.done or (1 if root.state in FINISHED and not progress.total else 0),
@@ -107,7 +113,7 @@ def rows(roots: Iterable[pb.Root]) -> Iterable[tuple[dict[str, Any], tuple[str, 
         progress = root.progress
         cells = (
             root.change.id,
-            root.change.resource,
+            about(root),
             state(root),
             f"{progress.done}/{progress.total}",
             str(progress.changed),
