@@ -4,15 +4,18 @@ import inspect
 import os
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 from prometheus_client.core import Metric
 
-from services.propagation import metrics
+from services.propagation import canary_watch, metrics
 from services.propagation.auditor.freshness import Freshness, Staleness
 from services.propagation.auditor.metrics import AuditorCollector
 from services.propagation.auditor.turn import Turn
+from services.propagation.rules.metrics import RulesCollector
+from services.propagation.rules.performing import Counters
 
 HERE = Path(os.path.abspath(__file__)).parent
 RULES = [
@@ -37,9 +40,24 @@ def auditors() -> dict[str, Metric]:
     return {sample.name: family for family in collected for sample in family.samples}
 
 
+class Running:
+    counters: ClassVar = {"tell": Counters()}
+    waiting: ClassVar = {"tell": 0}
+
+
+class Rules:
+    runner = Running
+
+
+def engines() -> dict[str, Metric]:
+    """Families of an engine's rules, by the names that Prometheus stores."""
+    return {sample.name: family for family in RulesCollector(Rules()).collect() for sample in family.samples}
+
+
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_is_about_figures_that_there_are(rule):
-    there, propagations = auditors(), inspect.getsource(metrics)
+    there = auditors() | engines()
+    propagations = inspect.getsource(metrics) + inspect.getsource(canary_watch)
     names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
     assert names
     for name in names:
