@@ -89,6 +89,10 @@ def main() -> int:
     )
 
 
+RESERVED_ITEMS = 20
+"""Pages of roots that had no turn yet, above all else: an edit of one page has one, and few edits come at once."""
+
+
 def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
     return WorkerOptions(
         name=config.name or f"{socket.gethostname()}:{os.getpid()}",
@@ -99,6 +103,7 @@ def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
         wait_s=wiring.seconds(config.lease_wait),
         heartbeat_s=wiring.seconds(config.heartbeat),
         source_cache_bytes=config.source_cache_bytes,
+        reserved_items=RESERVED_ITEMS,
     )
 
 

@@ -3,8 +3,8 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from string import Formatter
+from typing import NamedTuple
 from urllib.parse import quote
 
 from libs.purge.naming import PATH_SAFE
@@ -86,8 +86,7 @@ def request_encoders(view: str) -> dict[str, Encoder]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """Where one output goes, and what forgets its predecessor."""
 
     record: bytes
@@ -120,9 +119,9 @@ class EffectTemplates:
     def of(self, resource: str) -> Effects:
         """The effects of one resource's render."""
         return Effects(
-            record=(self._record.fill(resource) if self._record is not None else resource).encode(),
-            urls=tuple([url.fill(resource) for url in self._urls]),
-            tags=tuple([tag.fill(resource) for tag in self._tags]),
+            (self._record.fill(resource) if self._record is not None else resource).encode(),
+            tuple([url.fill(resource) for url in self._urls]),
+            tuple([tag.fill(resource) for tag in self._tags]) if self._tags else (),
         )
 
 

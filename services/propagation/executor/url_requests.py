@@ -72,8 +72,7 @@ async def exchange_all(
         Exchange(data, ended, timeout_s=timeout_s, max_body_bytes=max_body_bytes, idempotent=idempotent)
         for data in requests
     ]
-    for exchange in exchanges:
-        lane.submit(exchange)
+    lane.submit(*exchanges)
     try:
         await future
     except asyncio.CancelledError:

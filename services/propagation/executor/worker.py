@@ -241,9 +241,7 @@ class Worker:
 
     def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
         view, most_bytes = runtime.view, self._options.source_cache_bytes
-        return Sources(
-            self._documents, view.source_namespace, view.source_prefix, minimum_versions(batch), most_bytes
-        )
+        return Sources(self._documents, view.source_namespace, view.source_prefix, minimum_versions(batch), most_bytes)
 
     async def _run_batch(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
         items = _items(batch)

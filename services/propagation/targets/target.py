@@ -7,7 +7,7 @@ of its own. What waits holds no connection; when the breaker opens, what waits i
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
@@ -45,9 +45,9 @@ class Lane:
         # Bounded by what the callers hold: a slice each.
         self.waiting: deque[Exchange] = deque()
 
-    def submit(self, exchange: Exchange) -> None:
-        """Runs it when its turn comes; its `on_end` is called once, perhaps before this returns."""
-        self.target.submit(self, exchange)
+    def submit(self, *exchanges: Exchange) -> None:
+        """Runs each when its turn comes; its `on_end` is called once, perhaps before this returns."""
+        self.target.submit(self, exchanges)
 
     def cancel(self, exchange: Exchange) -> None:
         """Lets go of it: its `on_end` is not called any more."""
@@ -79,6 +79,8 @@ class Target:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = 0.0
         self._busy = False
+        # In all lanes together.
+        self._waiting = 0
 
     @property
     def running(self) -> int:
@@ -103,19 +105,24 @@ class Target:
         """Forgets a lane; what waits in it is given back as cancelled."""
         if lane in self._lanes:
             self._lanes.remove(lane)
+        self._waiting -= len(lane.waiting)
         while lane.waiting:
             exchange = lane.waiting.popleft()
             exchange.error, exchange.detail = CANCELLED, "its caller has ended"
             exchange.on_end(exchange)
 
-    def submit(self, lane: Lane, exchange: Exchange) -> None:
+    def submit(self, lane: Lane, exchanges: Sequence[Exchange]) -> None:
         """See Lane.submit."""
-        exchange.lane = lane
-        if self.breaker.room(self._loop.time()) == 0:
-            self._withhold(exchange)
+        for exchange in exchanges:
+            exchange.lane = lane
+        now_s = self._loop.time()
+        if self.breaker.room(now_s) == 0:
+            for exchange in exchanges:
+                self._withhold(exchange)
             return
-        lane.waiting.append(exchange)
-        self._dispatch()
+        lane.waiting.extend(exchanges)
+        self._waiting += len(exchanges)
+        self._dispatch(now_s)
 
     def cancel(self, lane: Lane, exchange: Exchange) -> None:
         """See Lane.cancel."""
@@ -123,12 +130,10 @@ class Target:
             del self._running[exchange]
             lane.running -= 1
             self._sender.abort(exchange)
-            self._dispatch()
-        else:
-            try:
-                lane.waiting.remove(exchange)
-            except ValueError:
-                return
+            self._dispatch(self._loop.time())
+        elif exchange in lane.waiting:
+            lane.waiting.remove(exchange)
+            self._waiting -= 1
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -136,12 +141,11 @@ class Target:
             self._alarm.cancel()
         await self._sender.close()
 
-    def _dispatch(self) -> None:
-        if self._busy:
-            return  # called again by what it calls; the loop below goes on
+    def _dispatch(self, now_s: float) -> None:
+        if self._busy or not self._waiting:
+            return  # called again by what it calls: the loop below goes on
         self._busy = True
         try:
-            now_s = self._loop.time()
             room = int(self.limit.limit) - len(self._running)
             allowed = self.breaker.room(now_s)
             if allowed is not None:
@@ -150,19 +154,22 @@ class Target:
                 lane = self._next_lane()
                 if lane is None:
                     return
+                self._waiting -= 1
                 self._start(lane, lane.waiting.popleft(), now_s)
                 room = min(room - 1, int(self.limit.limit) - len(self._running))
-            self.limit.pressed = self.limit.pressed or self._next_lane() is not None
+            self.limit.pressed = self.limit.pressed or self._waiting > 0
         finally:
             self._busy = False
 
     def _next_lane(self) -> Lane | None:
         """The next lane that has something waiting and room for it."""
         lanes = self._lanes
+        if len(lanes) == 1:
+            lane = lanes[0]
+            return lane if lane.waiting and lane.running < lane.maximum else None
         for _ in range(len(lanes)):
             lane = lanes[0]
-            if len(lanes) > 1:
-                lanes.rotate(-1)
+            lanes.rotate(-1)
             if lane.waiting and lane.running < lane.maximum:
                 return lane
         return None
@@ -209,7 +216,8 @@ class Target:
         exchange.took_s = now_s - exchange.began_s
         self._learn(exchange, now_s)
         exchange.on_end(exchange)
-        self._dispatch()
+        if self._waiting:
+            self._dispatch(now_s)
 
     def _learn(self, exchange: Exchange, now_s: float) -> None:
         # A page that is too large says nothing of the target.
@@ -225,6 +233,7 @@ class Target:
             logger.warning("target fails: left alone", extra=fields(target=self.origin, why=why, for_s=wait_s))
             for lane in list(self._lanes):
                 given_back, lane.waiting = lane.waiting, deque()
+                self._waiting -= len(given_back)
                 for waiting in given_back:
                     self._withhold(waiting)
 
