@@ -8,12 +8,13 @@ import asyncio
 import os
 import random
 import time
+from pathlib import Path
 
 from tests.system import giant_judge
 from tests.system.giant_site import LEASE_S, VICTIMS, Ledger, Site, running
 
-PAGES = int(os.environ.get("PAGES", "20000"))
-FAULTS = int(os.environ.get("FAULTS", "8"))
+PAGES = int(os.environ.get("PAGES", "100000"))
+FAULTS = int(os.environ.get("FAULTS", "12"))
 EDITS = int(os.environ.get("EDITS", "2"))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
 READERS = 4
@@ -40,7 +41,7 @@ async def _storm(platform, varnish):
             for number in range(FAULTS):
                 if number in edits:
                     tasks.create_task(site.edit_template())
-                await asyncio.sleep(rng.uniform(0.5, 3.0))
+                await asyncio.sleep(rng.uniform(0.5, 3.0) * max(1.0, PAGES / 50_000))
                 await _fault(platform, rng)
             left = (await site.until_answered(site.client.propagation.admin.status)).pending
             print(f"{FAULTS} faults and {len(edits) + 1} edits of the template in {time.monotonic() - began:.0f} s")
@@ -53,7 +54,17 @@ async def _storm(platform, varnish):
         print(
             f"{len(ledger.changes)} edits, {ledger.reads:,} pages read, {ledger.hits:,} answers out of Varnish's cache"
         )
+        print(f"processor seconds since each was last started: {_used(platform)}")
         return problems
+
+
+def _used(platform):
+    """Processor seconds by process (proc(5), stat: utime and stime, in ticks)."""
+    used = {}
+    for name in platform.layout.processes:
+        fields = Path(f"/proc/{platform.pid(name)}/stat").read_text().rpartition(")")[2].split()
+        used[name] = round((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+    return used
 
 
 async def _fault(platform, rng):
