@@ -12,10 +12,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from services.propagation.domain import control, dead_letters
+from services.propagation.domain import control, dead_letters, outputs
 from services.propagation.domain.dead_letters import Filter
 from services.propagation.domain.errors import BatchInvalid, Fenced, LeaseExpired
 from services.propagation.domain.records import State, read_root
+from services.propagation.domain.rerender import Rerender, rerender
 from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.site import Input
@@ -46,6 +47,8 @@ class Storm:
         self.acknowledged: dict[str, tuple[str, int]] = {}
         self.cancelled = False
         self.serial = 0
+        self.followed = outputs.all_of(0)
+        self.told: dict[str, bytes] = {}
 
     def set_reads(self, view: str, page: str) -> list[Input]:
         reads = [(name, "content") for name in self.rng.sample(self.sources, self.rng.randrange(0, 4))]
@@ -68,6 +71,8 @@ class Storm:
             (self.rewrite, 6),
             (self.pause_or_resume, 2),
             (self.replay, 2),
+            (self.rerender, 2),
+            (self.follow, 4),
         ]
         self.rng.choices([action for action, _ in actions], [weight for _, weight in actions])[0]()
 
@@ -150,6 +155,31 @@ class Storm:
     def replay(self) -> None:
         dead_letters.replay(self.world.engine.shard, Filter())
 
+    def rerender(self) -> None:
+        self.serial += 1
+        names = [page.encode() for page in self.rng.sample(self.pages, self.rng.randrange(0, 5))]
+        asked = Rerender(f"again#{self.serial}", self.rng.choice(["html", "summary"]), names, self.rng.random() < 0.5)
+        rerender(self.world.engine.shard, asked)
+
+    def follow(self) -> None:
+        """A reader of the stream of outputs is told what is durable, from where it was."""
+        self.world.disk.sync()
+        complete = False
+        while not complete:
+            limit = self.rng.randrange(1, 20)
+            changed, self.followed, complete = outputs.changed_after(self.world.engine.shard, self.followed, limit)
+            self.told |= {one.name: one.hash for one in changed}
+
+    def check_told(self, seed: int) -> None:
+        """The reader knows of every output what the store has of it."""
+        self.follow()
+        store = self.world.engine.shard.store
+        for view, page in self.world.site.stored:
+            number = np.array([self.world.number(page)], np.uint32)
+            if int(store.output_changed_at(store.views[view], number)[0]):
+                accepted = store.hashes(store.views[view], number)[0].tobytes()
+                assert self.told.get(f"view/{view}/{page}") == accepted, f"seed {seed}: {view} of {page}"
+
     def calm_down(self, *, restart: bool) -> None:
         """No more faults: everything that is left is done, by the engine as it is or by one that starts anew."""
         self.world.disk.automatic = True
@@ -207,3 +237,4 @@ def test_after_the_storm_everything_is_fresh(seed):
     assert world.engine.shard.holds.dead_count == 0, f"seed {seed}"
     assert world.site.stale() == [], f"seed {seed}"
     storm.check_ids(seed)
+    storm.check_told(seed)
