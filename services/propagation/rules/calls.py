@@ -26,16 +26,16 @@ _ELSEWHERE: Mapping[str, str] = {
 }
 
 
-def read_actions(reader: Reader, node: Node, path: str, *, publishes: bool) -> tuple[Action, ...]:
-    """The requests in their order; mistakes go to the reader."""
+def read_actions(reader: Reader, node: Node, path: str, *, timeout_s: float, publishes: bool) -> tuple[Action, ...]:
+    """The requests in their order, each with `timeout_s` if it names none; mistakes go to the reader."""
     members = reader.members(node)
     if not 1 <= len(members) <= MAX_ACTIONS:
         reader.wrong(node, path, f"has {len(members)} requests", f"1 to {MAX_ACTIONS} are allowed")
-    found = [_action(reader, one, f"{path}[{at}]", publishes=publishes) for at, one in enumerate(members)]
+    found = [_action(reader, one, f"{path}[{at}]", timeout_s, publishes=publishes) for at, one in enumerate(members)]
     return tuple(one for one in found if one is not None)
 
 
-def _action(reader: Reader, node: Node, path: str, *, publishes: bool) -> Action | None:
+def _action(reader: Reader, node: Node, path: str, timeout_s: float, *, publishes: bool) -> Action | None:
     if not isinstance(node, MappingNode):
         reader.wrong(node, path, "is no request", f"a mapping with the keys {', '.join(_KEYS)}")
         return None
@@ -51,7 +51,7 @@ def _action(reader: Reader, node: Node, path: str, *, publishes: bool) -> Action
     if not _BEGIN.match(uri):
         _refuse(reader, given["uri"], f"{path}.uri", uri)
         return None
-    return _call(reader, given, path)
+    return _call(reader, given, path, timeout_s)
 
 
 def _refuse(reader: Reader, node: Node, path: str, uri: str) -> None:
@@ -76,20 +76,21 @@ def _publish(reader: Reader, given: Mapping[str, Node], node: Node, path: str, *
     return Publish(compile_tree(reader, given["body"], f"{path}.body"))
 
 
-def _call(reader: Reader, given: Mapping[str, Node], path: str) -> Call:
+def _call(reader: Reader, given: Mapping[str, Node], path: str, timeout_s: float) -> Call:
     method = "GET"
     if "method" in given:
         method = (reader.text(given["method"], f"{path}.method") or method).upper()
         if method not in METHODS:
             reader.wrong(given["method"], f"{path}.method", f'is "{method}"', f"one of {', '.join(METHODS)}")
-    timeout_s = reader.seconds(given["timeout"], f"{path}.timeout", MAX_TIMEOUT_S) if "timeout" in given else None
+    if "timeout" in given:
+        timeout_s = reader.seconds(given["timeout"], f"{path}.timeout", MAX_TIMEOUT_S) or timeout_s
     return Call(
         method=method,
         url=compile_text(reader, given["uri"], f"{path}.uri", address=True),
         headers=_headers(reader, given, f"{path}.headers"),
         query=_texts(reader, given, "query", f"{path}.query"),
         body=compile_tree(reader, given["body"], f"{path}.body") if "body" in given else None,
-        timeout_s=timeout_s or DEFAULT_TIMEOUT_S,
+        timeout_s=timeout_s,
     )
 
 

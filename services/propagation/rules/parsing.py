@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 
 from libs.config import tree
 from libs.config.config import ConfigError
-from services.propagation.rules.calls import read_actions
+from services.propagation.rules.calls import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, read_actions
 from services.propagation.rules.matching import Condition, compile_any
 from services.propagation.rules.patterns import PatternInvalid, compile_pattern, is_pattern
 from services.propagation.rules.reading import Reader
@@ -103,10 +103,11 @@ class _Reading:
         canaries = self._given(given, "discard_canary_events", path, reader.truth)
         slots = self._given(given, "concurrency", path, lambda at, where: reader.count(at, where, 1, MAX_CONCURRENCY))
         delay_s = self._given(given, "delay", path, lambda at, where: reader.seconds(at, where, MAX_DELAY_S))
+        timeout_s = self._given(given, "timeout", path, lambda at, where: reader.seconds(at, where, MAX_TIMEOUT_S))
         return Rule(
             name=name,
             topics=self._topics_of(given, node, path),
-            cases=self._cases(given, path),
+            cases=self._cases(given, path, timeout_s or DEFAULT_TIMEOUT_S),
             retries=self._retries(given, path),
             constants=self._constants,
             sample=self._sample(given, path),
@@ -166,10 +167,11 @@ class _Reading:
 
     # -- cases --------------------------------------------------------------------------------------------------------
 
-    def _cases(self, given: Mapping[str, Node], path: str) -> tuple[Case, ...]:
+    def _cases(self, given: Mapping[str, Node], path: str, timeout_s: float) -> tuple[Case, ...]:
         reader = self._reader
         if "cases" not in given:
-            return (self._case({key: given[key] for key in _CASE_KEYS if key in given and key != "sample"}, path),)
+            only = {key: given[key] for key in _CASE_KEYS if key in given and key != "sample"}
+            return (self._case(only, path, timeout_s),)
         for key in ("match", "match_not", "exec"):
             if key in given:
                 reader.wrong(given[key], f"{path}.{key}", "stands beside cases", "it belongs into each of the cases")
@@ -179,18 +181,19 @@ class _Reading:
             if not isinstance(member, MappingNode):
                 reader.wrong(member, where, "is no case", f"a mapping with the keys {', '.join(_CASE_KEYS)}")
                 continue
-            cases.append(self._case(reader.entries(member, where, _CASE_KEYS, _REFUSED), where))
+            cases.append(self._case(reader.entries(member, where, _CASE_KEYS, _REFUSED), where, timeout_s))
         if not cases:
             reader.wrong(given["cases"], f"{path}.cases", "is empty", "at least one case")
         return tuple(cases)
 
-    def _case(self, given: Mapping[str, Node], path: str) -> Case:
+    def _case(self, given: Mapping[str, Node], path: str, timeout_s: float) -> Case:
         def condition(key: str) -> Condition | None:
             return compile_any(self._reader, given[key], f"{path}.{key}") if key in given else None
 
         actions: tuple[Action, ...] = ()
         if "exec" in given:
-            actions = read_actions(self._reader, given["exec"], f"{path}.exec", publishes=self._publishes)
+            where, node = f"{path}.exec", given["exec"]
+            actions = read_actions(self._reader, node, where, timeout_s=timeout_s, publishes=self._publishes)
         return Case(condition("match"), condition("match_not"), actions, self._sample(given, path))
 
     def _sample(self, given: Mapping[str, Node], path: str) -> Sample | None:

@@ -297,6 +297,13 @@ def test_topics_by_pattern_and_those_left_out():
     assert one.topics == {"mock_topic", "third"}
 
 
+def test_a_request_has_its_own_time_its_rules_or_the_usual_one():
+    two = [{"uri": "http://a/1", "timeout": "2s"}, {"uri": "http://a/2"}]
+    for given, times in ({"timeout": 500}, [2.0, 0.5]), ({}, [2.0, 30.0]):
+        found = rule(exec=two, **given).consider(M)
+        assert [action.build(found.context).timeout_s for action in found.actions] == times
+
+
 def test_times_and_statuses():
     one = rule(retry_delay=10, retry_limit=3, delay="2m", retry_on={"status": ["50x", 400]}, ignore={"status": [403]})
     assert (one.retries.delay_s, one.retries.limit, one.delay_s) == (0.01, 3, 120.0)

@@ -471,6 +471,51 @@ async def test_a_target_that_is_away_is_a_dead_letter_after_the_last_attempt(sit
     assert (reason, attempts) == ("UNANSWERED", 2)
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "UNANSWERED"),
+        (b"garbage\r\n\r\n", "UNANSWERED"),
+        (b"HTTP/1.1 200 x\r\nContent-Length: 99999999999\r\n\r\n" + bytes(2 << 20), ""),
+        (b"HTTP/1.1 500 x\r\nContent-Length: 99999999999\r\n\r\n" + bytes(2 << 20), "HTTP_500"),
+        (None, "UNANSWERED"),
+    ],
+    ids=["nothing", "garbage", "without end", "without end, refused", "never"],
+)
+def test_a_target_that_answers_badly_harms_its_own_event_only(answer, reason):
+    async def serve(reader, writer):
+        try:
+            line = await reader.readuntil(b"\r\n\r\n")
+            if b"/good" in line:
+                writer.write(b"HTTP/1.1 200 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            elif answer is None:
+                await asyncio.sleep(30)
+            else:
+                writer.write(answer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        disk, topics = MemoryDisk(), MemoryTopics(TOPICS)
+        site = Site(disk, topics, Stub(), server.sockets[0].getsockname()[1])
+        task = asyncio.create_task(site.rules.run())
+        await site.put({"r": call_of("/{message.n}", retry_limit=0, timeout="300ms")})
+        for n in ("good", "bad", "good"):
+            await topics.put("simple_test_rule", event(uri=n, n=n))
+        await site.idle()
+        assert [letter.reason for letter in site.letters()] == ([reason] if reason else [])
+        assert site.rules.runner.counters["r"].done == (2 if reason else 3)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        server.close()
+
+    asyncio.run(main())
+
+
 @case
 async def test_a_delay_is_waited_for(site):
     await site.put({"r": call_of("/x", delay="400ms")})
