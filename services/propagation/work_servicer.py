@@ -51,7 +51,8 @@ class WorkServicer:
         end = loop.time() + min(wait_s, max(0.0, call.remaining_s - _MARGIN_S))
         while True:
             stopping = self._stopping.is_set()
-            grants = [] if stopping else self._engine.lease(request.executor, capacity)
+            lease = self._engine.lease_first if request.first_turns else self._engine.lease
+            grants = [] if stopping else lease(request.executor, capacity)
             left = end - loop.time()
             if grants or left <= 0 or stopping:
                 return work_pb2.LeaseResponse(

@@ -101,6 +101,11 @@ class Engine:
         """Leases of at most so many items of each view. Raises ViewNotFound."""
         return leasing.lease(self.shard, executor, {self.shard.views.number(v): n for v, n in capacity.items()})
 
+    def lease_first(self, executor: str, capacity: Mapping[str, int]) -> list[leasing.Grant]:
+        """As lease, for roots only that had no turn yet: what an executor keeps a little room for."""
+        numbers = {self.shard.views.number(view): items for view, items in capacity.items()}
+        return leasing.lease(self.shard, executor, numbers, first_turns=True)
+
     def complete(self, completion: Completion) -> tuple[Answer, Awaitable[None] | None]:
         """See completion.complete."""
         return complete(self.shard, completion)

@@ -68,3 +68,34 @@ def test_an_item_that_is_wanted_again_while_it_is_lent_gives_its_root_turns_agai
     world.complete(rendered)
     assert world.drain() == 1
     assert world.engine.shard.roots == {} and world.site.stale() == []
+
+
+def test_first_turns_alone_may_be_asked_for():
+    world = World()
+    world.pages(5_000, "giant")
+    world.pages(1, "small", prefix="page/s-")
+    world.edit("giant")
+    _turn(world)
+    engine = world.engine
+    assert engine.lease_first("x", {"html": 20}) == []
+    world.edit("small")
+    (grant,) = engine.lease_first("x", {"html": 20})
+    assert grant.names == b"page/s-0000"
+    assert engine.lease_first("x", {"html": 20}) == []
+
+
+def test_a_flood_of_first_turns_lets_the_giant_have_its_turn():
+    world = World()
+    world.pages(5_000, "giant")
+    world.edit("giant")
+    _turn(world)  # a page costs a hundredth of a quantum from here on
+    for at in range(150):
+        world.pages(1, f"small{at}", prefix=f"page/s{at:04}-")
+        world.edit(f"small{at}")
+    taken = 0
+    while granted := world.engine.lease_first("x", {"html": 20}):
+        taken += sum(len(grant.lease.ids) for grant in granted)
+    # Of a quantum, a hundred pages, the giant took some for its own first turn.
+    assert 50 <= taken <= 120
+    assert any(not name.startswith(b"page/s") for name in _turn(world))
+    assert world.engine.lease_first("x", {"html": 20}) != []

@@ -35,9 +35,10 @@ class Grant:
     rendered_version: bytes
 
 
-def lease(shard: Shard, executor: str, capacity: Mapping[int, int]) -> list[Grant]:
+def lease(shard: Shard, executor: str, capacity: Mapping[int, int], *, first_turns: bool = False) -> list[Grant]:
     """Leases of at most `capacity[view]` items a view; none when there is nothing to do now.
 
+    `first_turns`: for roots only that had no turn yet.
     A lease holds items of one view and of one revision of the views, for one or more roots.
     """
     grants: list[Grant] = []
@@ -47,7 +48,7 @@ def lease(shard: Shard, executor: str, capacity: Mapping[int, int]) -> list[Gran
         if known is None or room <= 0 or shard.halted is not None:
             continue
         taker = _Taker(shard, view)
-        shard.scheduler.fill(room, shard.costs.of(view).seconds, taker.take)
+        shard.scheduler.fill(room, shard.costs.of(view).seconds, taker.take, first_turns=first_turns)
         for revision, parts in taker.batches():
             lease_s = shard.views.of(revision).by_number.get(view, known).lease_s
             grants.append(_grant(shard, executor, view, revision, lease_s, parts, taker.suspicion))

@@ -37,9 +37,15 @@ class Lane:
     def __len__(self) -> int:
         return len(self.fresh) + len(self.ring)
 
-    def turns(self) -> Iterator[Root]:
-        """Roots in the order of their turns, each once. The caller says with `keep` or `end_turn` what became of it."""
-        for _ in range(len(self)):
+    def turns(self, first: bool = False) -> Iterator[Root]:
+        """Roots in the order of their turns, each once. The caller says with `keep` or `end_turn` what became of it.
+
+        `first`: first turns only, as long as they may come before an older root's.
+        """
+        for _ in range(len(self.fresh) if first else 0):
+            if self.fresh and (self.fresh_spent_s < QUANTUM_S or not self.ring):
+                yield self.fresh[0]
+        for _ in range(0 if first else len(self)):
             if self.fresh and (self.fresh_spent_s < QUANTUM_S or not self.ring):
                 yield self.fresh[0]
             elif self.ring:
@@ -98,8 +104,11 @@ class Scheduler:
         """The weight of a lane."""
         return self._weights.get(lane, 1)
 
-    def fill(self, capacity: int, cost_s: float, take: Take) -> None:
-        """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many."""
+    def fill(self, capacity: int, cost_s: float, take: Take, *, first_turns: bool = False) -> None:
+        """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many.
+
+        `first_turns`: for roots only that had no turn yet.
+        """
         cost_s = max(cost_s, CHEAPEST_S)
         lanes = [lane for lane in self.lanes.values() if len(lane)]
         newest_s = max((lane.virtual_s for lane in lanes), default=0.0)
@@ -108,18 +117,18 @@ class Scheduler:
         while capacity > 0 and lanes:
             lane = min(lanes, key=lambda lane: lane.virtual_s)
             share = capacity if len(lanes) == 1 else min(capacity, max(1, int(QUANTUM_S * lane.weight / cost_s)))
-            taken = self._fill_lane(lane, share, cost_s, take)
+            taken = self._fill_lane(lane, share, cost_s, take, first_turns)
             lane.virtual_s += taken * cost_s / lane.weight
             capacity -= taken
             if taken < share:
                 lanes.remove(lane)
 
-    def _fill_lane(self, lane: Lane, capacity: int, cost_s: float, take: Take) -> int:
+    def _fill_lane(self, lane: Lane, capacity: int, cost_s: float, take: Take, first: bool) -> int:
         taken = 0
         progressed = True
         while progressed and taken < capacity:
             progressed = False
-            for root in lane.turns():
+            for root in lane.turns(first):
                 if root.deficit_s <= 0:
                     root.deficit_s += QUANTUM_S * root.record.weight
                 if root.deficit_s <= 0:

@@ -93,6 +93,8 @@ class Worker:
         self._polls = 0
         self._held: set[_Held] = set()
         self._first = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
         self.counters = Counters()
         self._completer = Completer(work, self.counters)
         self.lag = LoopLag()
@@ -211,6 +213,7 @@ class Worker:
             runtime = runtimes.of(batch.view, batch.views_revision)
             if first:
                 self._first += 1
+                self._calm.clear()
                 group.create_task(self._run_first(batch, runtime))
                 continue
             if runtime is not None:
@@ -238,6 +241,8 @@ class Worker:
         finally:
             self._held.discard(held)
             self._first -= 1
+            if not self._first:
+                self._calm.set()
 
     def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
         view, most_bytes = runtime.view, self._options.source_cache_bytes
@@ -277,6 +282,8 @@ class Worker:
         self, held: _Held, runtime: ViewRuntime, items: Sequence[Item], sources: Sources, withheld: Report
     ) -> None:
         async with runtime.slots:
+            # No slice is begun beside first turns. The engine gives those in turns with the others' work.
+            await self._calm.wait()
             if self._stopping.is_set():
                 await self._completer.give_back(held.batch, list(items))
                 return

@@ -269,3 +269,52 @@ def test_n30_a_batch_is_rendered_with_the_view_of_its_revision(renderer):
         assert {"html", "retired"} == set(worker.limits()), "a retired view is asked for while it is at work"
 
     run(test)
+
+
+def test_first_turns_are_asked_for_apart_and_wait_for_no_slot(renderer):
+    """Every slot is taken by a render that does not end; a first turn is rendered beside it."""
+    ends = asyncio.Event()
+
+    async def render(request):
+        if request.resource == "p/0":
+            await ends.wait()
+        return RenderResult(request.resource.encode(), "text/plain")
+
+    renderer.render = render
+
+    async def main():
+        engine = Engine()
+        ordinary, first = [batch(1, 1)], []
+
+        async def lease(request):
+            response = work_pb2.LeaseResponse(views_revision=1)
+            given = first if request.first_turns else ordinary
+            if given:
+                response.batches.append(given.pop())
+            else:
+                await asyncio.sleep(0.01)
+            return response
+
+        engine.lease = lease
+        worker = Worker(
+            WorkerOptions("test", slice_items=1, slices=1, leases=1, wait_s=0.05, reserved_items=5),
+            engine,
+            Nothing(),
+            Nothing(),
+        )
+        running = asyncio.create_task(worker.run())
+        while worker.leases_held < 1:
+            await asyncio.sleep(0.01)
+        fresh = batch(2, 1)
+        fresh.ids, fresh.names = packed.encode_ids([7]), packed.encode_names(["p/7"])
+        first.append(fresh)
+        await asyncio.wait_for(engine.changed.wait(), 10)
+        assert [c.lease_id for c in engine.completions] == [2]
+        ends.set()
+        while worker.leases_held:
+            await asyncio.sleep(0.01)
+        worker.stop()
+        await asyncio.wait_for(running, 10)
+        assert engine.done() == [0, 7]
+
+    asyncio.run(main())
