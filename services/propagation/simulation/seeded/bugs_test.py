@@ -1,0 +1,49 @@
+"""The simulation finds what it is there for: each deliberate bug breaks a promise within the default seeds."""
+
+from contextlib import nullcontext
+
+import pytest
+
+from services.propagation.simulation.seeded import bugs
+from services.propagation.simulation.seeded.trace import Violation
+from services.propagation.simulation.seeded.world import World
+
+SEEDS = range(50)
+
+
+def found(plant=None, patched=nullcontext):
+    """The first promise that a seed finds broken."""
+    with patched():
+        for seed in SEEDS:
+            world = World(seed)
+            if plant is not None:
+                plant(world)
+            try:
+                world.run()
+            except Violation as broken:
+                print(f"seed {seed}: {broken}")
+                return broken.rule
+    return None
+
+
+@pytest.mark.parametrize(
+    ("bug", "rules"),
+    [
+        (bugs.mark_before_effect, {"a done root is shown", "a done root is visible"}),
+        (bugs.purge_before_store, {"a done root is shown", "a done root is visible", "caches are fresh"}),
+        (bugs.cut_off_against_the_store, {"a done root is visible", "caches are fresh", "everything is fresh"}),
+    ],
+)
+def test_a_broken_executor_is_found(bug, rules):
+    assert found(plant=bug) in rules
+
+
+@pytest.mark.parametrize(
+    ("bug", "rules"),
+    [
+        (bugs.forget_a_retry, {"a done root is shown", "pending is derived", "everything is fresh"}),
+        (bugs.stamp_with_the_lease, {"pending is derived", "a done root is shown", "everything is fresh"}),
+    ],
+)
+def test_a_broken_engine_is_found(bug, rules):
+    assert found(patched=bug) in rules

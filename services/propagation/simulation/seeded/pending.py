@@ -1,0 +1,130 @@
+"""What is pending in memory is what the store says: an engine opened from a copy of the store must find the same.
+
+The copy is of what was written, durable or not, because memory is ahead of the disk. Everything that the copy finds
+pending must be pending in memory as well: under the same root or, where an edge came late, under another that its input
+changed under. The other way round memory may hold more: an item whose edge was taken away meanwhile is rendered once
+for nothing. But what was rendered under a lease that began before one of its inputs was accepted must be found.
+"""
+
+import copy
+from collections.abc import Mapping
+from random import Random
+from typing import cast
+
+import numpy as np
+from pyroaring import BitMap
+
+from libs.clock.clock import Clock
+from services.propagation.domain.engine import Engine
+from services.propagation.domain.roots import Root
+from services.propagation.domain.shard import Shard
+from services.propagation.simulation.seeded.site import Place, output_place
+from services.propagation.simulation.seeded.trace import Violation
+from services.propagation.store.interface import Store
+from services.propagation.store.memory import MemoryStore
+from services.propagation.store.memory_state import MemoryDisk
+from services.propagation.store.memory_state import State as Written
+
+
+class _CopiedDisk(MemoryDisk):
+    """A disk that holds a state instead of a log."""
+
+    def __init__(self, state: Written, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+        self._state = state
+
+    def replay(self) -> Written:
+        return self._state
+
+
+class _Still:
+    """A clock that stands."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._wall_ns = clock.time_ns()
+        self._now_s = clock.monotonic()
+
+    def time_ns(self) -> int:
+        return self._wall_ns
+
+    def monotonic(self) -> float:
+        return self._now_s
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody waits in a copy")
+
+
+def reopened(shard: Shard) -> Shard:
+    """The state that a restart would find now."""
+    store = cast("MemoryStore", shard.store)
+    disk = _CopiedDisk(copy.deepcopy(store.state), store.epoch)
+    views = list(shard.views.by_name.values())
+    rng = Random(1)  # noqa: S311  a seeded simulation
+    engine = Engine(
+        cast("Store", MemoryStore(disk)),
+        _Still(shard.clock),
+        rng,
+        shard.settings,
+        views,
+        shard.views.revision,
+        shard.views.older,
+    )
+    return engine.shard
+
+
+def check_pending(shard: Shard, accepted: Mapping[Place, int]) -> None:
+    """Raises Violation where memory and store disagree.
+
+    `accepted`: by page, the sequence of the newest lease when its last change was accepted.
+    """
+    found = reopened(shard)
+    for sequence in shard.roots.keys() | found.roots.keys():
+        mine, theirs = shard.roots.get(sequence), found.roots.get(sequence)
+        if mine is None:
+            raise Violation("pending is derived", f"a restart would find root {sequence}, which is over")
+        for view in shard.views.by_number:
+            here, there = _sets(mine, view), _sets(theirs, view) if theirs is not None else (BitMap(), BitMap())
+            missing = there[0] - here[0] - _wanted_by_any(shard, view)
+            if missing:
+                raise Violation(
+                    "pending is derived",
+                    f"root {mine.id}, view {view}: items {list(missing)} are behind and nobody is to render them",
+                )
+            real = _too_early(shard, mine, view, _wanted_by_any(found, view), accepted)
+            if real:
+                raise Violation(
+                    "pending is derived",
+                    f"root {mine.id}, view {view}: items {list(real)} are to be rendered and a restart forgets them",
+                )
+        if theirs is not None and theirs.record != mine.record:
+            raise Violation("pending is derived", f"root {mine.id}: {mine.record}, after a restart {theirs.record}")
+
+
+def _wanted_by_any(shard: Shard, view: int) -> BitMap:
+    wanted = BitMap()
+    for root in shard.roots.values():
+        wanted |= _sets(root, view)[0]
+    return wanted
+
+
+def _sets(root: Root, view: int) -> tuple[BitMap, BitMap]:
+    pending, failed = BitMap(), BitMap()
+    for group in root.of_view(view):
+        pending |= group.pending
+        failed |= group.failed
+    return pending, failed
+
+
+def _too_early(shard: Shard, root: Root, view: int, found: BitMap, accepted: Mapping[Place, int]) -> BitMap:
+    """Pending items that a restart did not find, though their lease began before an output that they show changed."""
+    early = BitMap()
+    for item in _sets(root, view)[0] - found:
+        number = np.array([item], np.uint32)
+        rendered_at = int(shard.store.rendered_at(view, number)[0])
+        _, inputs = shard.store.dependencies(view, number)
+        resources = np.array([resource for resource, _ in shard.store.input_parts(inputs)], np.uint32)
+        places = [output_place(name.decode()) for name in shard.store.resource_names(resources)]
+        if any(place is not None and accepted.get(place, 0) >= rendered_at for place in places):
+            early.add(item)
+    return early

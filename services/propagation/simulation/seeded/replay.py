@@ -1,0 +1,57 @@
+"""Plays seeds: python -m services.propagation.simulation.seeded.replay --seed N [--trace] | --seeds FROM TO
+
+Ends with 1 and the command that repeats it when a promise was broken.
+"""
+
+import argparse
+import sys
+import time
+
+from services.propagation.simulation.seeded.trace import Violation
+from services.propagation.simulation.seeded.world import World
+
+COMMAND = "./bazelw run //services/propagation/simulation/seeded:replay -- --seed {seed} --trace"
+
+
+def say(what: str) -> None:
+    """A line for whoever runs this."""
+    sys.stdout.write(f"{what}\n")
+
+
+def play(seed: int, *, printing: bool = False) -> bool:
+    """Whether the seed kept every promise; says what came of it."""
+    world = World(seed, printing=printing)
+    began_s = time.monotonic()
+    try:
+        outcome = world.run()
+    except Violation as broken:
+        say(report(world, broken))
+        return False
+    say(f"{outcome} in {time.monotonic() - began_s:.2f} s")
+    return True
+
+
+def report(world: World, broken: BaseException) -> str:
+    """What was broken, what came just before, and the command that shows it again."""
+    before = "\n".join(world.trace.lines)
+    return f"{before}\n\nseed {world.seed} broke a promise: {broken}\n  again: {COMMAND.format(seed=world.seed)}"
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="the seed to play")
+    parser.add_argument("--seeds", type=int, nargs=2, metavar=("FROM", "TO"), help="all of them, TO not included")
+    parser.add_argument("--trace", action="store_true", help="print each step")
+    given = parser.parse_args()
+    if (given.seed is None) == (given.seeds is None):
+        parser.error("give --seed or --seeds")
+    seeds = [given.seed] if given.seeds is None else range(*given.seeds)
+    failed = [seed for seed in seeds if not play(seed, printing=given.trace)]
+    if len(seeds) > 1:
+        say(f"{len(seeds) - len(failed)} of {len(seeds)} seeds kept every promise; broken: {failed}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
