@@ -2,7 +2,9 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import cast
 
 from libs.ids.ids import nonce
 from libs.purge.naming import TAGS_ATTRIBUTE
@@ -39,6 +41,7 @@ _GIVEN_UP = (
     propagation_pb2.ExplainResponse.Step.DECISION_FAILED,
     propagation_pb2.ExplainResponse.Step.DECISION_CANCELLED,
 )
+_Watched = propagation_pb2.WatchChangesResponse
 _BUDGET_SPENT = "BATCH_BUDGET_SPENT"
 _STRONG = storage_pb2.CONSISTENCY_STRONG_GLOBAL
 _MAY_BE_CUT_BYTES = MAX_TAGS_BYTES // 2
@@ -74,10 +77,13 @@ class GrpcEngine:
         )
         return OutputPage(outputs, answer.next_page_token)
 
-    async def changes(self) -> AsyncIterator[Sequence[ChangedOutput]]:
+    async def changes(self) -> AsyncGenerator[Sequence[ChangedOutput], None]:
         """Outputs as they change, from now on."""
-        async for answer in self._client.watch_changes(include_outputs=True):
-            yield [changed for event in answer.events if (changed := _changed(event)) is not None]
+        # The SDK's iterators are generators: closing one ends the call, and the engine has nothing more to tell.
+        watched = cast("AsyncGenerator[_Watched, None]", self._client.watch_changes(include_outputs=True))
+        async with aclosing(watched) as answers:
+            async for answer in answers:
+                yield [changed for event in answer.events if (changed := _changed(event)) is not None]
 
     async def knows(self, view: str, resource: str) -> bool:
         """Whether the engine rendered the output, will render it, or gave it up by name."""

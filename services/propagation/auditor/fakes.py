@@ -3,7 +3,7 @@ should not. Versions are rising numbers; a look through a cache fills it from th
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from libs.clock.clock import Clock
@@ -50,6 +50,7 @@ class FakeEngine:
     stuck: bool = False
     bad_token: str = ""
     listed: int = 0
+    told: int = 0
     at: bytes = bytes(16)
     after_listing: Callable[[], None] | None = None
     _listeners: list[asyncio.Queue[ChangedOutput]] = field(default_factory=list)
@@ -79,13 +80,17 @@ class FakeEngine:
             self.after_listing()
         return page
 
-    async def changes(self) -> AsyncIterator[Sequence[ChangedOutput]]:
+    async def changes(self) -> AsyncGenerator[Sequence[ChangedOutput], None]:
         self._check()
         queue: asyncio.Queue[ChangedOutput] = asyncio.Queue(1_000_000)
         self._listeners.append(queue)
-        while True:
-            yield [await queue.get()]
-            self._check()
+        try:
+            while True:
+                yield [await queue.get()]
+                self.told += 1
+                self._check()
+        finally:
+            self._listeners.remove(queue)
 
     async def knows(self, view: str, resource: str) -> bool:
         self._check()

@@ -1,6 +1,6 @@
 """What the auditor asks of the engine, the store and the caches, so that a test can stand in for each."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,7 +95,7 @@ class Engine(Protocol):
     async def outputs(self, view: str, token: str, size: int) -> OutputPage:
         """At most `size` outputs of a view, from `token` on (empty: the first ones)."""
 
-    def changes(self) -> AsyncIterator[Sequence[ChangedOutput]]:
+    def changes(self) -> AsyncGenerator[Sequence[ChangedOutput], None]:
         """Outputs as they change, from now on; an empty sequence now and then while nothing does."""
 
     async def knows(self, view: str, resource: str) -> bool:

@@ -9,6 +9,7 @@ import itertools
 import logging
 import math
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
 
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 WORKERS = 16
 TICK_S = 0.25
 RETRY_S = 1.0
+LEAST_HEARD_PER_S, HEARD_EACH = 1_000, 20
+"""Changes listened to in a second: so many at least, and so many for each that is to be picked."""
 VIEWS_S = 10.0
 """Between looks at the engine's views."""
 LATE_S = 1.0
@@ -85,6 +88,7 @@ class Sampler:
         self._due: list[tuple[float, int, _Sample]] = []
         self._order = itertools.count()
         self._queue: asyncio.Queue[_Sample] = asyncio.Queue(4 * WORKERS)
+        self._most_heard = max(LEAST_HEARD_PER_S, HEARD_EACH * options.per_s)
         longest = options.delays_s[-1]
         # Twice what the rates make: more is open only while the caches answer slowly.
         self._most_open = 2 * math.ceil((options.per_s + options.random_per_s) * (longest + 2)) + 100
@@ -103,13 +107,24 @@ class Sampler:
     async def _follow(self) -> None:
         while True:
             try:
-                async for changed in self._engine.changes():
-                    arrived_s = self._clock.monotonic()
-                    for one in changed:
-                        self._window.offer((one, arrived_s))
+                await self._listen()
             except WellspringError as error:
                 logger.warning("the engine's changes cannot be followed", extra=fields(reason=error.reason))
             await self._clock.sleep(RETRY_S)
+
+    async def _listen(self) -> None:
+        """Hears of changes until there are too many: a sample needs few, and telling each costs the engine."""
+        second, heard = -1, 0
+        async with aclosing(self._engine.changes()) as changes:
+            async for changed in changes:
+                arrived_s = self._clock.monotonic()
+                if int(arrived_s) != second:
+                    second, heard = int(arrived_s), 0
+                for one in changed:
+                    self._window.offer((one, arrived_s))
+                heard += len(changed)
+                if heard > self._most_heard:
+                    return
 
     async def _keep_time(self) -> None:
         window_end_s = self._clock.monotonic() + self._window_s

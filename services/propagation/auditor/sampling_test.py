@@ -238,6 +238,24 @@ def test_the_rate_holds_whatever_changes_and_memory_is_bounded(tmp_path):
     audited(tmp_path, test, per_s=4.0)
 
 
+def test_of_very_many_changes_few_are_listened_to(tmp_path):
+    """Five thousand a second for ten seconds; the sample goes on all the time."""
+
+    async def test(audit):
+        site = audit.site
+        for second in range(10):
+            for part in range(10):
+                for n in range(500):
+                    site.edit(f"S{second}-{part}-{n}", b"x")
+                await audit.clock.sleep(0.1)
+        await audit.clock.sleep(20)
+        assert site.engine.told <= 11 * 1_500
+        fresh, stale = audit.shares()["inner", "10s"]
+        assert stale == 0 and fresh >= 4 * 5
+
+    audited(tmp_path, test, per_s=4.0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_sample_is_uniform(seed):
     print("seed", seed)
