@@ -93,6 +93,7 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
             raise store.database.failure
 
     embedded = await server.resources.add("store", open_store, close=EmbeddedStore.close, health=check)
+    server.add_background("store", embedded.tidy)
     store = cast("Store", embedded)  # a store takes the commits that it began itself
     own_key = await _own_key(store)
     catalogue = Catalogue(store, _defaults(config))

@@ -15,6 +15,7 @@ from pyroaring import BitMap
 from libs.embedded.failures import StoreUnavailable
 from libs.embedded.settings import Settings
 from libs.embedded.store import EmbeddedStore as Database
+from libs.errors.errors import WellspringError
 from services.propagation.store import embedded_write
 from services.propagation.store.embedded_commit import EmbeddedCommit
 from services.propagation.store.embedded_draft import Draft
@@ -24,6 +25,11 @@ from services.propagation.store.interface import Bytes16, InputChange, Numbers, 
 from services.propagation.store.numbers import to_numbers, to_set
 
 MIB = 1 << 20
+
+# Whether there is dead space worth giving back is looked at so often.
+_LOOK_EVERY_S = 5.0
+_RETRY_S = 60.0
+_LITTER_BYTES = 4 * MIB
 
 # pending() looks at so many resources at a time, so that its memory does not grow with the set.
 _PAGE = 1 << 20
@@ -123,6 +129,20 @@ class EmbeddedStore:
     def needs_compaction(self) -> bool:
         """See `interface.Store.needs_compaction`."""
         return self._tables.recent.due or self._tables.compaction.due
+
+    async def tidy(self) -> None:
+        """For ever: once all that arrived is folded, gives back the space on disk that it took."""
+        arrived = self._database.family("arrivals")
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            tables = self._tables
+            if tables.recent.edges or tables.compaction.waits or arrived.size().disk_bytes < _LITTER_BYTES:
+                continue
+            try:
+                await self._database.compact("arrivals")
+            except WellspringError:
+                # A disk that is full or fails is told by the next write, and by readiness.
+                await asyncio.sleep(_RETRY_S)
 
     async def close(self) -> None:
         """Makes everything durable and gives the directory back."""

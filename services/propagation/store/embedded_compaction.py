@@ -61,6 +61,11 @@ class Compaction:
         """Whether folding pays now."""
         return bool(self._due)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything is known to wait, or may be."""
+        return bool(self._due or self._idle or self._sweep is not None)
+
     def note(self, key: bytes, edges: int) -> None:
         """A record arrived: its key without the commit."""
         waiting = self._waiting.setdefault(key, Waiting())
