@@ -50,7 +50,7 @@ class EntryPointRenderer:
 
     async def _one(self, item: Item, given: Slice) -> Outcome:
         request = RenderRequest(resource=item.resource, view=self._view, fetch=given.sources.fetch)
-        await self.slots.take()
+        await self.slots.take(given.first)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         good = False
@@ -90,13 +90,16 @@ class Slots:
         # As many as there are callers, whom their slices bound.
         self._waiters: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
-        """Waits until one more may run."""
+    async def take(self, first: bool = False) -> None:
+        """Waits until one more may run; `first`: before the others that wait."""
         loop = asyncio.get_running_loop()
         while self.running >= int(self.limit.limit):
             self.limit.pressed = True
             future = loop.create_future()
-            self._waiters.append(future)
+            if first:
+                self._waiters.appendleft(future)
+            else:
+                self._waiters.append(future)
             try:
                 await future
             except asyncio.CancelledError:

@@ -70,6 +70,7 @@ class GrpcRenderer:
                 timeout_s=self._timeout_s,
                 max_body_bytes=MAX_ANSWER_BYTES,
                 idempotent=True,
+                first=given.first,
             )
             given.seconds += exchange.took_s
             results = _results(exchange, len(group))

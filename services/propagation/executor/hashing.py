@@ -1,6 +1,7 @@
 """The hash by which an output is known to be the same as before."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 
 HASH_BYTES = 16
@@ -22,9 +23,15 @@ def possible_hashes(body: bytes, content_type: str, tag_sets: Iterable[Iterable[
     digest = blake2b(body, digest_size=HASH_BYTES, person=b"wellspring-out")
     hashes = []
     for tags in tag_sets:
-        tail = "\0".join((content_type, *sorted(set(tags)))).encode()
-        # The length last: it tells where the body ends.
         one = digest.copy()
-        one.update(tail + len(tail).to_bytes(4, "big"))
+        one.update(_tail(content_type, tuple(tags)))
         hashes.append(one.digest())
     return hashes
+
+
+@lru_cache(maxsize=256)
+def _tail(content_type: str, tags: tuple[str, ...]) -> bytes:
+    """What is hashed after the body; many pages have the same."""
+    tail = "\0".join((content_type, *sorted(set(tags)))).encode()
+    # The length last: it tells where the body ends.
+    return tail + len(tail).to_bytes(4, "big")

@@ -58,6 +58,7 @@ class HttpRenderer:
             timeout_s=self._timeout_s,
             max_body_bytes=self._max_bytes,
             idempotent=self._template.idempotent,
+            first=given.first,
         )
         given.seconds += sum([exchange.took_s for exchange in exchanges])
         return [_outcome(exchange) for exchange in exchanges]

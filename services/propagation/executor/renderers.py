@@ -17,6 +17,8 @@ class Slice:
 
     sources: Sources
     inputs: Sequence[work_pb2.Batch.InputVersion] = ()
+    first: bool = False
+    """Goes before what waits for the same renderer."""
     seconds: float = 0.0
 
 

@@ -63,10 +63,13 @@ async def run_slice(
     sources: Sources,
     documents: Documents,
     caches: Caches,
+    *,
+    first: bool = False,
 ) -> Report:
-    """Takes the items through every step. Raises nothing of theirs: each failure is in the report."""
+    """Takes the items through every step. Raises nothing of theirs: each failure is in the report. `first`: they are
+    rendered before what waits for the same renderer."""
     report = Report()
-    given = Slice(sources, [one for root in batch.roots for one in root.inputs])
+    given = Slice(sources, [one for root in batch.roots for one in root.inputs], first)
     outcomes = await runtime.renderer.render(items, given)
     report.renderer_seconds = given.seconds
     changed: list[Changed] = []

@@ -51,9 +51,16 @@ class UrlTemplate:
 
 
 async def exchange_all(
-    lane: Lane, requests: Sequence[bytes], *, timeout_s: float, max_body_bytes: int, idempotent: bool
+    lane: Lane,
+    requests: Sequence[bytes],
+    *,
+    timeout_s: float,
+    max_body_bytes: int,
+    idempotent: bool,
+    first: bool = False,
 ) -> list[Exchange]:
-    """Each request with its answer, in order. Cancelled: none of them is under way any more.
+    """Each request with its answer, in order. Cancelled: none of them is under way any more. `first`: before whatever
+    waits in the lane.
 
     One future for all of them: a task for each would cost more than the request.
     """
@@ -72,7 +79,7 @@ async def exchange_all(
         Exchange(data, ended, timeout_s=timeout_s, max_body_bytes=max_body_bytes, idempotent=idempotent)
         for data in requests
     ]
-    lane.submit(*exchanges)
+    lane.submit(*exchanges, first=first)
     try:
         await future
     except asyncio.CancelledError:

@@ -29,6 +29,8 @@ IDLE_RETRY_S = 1.0
 BATCH_S = 0.3
 """A batch is meant to take about so long: an edit of one page waits behind it."""
 EMPTY_S = 0.02
+CALM_AT_MOST_S = 0.1
+"""So long first turns have the executor to themselves, if they are not over before."""
 LOOK_EVERY_S = 0.25
 """So often a view whose target was left alone is looked at again."""
 RETRY_LATER_S = 1.0
@@ -95,6 +97,7 @@ class Worker:
         self._first = 0
         self._calm = asyncio.Event()
         self._calm.set()
+        self._hushed: asyncio.TimerHandle | None = None
         self.counters = Counters()
         self._completer = Completer(work, self.counters)
         self.lag = LoopLag()
@@ -213,7 +216,7 @@ class Worker:
             runtime = runtimes.of(batch.view, batch.views_revision)
             if first:
                 self._first += 1
-                self._calm.clear()
+                self._hush()
                 group.create_task(self._run_first(batch, runtime))
                 continue
             if runtime is not None:
@@ -226,7 +229,7 @@ class Worker:
     async def _run_first(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
         """A batch of first turns: few pages, beside whatever fills the slots."""
         items = _items(batch)
-        held, withheld = _Held(batch), Report()
+        held, withheld, counted = _Held(batch), Report(), True
         self._held.add(held)
         try:
             if runtime is None:
@@ -234,15 +237,29 @@ class Worker:
                 return
             async with asyncio.TaskGroup() as group:
                 sources = self._sources(batch, runtime)
-                held.tasks = [group.create_task(self._render_slice(held, runtime, items, sources, withheld))]
+                rendering = self._render_slice(held, runtime, items, sources, withheld, first=True)
+                held.tasks = [group.create_task(rendering)]
             if held.telling:
                 await held.told.wait()
+            counted = False
+            self._end_first()
             await self._give_back_later(held, withheld)
         finally:
+            if counted:
+                self._end_first()
             self._held.discard(held)
-            self._first -= 1
-            if not self._first:
-                self._calm.set()
+
+    def _hush(self) -> None:
+        """No slice is begun for a moment: first turns that take longer wait for a target, not for us."""
+        self._calm.clear()
+        if self._hushed is not None:
+            self._hushed.cancel()
+        self._hushed = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._calm.set)
+
+    def _end_first(self) -> None:
+        self._first -= 1
+        if not self._first:
+            self._calm.set()
 
     def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
         view, most_bytes = runtime.view, self._options.source_cache_bytes
@@ -290,7 +307,13 @@ class Worker:
             await self._render_slice(held, runtime, items, sources, withheld)
 
     async def _render_slice(
-        self, held: _Held, runtime: ViewRuntime, items: Sequence[Item], sources: Sources, withheld: Report
+        self,
+        held: _Held,
+        runtime: ViewRuntime,
+        items: Sequence[Item],
+        sources: Sources,
+        withheld: Report,
+        first: bool = False,
     ) -> None:
         now_s = asyncio.get_running_loop().time()
         allowed, refused = affordable(items, self.targets.budget, now_s)
@@ -298,7 +321,8 @@ class Worker:
             withheld.withhold(item, RETRY_LATER_S)
         if not allowed:
             return
-        report = await run_slice(runtime, allowed, held.batch, sources, self._documents, self._caches)
+        documents, caches = self._documents, self._caches
+        report = await run_slice(runtime, allowed, held.batch, sources, documents, caches, first=first)
         for item in report.withheld:
             withheld.withhold(item, report.withheld_s)
         if len(report.withheld) < len(allowed):

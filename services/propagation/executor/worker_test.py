@@ -303,18 +303,62 @@ def test_first_turns_are_asked_for_apart_and_wait_for_no_slot(renderer):
             Nothing(),
         )
         running = asyncio.create_task(worker.run())
-        while worker.leases_held < 1:
-            await asyncio.sleep(0.01)
+        await until(engine, lambda: worker.leases_held >= 1)
         fresh = batch(2, 1)
         fresh.ids, fresh.names = packed.encode_ids([7]), packed.encode_names(["p/7"])
         first.append(fresh)
         await asyncio.wait_for(engine.changed.wait(), 10)
         assert [c.lease_id for c in engine.completions] == [2]
         ends.set()
-        while worker.leases_held:
-            await asyncio.sleep(0.01)
+        await until(engine, lambda: not worker.leases_held)
         worker.stop()
         await asyncio.wait_for(running, 10)
         assert engine.done() == [0, 7]
+
+    asyncio.run(main())
+
+
+def test_a_first_turn_that_takes_long_keeps_no_other_slice_waiting(renderer):
+    """First turns have the executor to themselves for a moment, not for as long as their renderer likes."""
+    ends = asyncio.Event()
+
+    async def render(request):
+        if request.resource == "p/7":
+            await ends.wait()
+        return RenderResult(request.resource.encode(), "text/plain")
+
+    renderer.render = render
+
+    async def main():
+        engine = Engine()
+        fresh = batch(2, 1)
+        fresh.ids, fresh.names = packed.encode_ids([7]), packed.encode_names(["p/7"])
+        ordinary, first = [], [fresh]
+
+        async def lease(request):
+            response = work_pb2.LeaseResponse(views_revision=1)
+            given = first if request.first_turns else ordinary
+            if given:
+                response.batches.append(given.pop())
+            else:
+                await asyncio.sleep(0.01)
+            return response
+
+        engine.lease = lease
+        worker = Worker(
+            WorkerOptions("test", slice_items=1, slices=1, leases=1, wait_s=0.05, reserved_items=5),
+            engine,
+            Nothing(),
+            Nothing(),
+        )
+        running = asyncio.create_task(worker.run())
+        async with asyncio.timeout(10):
+            await until(engine, lambda: worker.leases_held == 1)
+            ordinary.append(batch(1, 3))
+            await until(engine, lambda: engine.done() == [0, 1, 2])
+            ends.set()
+            await until(engine, lambda: engine.done() == [0, 1, 2, 7])
+            worker.stop()
+            await running
 
     asyncio.run(main())

@@ -45,9 +45,10 @@ class Lane:
         # Bounded by what the callers hold: a slice each.
         self.waiting: deque[Exchange] = deque()
 
-    def submit(self, *exchanges: Exchange) -> None:
-        """Runs each when its turn comes; its `on_end` is called once, perhaps before this returns."""
-        self.target.submit(self, exchanges)
+    def submit(self, *exchanges: Exchange, first: bool = False) -> None:
+        """Runs each when its turn comes; its `on_end` is called once, perhaps before this returns. `first`: before
+        whatever waits in this lane."""
+        self.target.submit(self, exchanges, first)
 
     def cancel(self, exchange: Exchange) -> None:
         """Lets go of it: its `on_end` is not called any more."""
@@ -111,7 +112,7 @@ class Target:
             exchange.error, exchange.detail = CANCELLED, "its caller has ended"
             exchange.on_end(exchange)
 
-    def submit(self, lane: Lane, exchanges: Sequence[Exchange]) -> None:
+    def submit(self, lane: Lane, exchanges: Sequence[Exchange], first: bool = False) -> None:
         """See Lane.submit."""
         for exchange in exchanges:
             exchange.lane = lane
@@ -120,7 +121,10 @@ class Target:
             for exchange in exchanges:
                 self._withhold(exchange)
             return
-        lane.waiting.extend(exchanges)
+        if first:
+            lane.waiting.extendleft(reversed(exchanges))
+        else:
+            lane.waiting.extend(exchanges)
         self._waiting += len(exchanges)
         self._dispatch(now_s)
 
