@@ -15,6 +15,7 @@ MAX_CONTENT_TYPE = 128
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _ASPECT = re.compile(r"([a-z][a-z0-9_-]{0,63})?")
 _TAG = re.compile(r"[!-~]+")
+_CONTENT_TYPE = re.compile(rf"[ -~]{{0,{MAX_CONTENT_TYPE}}}")
 _CACHED_SETS = 32
 
 Dependencies = tuple[tuple[str, str], ...]
@@ -75,8 +76,8 @@ def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: in
         return RenderFailed("OUTPUT_TOO_LARGE", detail, retryable=False)
     if not page.body and not page.missing:
         return RenderFailed("OUTPUT_EMPTY", "the renderer gave no bytes; a page that is gone is `missing`")
-    if len(page.content_type) > MAX_CONTENT_TYPE:
-        detail = f"a content type of more than {MAX_CONTENT_TYPE} characters"
+    if not _CONTENT_TYPE.fullmatch(page.content_type):
+        detail = f"a content type is at most {MAX_CONTENT_TYPE} characters of printable ASCII"
         return RenderFailed("RENDERER_GARBAGE", detail, retryable=False)
     for tag in page.tags:
         if not _TAG.fullmatch(tag):

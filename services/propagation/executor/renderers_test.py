@@ -330,6 +330,8 @@ def test_a_page_is_checked_before_it_is_taken():
 
     assert reason(Page(b"x", "t", None, ())) is None
     assert reason(Page(b"x", "t" * 129, None, ())) == "RENDERER_GARBAGE"
+    assert reason(Page(b"x", "text/html\r\nX: y", None, ())) == "RENDERER_GARBAGE"
+    assert reason(Page(b"x", "\ud800", None, ())) == "RENDERER_GARBAGE"
     assert reason(Page(b"x", "t", None, ("a b",))) == "TAG_INVALID"
     assert reason(Page(b"x", "t", None, ("ü",))) == "TAG_INVALID"
     assert reason(Page(b"x", "t", (("a", "content"),) * 3, ())) == "TOO_MANY_DEPENDENCIES"
