@@ -181,12 +181,13 @@ def _outputs(
 def late(
     shard: Shard, lease: Lease, delta: EdgeDelta, outputs: Outputs, changed: BitMap, changed_at: int
 ) -> list[Late]:
-    """Of the edges that a completion adds: those whose input changed after its lease began.
+    """Of the edges that a completion adds: those whose input changed after its lease began, or had its second pass.
 
     `changed` are items of the lease's view whose output changes with this completion, at `changed_at`.
     """
     found: list[Late] = []
     for number, at, root in _changes(shard, delta.added_inputs, outputs, lease.view, changed, changed_at):
+        at = max(at, shard.settling.passed_at(lease.view, number))
         if at > lease.sequence:
             dependents = to_set(delta.added_dependents[delta.added_inputs == number])
             found.append(Late(lease.view, number, at, root, dependents, outputs.get(number)))

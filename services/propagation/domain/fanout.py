@@ -179,7 +179,10 @@ def second_pass(step: Step, due: Due) -> None:
         if noted.own:
             add_own(shard, root, found)
         items = found.get(view)
+    again = step.next_sequence()
+    if not noted.listed:
+        under_way = min((lease.sequence for lease in shard.leases.of_view(view)), default=None)
+        shard.settling.pass_over(view, noted.inputs, again, under_way)
     if items:
-        again = step.next_sequence()
         replace(noted, noted_at=again, changed_at=again, view=view).put(step.commit)
         pend(step, root, noted.level, view, items)
