@@ -29,6 +29,8 @@ _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
 _NAMES_PAGE = 5_000
 _MAX_NAMES_PAGE = 50_000
+_BULK_EDGES = 500
+"""A packed declaration of so many edges takes milliseconds."""
 _MARGIN_S = 0.2
 """Kept of the caller's deadline, so that the answer of a long wait still reaches it."""
 
@@ -85,6 +87,8 @@ class PropagationServicer:
         _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
         _at_most("packed", sum(len(pack.declared.index) for pack in packs), MAX_PACKED_EDGES)
         if packs:
+            if sum(len(pack.declared.index) for pack in packs) >= _BULK_EDGES:
+                await asyncio.sleep(0)  # small calls that came meanwhile go first
             durable = self._change(packs, response)
         for index, message in enumerate(request.declarations):
             try:

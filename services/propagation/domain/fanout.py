@@ -28,22 +28,12 @@ def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
         found.setdefault(view, BitMap()).add(number)
 
 
-def spread(
-    step: Step, root: Root, level: int, changed_at: int, inputs: Numbers, *, own: bool = False, own_number: int = 0
-) -> None:
-    """The inputs changed under the root: makes their dependents pending at the level, and notes it for a restart."""
-    shard = step.shard
-    found = shard.store.dependents_of(inputs)
-    if own:
-        for view in shard.views.of(root.record.revision).covering(root.record.change.resource):
-            found.setdefault(view, BitMap()).add(own_number)
-    note(step, root, level, changed_at, inputs, found, own=own)
-
-
 def note(
     step: Step, root: Root, level: int, changed_at: int, inputs: Numbers, found: dict[int, BitMap], *, own: bool = False
 ) -> None:
-    """As spread, with the dependents already looked up (or only some of them meant)."""
+    """The inputs changed under the root: makes `found`, their dependents by view, pending at the level, and notes that
+    for a restart. `own` says that the root's resource itself is among them, in the views that render it.
+    """
     shard = step.shard
     served = shard.views.of(root.record.revision).by_number
     found = {view: items for view, items in found.items() if items and view in served}
@@ -110,6 +100,7 @@ def pend(step: Step, root: Root, level: int, view: int, items: BitMap) -> None:
     group = root.group(level, view)
     root.total += len(items) - items.intersection_cardinality(group.pending)
     group.pending |= items
+    shard.room_bytes -= 2 * len(items)
     shard.scheduler.unpark(root)
     hot = shard.heat.hot(view)
     if hot:
