@@ -8,6 +8,7 @@
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -15,11 +16,15 @@ from services.propagation.simulation.seeded.site import Place, Site, Versioned, 
 
 Delay = Callable[[], Awaitable[None]]
 
+_MOST_PURGED = 4
+
 
 class Cache(Protocol):
     """What readers, executors and the auditor ask of a cache."""
 
     name: str
+    purged: deque[Place]
+    """The last pages that were purged: readers like to look at them."""
 
     async def get(self, place: Place) -> Versioned | None:
         """As a reader gets it; None where there is no page, or none that is new enough."""
@@ -46,6 +51,7 @@ class Gateway:
         self._minimum: dict[Place, bytes] = {}
         self._overtaken: dict[Place, int] = {}
         self._forgot_minimums = False
+        self.purged: deque[Place] = deque(maxlen=_MOST_PURGED)
 
     async def get(self, place: Place) -> Versioned | None:
         """Kept, or from the lagging copy, or from the store itself."""
@@ -75,6 +81,7 @@ class Gateway:
 
     def purge(self, place: Place, minimum: bytes) -> None:
         """Nothing older is served from now on; the minimum never falls."""
+        self.purged.append(place)
         self._minimum[place] = max(minimum, self._minimum.get(place, b""))
         self._overtaken[place] = self._overtaken.get(place, 0) + 1
         kept = self._kept.get(place)
@@ -106,6 +113,7 @@ class Outer:
         self._kept: dict[Place, Versioned] = {}
         self._fetching: dict[Place, asyncio.Future[Versioned | None]] = {}
         self._life = 0
+        self.purged: deque[Place] = deque(maxlen=_MOST_PURGED)
 
     async def get(self, place: Place) -> Versioned | None:
         """Kept, or what the fetch under way brings."""
@@ -136,6 +144,7 @@ class Outer:
 
     def purge(self, place: Place, minimum: bytes) -> None:
         """Forgets what is older, and does not keep what is on its way unless it is of the kind that does."""
+        self.purged.append(place)
         kept = self._kept.get(place)
         if kept is not None and kept.version < minimum:
             del self._kept[place]

@@ -75,7 +75,8 @@ class Author:
         for aspect in aspects:
             if rng.random() < 0.8 and not name.startswith(OSCILLATES):
                 document["shown"][aspect] += 1
-        if rng.random() < 0.3:
+        # A circle of cards keeps the greatest number it ever read: what it is made of stays, so that there is one truth.
+        if rng.random() < 0.3 and not name.startswith("card/"):
             document["recipe"] = recipe_for(name, rng)
         if document["recipe"] and not name.startswith("card/"):
             document["poison"] = rng.random() < self._faults().poisoned
@@ -227,8 +228,9 @@ class Readers:
         """One page through one cache."""
         if not self._site.pages:
             return
-        place = self._rng.choice(list(self._site.pages))
         cache = self._rng.choice(list(self._caches))
+        places = list(cache.purged) if self._rng.random() < 0.7 else []
+        place = self._rng.choice(places or list(self._site.pages))
         seen = self._invariants.seen(cache.name, place)
         page = await cache.get(place)
         if page is not None:

@@ -33,7 +33,7 @@ from services.propagation.simulation.seeded.wire import STOPPED_S, Process
 STORM_S = 50.0
 CALM_AT_MOST_S = 2_000.0
 EDIT_EVERY_S = 1.2
-READ_EVERY_S = 0.1
+READ_EVERY_S = 0.06
 EXECUTORS = 3
 
 
