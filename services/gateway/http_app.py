@@ -3,7 +3,8 @@
     GET, HEAD /<path>           the page, with ETag, X-Wellspring-Version and Surrogate-Key
     PURGE /<path>               forgets the page; X-Min-Version: <32 hex digits> keeps what is at least so new,
                                 and nothing older is served from then on
-    PURGE with Xkey: a b        forgets every page that carries one of these surrogate keys
+    PURGE with Xkey: a b        forgets every page that carries one of these surrogate keys (and, with X-Min-Version,
+                                is older)
     GET /healthz, /metrics      for operators; a page cannot have these paths
 
 Purges are taken from the networks that the configuration names (default: loopback).
@@ -155,9 +156,6 @@ class Gateway:
     def _purge(self, request: web.Request) -> web.Response:
         if not self._may_purge(request.remote):
             return _problem(403, "purges are not taken from this address")
-        tags = request.headers.get(PURGE_TAGS_HEADER, "").split()
-        if tags:
-            return web.json_response({"purged": self.cache.purge_tags(tags)})
         try:
             minimum = bytes.fromhex(request.headers.get(MINIMUM_HEADER, ""))
         except ValueError:
@@ -167,6 +165,9 @@ class Gateway:
                 400,
                 f"{MINIMUM_HEADER} has {2 * len(minimum)} hexadecimal digits; 32 are allowed",
             )
+        tags = request.headers.get(PURGE_TAGS_HEADER, "").split()
+        if tags:
+            return web.json_response({"purged": self.cache.purge_tags(tags, minimum)})
         try:
             target = resolve(self.options.routes, request.rel_url.raw_path)
         except BadPath as error:

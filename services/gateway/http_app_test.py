@@ -94,6 +94,18 @@ def test_a_page_is_read_once_and_then_kept_until_purged():
     served(test)
 
 
+def test_purge_by_tag_with_a_minimum():
+    async def test(origin, http):
+        for number, name in enumerate("ABC", 1):
+            origin.put(name, number, ("t",))
+            await http("GET", f"/wiki/{name}")
+        assert (await http("PURGE", "/", Xkey="t", X_Min_Version=version(2).hex()))[1] == b'{"purged": 1}'
+        assert [(await http("GET", f"/wiki/{name}"))[2]["X-Cache"] for name in "ABC"] == ["MISS", "HIT", "HIT"]
+        assert (await http("PURGE", "/", Xkey="t", X_Min_Version="1234"))[0] == 400
+
+    served(test)
+
+
 def test_purge_by_tag():
     async def test(origin, http):
         origin.put("A", 1, ("t",))

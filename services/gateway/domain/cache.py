@@ -55,10 +55,19 @@ class Minimum:
 
 @dataclass(slots=True, eq=False)
 class Fetch:
-    """A read of the origin that is under way; `overtaken` once a purge came in between."""
+    """A read of the origin that is under way, and what purges that came in between leave of it: what is older than
+    `kept_from` is not kept; nothing is, once one of them named no version (`overtaken`)."""
 
     path: str
     overtaken: bool = False
+    kept_from: bytes = b""
+
+    def overtake(self, min_version: bytes) -> None:
+        """A purge came in between."""
+        if min_version:
+            self.kept_from = max(self.kept_from, min_version)
+        else:
+            self.overtaken = True
 
 
 @dataclass(slots=True)
@@ -124,7 +133,8 @@ class PageCache:
         if page.version < self.minimum(fetch.path):
             self.statistics.refused += 1
             return False
-        if not fetch.overtaken and page.size_bytes <= self.max_page_bytes:
+        fresh = not fetch.overtaken and page.version >= fetch.kept_from
+        if fresh and page.size_bytes <= self.max_page_bytes:
             self._put(fetch.path, page, now_s)
         return True
 
@@ -145,7 +155,7 @@ class PageCache:
         if min_version:
             self._raise_minimum(path, min_version, now_s)
         for fetch in self._fetches.get(path, ()):
-            fetch.overtaken = True
+            fetch.overtake(min_version)
         entry = self._entries.get(path)
         if entry is None or (min_version and entry.page.version >= min_version):
             return 0
@@ -153,15 +163,16 @@ class PageCache:
         self.statistics.purged += 1
         return 1
 
-    def purge_tags(self, tags: Iterable[str]) -> int:
-        """Forgets every page that carries one of the tags; answers how many."""
-        paths = {path for tag in tags for path in self._by_tag.get(tag, ())}
+    def purge_tags(self, tags: Iterable[str], min_version: bytes = b"") -> int:
+        """Forgets every page that carries one of the tags, and is older than the minimum version; answers how many."""
+        found = {path for tag in tags for path in self._by_tag.get(tag, ())}
+        paths = [path for path in found if not min_version or self._entries[path].page.version < min_version]
         for path in paths:
             self._drop(path)
         # The tags of what is being fetched are not known yet, so any of it may carry one.
         for waiting in self._fetches.values():
             for fetch in waiting:
-                fetch.overtaken = True
+                fetch.overtake(min_version)
         self.statistics.purged += len(paths)
         return len(paths)
 

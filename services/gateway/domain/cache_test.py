@@ -69,6 +69,31 @@ def test_a_fetch_overtaken_by_a_tag_purge_is_not_kept():
     assert c.get("/a", 0) is None
 
 
+def test_a_fetch_that_brings_what_a_purge_asks_for_is_kept():
+    for purge in (lambda c: c.purge("/a", version(2)), lambda c: c.purge_tags(["t"], version(2))):
+        for brought, kept in ((1, False), (2, True), (3, True)):
+            c = cache()
+            fetch = c.begin_fetch("/a")
+            purge(c)
+            c.end_fetch(fetch, page(brought), 0)
+            assert (c.get("/a", 0) is not None) == kept
+        c = cache()
+        fetch = c.begin_fetch("/a")
+        purge(c)
+        c.purge_tags(["t"])
+        c.end_fetch(fetch, page(3), 0)
+        assert c.get("/a", 0) is None
+
+
+def test_a_tag_with_a_minimum_purges_what_is_older():
+    c = cache()
+    for n in range(1, 6):
+        fill(c, f"/{n}", page(n, tags=("t",)))
+    assert c.purge_tags(["t"], version(3)) == 2
+    assert [c.get(f"/{n}", 0) is None for n in range(1, 6)] == [True, True, False, False, False]
+    assert not c.minimum("/1")  # a tag says nothing of how new its pages have to be
+
+
 def test_an_older_page_never_replaces_a_newer_one():
     c = cache()
     slow = c.begin_fetch("/a")
