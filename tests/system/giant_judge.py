@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import aiohttp
 
 from tests.system.giant_renderer import body
-from tests.system.giant_site import RENDERED, Site
+from tests.system.giant_site import RENDERED, Site, told
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client.errors import DeadlineExceeded, NotFound, Unavailable
 
@@ -96,14 +96,16 @@ async def _doubled(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> list[s
 async def _stale(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> list[str]:
     """Pages that Varnish serves older than they are stored: of all that readers asked for, and some more."""
     step = max(1, len(site.pages) // SAMPLE)
-    pages = itertools.chain(site.ledger.shown, site.pages[::step])
+    pages = iter(dict.fromkeys(itertools.chain(site.ledger.shown, site.pages[::step])))
     wrong: list[str] = []
 
     async def look(http: aiohttp.ClientSession, some: Iterable[str]) -> None:
         for page in some:
             served = await site.get(http, page)
             if served is None or served[0] != stored[page][0] or body(*served[1:]) != stored[page][1]:
-                wrong.append(f"{page}: Varnish serves {served}, {stored[page]} is stored")
+                version, value = stored[page]
+                given = told(served) if served is not None else "no page"
+                wrong.append(f"{page}: Varnish serves {given}; version {version.hex()} is stored: {value.decode()!r}")
 
     async def look_on() -> None:
         async with site.reader() as http:
