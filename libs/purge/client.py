@@ -82,7 +82,7 @@ class PurgeClient:
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError(f"a cache's url is http://host:port, not {instance.url!r}")
         self.instance = instance
-        self._host, self._port = parts.hostname, parts.port or 80
+        self._host, self._port = parts.hostname.encode("idna").decode(), parts.port or 80
         self._end = f" HTTP/1.1\r\nHost: {instance.host or parts.netloc}\r\n"
         self._idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue(instance.connections)
         for _ in range(instance.connections):
@@ -172,7 +172,7 @@ class PurgeClient:
         except TimeoutError:
             problem = f"no answer in {self.instance.timeout_s:g} s"
         except OSError as error:
-            problem = f"cannot be reached: {os.strerror(error.errno) if error.errno else type(error).__name__}"
+            problem = f"cannot be reached: {_why(error)}"
         except BaseException:
             # Answers that were not waited for would be taken for those of the next purges.
             if connection is not None:
@@ -194,3 +194,10 @@ class PurgeClient:
 
     def _failure(self, what: str) -> PurgeFailed:
         return PurgeFailed(f"{self.instance.cache} ({self.instance.url})", what)
+
+
+def _why(error: OSError) -> str:
+    # Names that cannot be resolved have numbers of their own, below zero.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__

@@ -178,7 +178,21 @@ def test_what_would_split_a_request_is_refused_and_the_rest_goes(purge):
     purged(test)
 
 
+def test_a_name_that_nobody_has():
+    async def main():
+        failed = await PurgeClient(Instance("http://no-such-cache.invalid:80", timeout_s=20)).purge([Purge("/1")])
+        assert str(failed[0]).startswith("cache cache (http://no-such-cache.invalid:80): cannot be reached: ")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x/y", "x:80"])
 def test_a_cache_url_must_be_one(url):
     with pytest.raises(ValueError, match="http://host:port"):
+        PurgeClient(Instance(url))
+
+
+@pytest.mark.parametrize("url", ["http://x:port", "http://x:99999", "http://a..b:80"])
+def test_nonsense_in_a_url_is_refused_at_the_start(url):
+    with pytest.raises(ValueError, match=r"."):
         PurgeClient(Instance(url))
