@@ -42,7 +42,10 @@ class EnginePort:
 
     async def lease(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
         """Not repeated by the network: each answer is another lease."""
-        return await self._ask("lease", lambda: self.host.work.Lease(request, CALL), repeatable=False)
+        answer = await self._ask("lease", lambda: self.host.work.Lease(request, CALL), repeatable=False)
+        for batch in answer.batches:
+            self.process.take(frozenset(one.resource for root in batch.roots for one in root.inputs))
+        return answer
 
     async def complete(self, request: work_pb2.CompleteRequest) -> work_pb2.CompleteResponse:
         """With the renderer's time made even."""
@@ -70,7 +73,12 @@ class EnginePort:
 
 
 class StorePort:
-    """Documents and pages, over the wire. Reads see the lagging copy."""
+    """Documents and pages, over the wire.
+
+    Reads of inputs that a batch names see the lagging copy; others see the store. An input that no batch names (a page
+    reads it for the first time, soon after it changed) has no minimum that an old copy could be told by: where copies
+    lag, its view needs a settle delay.
+    """
 
     def __init__(self, process: Process, site: Site, stored: Callable[[], None]) -> None:
         self.process = process
@@ -81,7 +89,11 @@ class StorePort:
         """As the copy has them."""
 
         async def effect() -> list[Document | None]:
-            held = [self.site.replica.read(record.decode()) for record in records]
+            names = [record.decode() for record in records]
+            held = [
+                self.site.replica.read(name) if self.process.must_see_new(name) else self.site.read(name)
+                for name in names
+            ]
             return [Document(one.value, one.version, "text/plain") if one is not None else None for one in held]
 
         return await self.process.exchange("fetch", effect, repeatable=False)

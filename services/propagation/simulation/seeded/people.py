@@ -75,7 +75,7 @@ class Author:
         for aspect in aspects:
             if rng.random() < 0.8 and not name.startswith(OSCILLATES):
                 document["shown"][aspect] += 1
-        # A circle of cards keeps the greatest number it ever read: what it is made of stays, so that there is one truth.
+        # A circle of cards keeps the greatest number it ever read: what it is made of stays; so there is one truth.
         if rng.random() < 0.3 and not name.startswith("card/"):
             document["recipe"] = recipe_for(name, rng)
         if document["recipe"] and not name.startswith("card/"):

@@ -17,6 +17,7 @@ _Answer = TypeVar("_Answer")
 
 STOPPED_S = (0.5, 70.0)
 _LATE_S = 45.0
+_BATCHES_S = 60.0
 
 
 class Killed(asyncio.CancelledError):
@@ -24,7 +25,7 @@ class Killed(asyncio.CancelledError):
 
 
 class Process:
-    """One life of an executor. `kill_me` ends its tasks; `faults()` are those of the present hour."""
+    """One life of an executor; `faults()` are those of the present hour."""
 
     def __init__(self, name: str, rng: Random, faults: Callable[[], Faults], trace: Trace) -> None:
         self.name = name
@@ -32,10 +33,21 @@ class Process:
         self.faults = faults
         self.trace = trace
         self.dead = False
+        self._named: list[tuple[float, frozenset[str]]] = []
         self.task: asyncio.Task[None] | None = None
         self._awake = asyncio.Event()
         self._awake.set()
         self._echoes: set[asyncio.Task[Any]] = set()
+
+    def take(self, inputs: frozenset[str]) -> None:
+        """A batch, with the inputs that it names."""
+        now_s = asyncio.get_running_loop().time()
+        self._named = [one for one in self._named if one[0] > now_s - _BATCHES_S]
+        self._named.append((now_s, inputs))
+
+    def must_see_new(self, name: str) -> bool:
+        """Whether every batch of late names the input: how old a copy of it may be is then known to all renders."""
+        return bool(self._named) and all(name in inputs for _, inputs in self._named)
 
     def kill(self, where: str) -> None:
         """SIGKILL."""
