@@ -1,116 +1,14 @@
-"""The sweep against a store, a graph and caches that lost or kept what they should not; and through kills."""
-
-import asyncio
-import json
-from random import Random
+"""The sweep against a store, a graph and caches that lost or kept what they should not."""
 
 import pytest
 
-from libs.clock.virtual import VirtualClock
-from services.propagation.auditor.auditor import Auditor, Outside, SweepOptions
-from services.propagation.auditor.fakes import HTML, FakeSite, version
+from services.propagation.auditor.addressing import ViewAddresses
+from services.propagation.auditor.fakes import HTML, version
 from services.propagation.auditor.hashes import possible_hashes
 from services.propagation.auditor.ports import NEVER, Output
-from services.propagation.auditor.sampling import SamplingOptions
-from services.propagation.auditor.state import CURSOR, REPORT, StateDirectory, StateError
+from services.propagation.auditor.swept import PLAIN, found, swept
 from services.propagation.executor.hashing import output_hash
 from wellspring.propagation.v1 import work_pb2
-from wellspring_client.errors import Unavailable
-
-
-class Killed(BaseException):
-    """kill -9, as far as one process can play it."""
-
-
-class Swept:
-    """A site of `count` pages, and auditors over one state directory; `start` is a new process."""
-
-    def __init__(self, clock, path, count=250, **options):
-        self.clock = clock
-        self.path = path
-        self.site = FakeSite(clock)
-        self.options = options
-        for n in range(count):
-            self.site.edit(f"P{n:03}", f"page {n}".encode())
-        self.site.renders = 0
-        self.told = []
-        self.state = None
-        self.start()
-
-    def start(self, tell=None):
-        if self.state is not None:
-            self.state.close()
-        self.state = StateDirectory(self.path).open()
-        rng = Random(11)
-        self.auditor = Auditor(
-            Outside(
-                self.site.engine,
-                self.site.pages,
-                self.site.caches,
-                self.clock,
-                rng,
-                lambda: f"{rng.random()}",
-                self.state,
-            ),
-            SamplingOptions(0.0, (10.0,), 0.0),
-            SweepOptions(
-                self.options.get("pages_per_s", 10.0), self.options.get("pause_s", 60.0), self.options.get("share", 1.0)
-            ),
-            repair=self.options.get("repair", True),
-            tell=tell or self.told.append,
-        )
-        self.sweeper = self.auditor.sweeper
-
-    async def turn(self):
-        """One turn, with executors at work beside it; the pages that it repaired, and all that was found."""
-
-        async def work():
-            while True:
-                await self.clock.sleep(0.5)
-                self.site.work()
-
-        executors = asyncio.create_task(work())
-        try:
-            turn = await self.sweeper.one_turn()
-        finally:
-            executors.cancel()
-            await asyncio.gather(executors, return_exceptions=True)
-        self.site.work()
-        return turn
-
-    def equal(self):
-        """Whether store and caches are what the engine believes."""
-        for (_, resource), output in self.site.engine.known.items():
-            name = resource.removeprefix("w/page/")
-            item = self.site.pages.items.get(self.site.place(name))
-            body = self.site.sources.get(resource)
-            assert not output.state and (item is None) == (body is None), resource
-            if item is not None:
-                assert item[1] == body and output_hash(body, "text/html", ("renderers-own",)) == output.hash
-                for cache in self.site.caches:
-                    assert cache.serve(f"/wiki/{name}") == item[0], (cache.name, name)
-        return True
-
-
-def swept(tmp_path, test, **options):
-    clock = VirtualClock()
-
-    async def main():
-        world = Swept(clock, tmp_path / "auditor", **options)
-        try:
-            await test(world)
-        finally:
-            world.state.close()
-
-    clock.run(main())
-
-
-PLAIN = (1_700_000_000_000_000).to_bytes(8, "big") + bytes(8)
-"""The version of a plain put: a time."""
-
-
-def found(turn):
-    return {kind: count for kind, count in turn.findings.items() if count}
 
 
 def test_a_clean_turn_repairs_nothing_and_takes_its_time(tmp_path):
@@ -282,90 +180,6 @@ def test_an_orphan_that_could_be_several_outputs_is_left_and_told(tmp_path):
     swept(tmp_path, test, count=3)
 
 
-@pytest.mark.parametrize("at", [1, 2, 12, 20, 50])
-def test_a_kill_in_the_middle_costs_one_part(tmp_path, at):
-    """Killed after part `at`; the next process goes on there, and the turn ends with everything equal."""
-
-    async def test(world):
-        site = world.site
-        for n in range(0, 250, 7):
-            del site.pages.items[site.place(f"P{n:03}")]
-        seen = []
-
-        def tell(turn):
-            seen.append(turn)
-            if len(seen) == at:
-                raise Killed
-
-        world.start(tell)
-        read = site.pages.fetched
-        killed = False
-        try:
-            await world.turn()
-        except Killed:
-            killed = True
-        first = site.pages.fetched - read
-        if at <= 12:
-            assert killed and 20 * at <= first <= 20 * at + 36
-        world.start()
-        turn = await world.turn()
-        assert turn.number == (1 if killed else 2) and turn.resumed == (1 if killed else 0)
-        if killed:
-            assert turn.tally.counts["pages"] == 250 and turn.tally.counts["lost"] == 36
-        assert world.equal() and site.renders == 36
-        assert found(await world.turn()) == {}
-
-    swept(tmp_path, test)
-
-
-def test_a_turn_waits_for_engine_and_store_and_goes_on(tmp_path):
-    async def test(world):
-        site = world.site
-        for n in range(0, 250, 10):
-            del site.pages.items[site.place(f"P{n:03}")]
-        task = asyncio.create_task(world.sweeper.run())
-        for away in (site.engine, site.pages, site.engine, site.pages):
-            await world.clock.sleep(5)
-            away.away = True
-            await world.clock.sleep(20)
-            assert not task.done()
-            away.away = False
-            await world.clock.sleep(40)
-            site.work()
-        while world.sweeper.last is None:
-            await world.clock.sleep(10)
-            site.work()
-        turn = world.sweeper.last
-        assert turn.number == 1 and turn.tally.counts["pages"] == 250 and turn.tally.counts["lost"] == 25
-        assert site.renders == 25 and world.equal()
-        # The next turn comes after the pause.
-        ended_s = world.clock.monotonic()
-        while world.sweeper.last is turn:
-            await world.clock.sleep(10)
-        assert found(world.sweeper.last) == {} and world.clock.monotonic() - ended_s >= 50
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    swept(tmp_path, test)
-
-
-def test_one_repair_at_a_time_and_what_waits_too_long_is_left_for_the_next_turn(tmp_path):
-    async def test(world):
-        site = world.site
-        for n in range(250):
-            del site.pages.items[site.place(f"P{n:03}")]
-        site.engine.stuck = True
-        turn = await world.turn()
-        assert len(site.engine.roots) == 1
-        counts = turn.tally.counts
-        assert counts["lost"] == 250 and counts["repaired"] == 20 and counts["not_repaired"] == 230
-        site.engine.stuck = False
-        assert found(await world.turn()) == {"lost": 230} and world.equal()
-        assert site.renders == 250
-
-    swept(tmp_path, test)
-
-
 def test_repair_off_tells_and_changes_nothing(tmp_path):
     async def test(world):
         site = world.site
@@ -377,82 +191,6 @@ def test_repair_off_tells_and_changes_nothing(tmp_path):
         assert not site.engine.roots and not site.outer.purges
 
     swept(tmp_path, test, repair=False)
-
-
-def test_a_list_that_is_forgotten_is_begun_again(tmp_path):
-    async def test(world):
-        world.site.engine.bad_token = "100"
-        turn = await world.turn()
-        assert turn.tally.counts["begun_again"] == 1 and turn.tally.counts["equal"] == 350
-        assert set(turn.done) == {"outputs:html", "orphans:html"}
-
-    swept(tmp_path, test)
-
-
-def test_a_view_that_cannot_be_swept_is_told_and_the_others_are_swept(tmp_path):
-    async def test(world):
-        view = work_pb2.View(name="absent", resource_prefixes=["a/"])
-        view.store.namespace = "absent"
-        gone = world.site.engine.outputs
-
-        async def outputs(name, token, size):
-            from wellspring_client.errors import FailedPrecondition
-
-            if name == "absent":
-                raise FailedPrecondition("the view is being given up")
-            return await gone(name, token, size)
-
-        world.site.engine.outputs = outputs
-        world.site.engine.views_.append(view)
-        turn = await world.turn()
-        assert turn.problems == [{"where": "outputs:absent", "what": "the view is being given up"}]
-        assert turn.tally.counts["equal"] == 250
-
-    swept(tmp_path, test)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "turn": "x"}', "\0\0\0"])
-def test_a_damaged_cursor_begins_a_turn_anew(tmp_path, text):
-    async def test(world):
-        (world.path / CURSOR).write_text(text)
-        (world.path / REPORT).write_text(text)
-        turn = await world.turn()
-        assert turn.number == 1 and turn.tally.counts["pages"] == 20
-        assert json.loads((world.path / REPORT).read_text())["turn"] == 1
-
-    swept(tmp_path, test, count=20)
-
-
-def test_a_cursor_cannot_be_torn(tmp_path):
-    """What a kill between writing and replacing leaves is not what is read."""
-
-    async def test(world):
-        await world.turn()
-        (world.path / "cursor.new").write_text('{"format": 1, "tu')
-        world.start()
-        assert (await world.turn()).number == 2
-
-    swept(tmp_path, test, count=20)
-
-
-def test_two_auditors_do_not_share_a_directory(tmp_path):
-    first = StateDirectory(tmp_path / "a").open()
-    with pytest.raises(StateError, match="another auditor"):
-        StateDirectory(tmp_path / "a").open()
-    first.close()
-    StateDirectory(tmp_path / "a").open().close()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StateError, match="cannot be used"):
-        StateDirectory(tmp_path / "file").open()
-
-
-def test_an_engine_away_ends_a_single_turn_with_its_error(tmp_path):
-    async def test(world):
-        world.site.engine.away = True
-        with pytest.raises(Unavailable):
-            await world.sweeper.one_turn()
-
-    swept(tmp_path, test)
 
 
 @pytest.mark.parametrize(
@@ -477,8 +215,6 @@ def test_the_hash_of_a_render_is_found_again_from_what_is_stored(own, view):
 
 
 def test_records_are_read_back_as_resources():
-    from services.propagation.auditor.addressing import ViewAddresses
-
     addresses = ViewAddresses(HTML)
     assert addresses.resources_of(b"w/page/A b") == ["w/page/A b"]
     assert addresses.resources_of(b"w/other/A") == [] == addresses.resources_of(b"\xff")
