@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import pytest
 import yaml
-from prometheus_client.core import Metric
 
 from services.propagation import canary_watch, metrics
 from services.propagation.auditor.freshness import Freshness, Staleness
@@ -30,7 +29,7 @@ class Sweeper:
     last = turn = Turn(1, 1)
 
 
-def auditors() -> dict[str, Metric]:
+def auditors():
     """All families of an auditor, by the names that Prometheus stores."""
     freshness = Freshness((10.0, 60.0))
     freshness.looks["gateway", "60s", "fresh"] += 1
@@ -49,7 +48,7 @@ class Rules:
     runner = Running
 
 
-def engines() -> dict[str, Metric]:
+def engines():
     """Families of an engine's rules, by the names that Prometheus stores."""
     return {sample.name: family for family in RulesCollector(Rules()).collect() for sample in family.samples}
 

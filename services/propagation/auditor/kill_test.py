@@ -66,6 +66,7 @@ def lines(shell: Shell, namespace: str) -> dict[str, str]:
 
 def test_a_sweep_survives_the_kills_of_all_whom_it_needs_and_its_own(shell: Shell):
     platform = shell.platform
+    assert platform is not None
     platform.kill("auditor")
     shell.ok("storage", "namespaces", "create", wiki.PAGES)
     shell.ok("storage", "namespaces", "create", wiki.SOURCES, "--bind", wiki.PREFIX)
