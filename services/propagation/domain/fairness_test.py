@@ -65,6 +65,7 @@ def test_an_item_that_is_wanted_again_while_it_is_lent_gives_its_root_turns_agai
     (grant,) = world.lease()
     rendered = world.render(grant)
     world.edit("a")
+    assert world.lease() == []  # all is lent: both roots have no turns now
     world.complete(rendered)
     assert world.drain() == 1
     assert world.engine.shard.roots == {} and world.site.stale() == []
