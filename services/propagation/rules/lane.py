@@ -192,8 +192,9 @@ class Lane:
 
     def _advance(self) -> None:
         """Moves the cursor over all that is done from its beginning on."""
-        for position, done in list(self._open.items()):
-            if not done:
+        while self._open:
+            position = next(iter(self._open))
+            if not self._open[position]:
                 break
             del self._open[position]
             self.at = position
