@@ -31,7 +31,8 @@ def found(plant=None, patched=nullcontext):
     [
         (bugs.mark_before_effect, {"a done root is shown", "a done root is visible"}),
         (bugs.purge_before_store, {"a done root is shown", "a done root is visible", "caches are fresh"}),
-        (bugs.cut_off_against_the_store, {"a done root is visible", "caches are fresh", "everything is fresh"}),
+        # What was cut off is not stored at the version that its dependents are told to see: they wait for ever.
+        (bugs.cut_off_against_the_store, {"a done root is visible", "caches are fresh", "everything comes to rest"}),
     ],
 )
 def test_a_broken_executor_is_found(bug, rules):
