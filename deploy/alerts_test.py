@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -35,7 +35,8 @@ def auditors():
     freshness.looks["gateway", "60s", "fresh"] += 1
     freshness.repairs["gateway", "failed"] += 1
     freshness.staleness["gateway"] = Staleness([1, 0, 0], 10.0)
-    collected = AuditorCollector(freshness, Sweeper()).collect()
+    sweeper: Any = Sweeper()
+    collected = AuditorCollector(freshness, sweeper).collect()
     return {sample.name: family for family in collected for sample in family.samples}
 
 
@@ -50,7 +51,8 @@ class Rules:
 
 def engines():
     """Families of an engine's rules, by the names that Prometheus stores."""
-    return {sample.name: family for family in RulesCollector(Rules()).collect() for sample in family.samples}
+    rules: Any = Rules()
+    return {sample.name: family for family in RulesCollector(rules).collect() for sample in family.samples}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])

@@ -16,8 +16,8 @@ from services.propagation.domain.completion import Completion, complete
 from services.propagation.domain.fanout import second_pass
 from services.propagation.domain.heat import Heat
 from services.propagation.domain.leases import Answer
-from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.publish import Outcome
+from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Settings, Shard
 from services.propagation.domain.views import RETIRED, View, Views
 from services.propagation.store.interface import Store
