@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from services.session.audit import file as audit_file
 from services.session.audit.file import AuditFile, AuditUnusable
 from services.session.audit.verify import Report, keys_of, verify
 from services.session.crypto import assertions, keyring
@@ -137,7 +136,7 @@ def test_a_full_disk_is_told_and_leaves_a_counted_gap(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     size = (tmp_path / "audit").stat().st_size
-    monkeypatch.setattr(audit_file.os, "write", lambda file, data: refuse(file, data[:21]))
+    monkeypatch.setattr("services.session.audit.file.os.write", lambda file, data: refuse(file, data[:21]))
     for _ in range(3):
         audit.record("session_revoked", "web", "h", "c", {})
     assert (tmp_path / "audit").stat().st_size == size
