@@ -49,6 +49,12 @@ class Replica:
         seen_s = self.now() + self.rng.random() * self.lag_s * bool(history)
         history.append((max(seen_s, history[-1][0] if history else 0.0), document))
 
+    def catch_up(self) -> None:
+        """Has all that was written by now."""
+        for history in self._history.values():
+            del history[:-1]
+            history[0] = (self.now(), history[0][1])
+
     def read(self, name: str) -> Versioned | None:
         """As the copy has it now."""
         history = self._history.get(name, [])

@@ -20,13 +20,20 @@ class Weather:
     """Strikes by seed."""
 
     def __init__(
-        self, host: Host, caches: Sequence[Cache], rng: Random, faults: Callable[[], Faults], trace: Trace
+        self,
+        host: Host,
+        caches: Sequence[Cache],
+        rng: Random,
+        faults: Callable[[], Faults],
+        trace: Trace,
+        time_passed: Callable[[], None],
     ) -> None:
         self._host = host
         self._caches = caches
         self._rng = rng
         self._faults = faults
         self._trace = trace
+        self._time_passed = time_passed
 
     def strikes(self, probability: float) -> bool:
         """Whether it hits here."""
@@ -62,9 +69,10 @@ class Weather:
         self._trace("engine", f"wall clock set {self._host.skew_s:.0f} s off")
 
     async def leap(self) -> None:
-        """The engine's machine was suspended: its monotonic clock is suddenly further."""
+        """The engine's machine was suspended: its monotonic clock is suddenly further, and copies have caught up."""
         seconds = self._rng.uniform(1.0, MOST_LEAP_S)
         self._host.clock.leapt_s += seconds
+        self._time_passed()
         self._trace("engine", f"wakes up {seconds:.0f} s later")
 
     async def restart_cache(self) -> None:

@@ -74,7 +74,9 @@ class World:
         self.operator = Operator(self.host, self.author, self.rng("operator"), self._now, self.trace)
         self.readers = Readers(self.caches, self.site, self.invariants, self.rng("readers"))
         self.auditor = Auditor(self.caches, self.site, self.lost_purges, self.trace)
-        self.weather = Weather(self.host, self.caches, self.rng("weather"), self._now, self.trace)
+        self.weather = Weather(
+            self.host, self.caches, self.rng("weather"), self._now, self.trace, self.site.replica.catch_up
+        )
         self.kitchen = Kitchen(self.site, self.rng("kitchen"), self._now)
         self.engine_port: type[EnginePort] = EnginePort
         self.store_port: type[StorePort] = StorePort
