@@ -3,13 +3,12 @@
 import asyncio
 import contextlib
 import ssl
-from urllib.parse import urlsplit
 
 import pytest
 
 from libs.rpc.testing.certificates import Authority
 from services.propagation.targets import exchange, wire
-from services.propagation.targets.settings import TargetInvalid, TargetSettings, origin_of, settings_of
+from services.propagation.targets.settings import TargetSettings, origin_of, settings_of
 from services.propagation.targets.targets import Targets, ask
 from wellspring.config.v1 import propagation_pb2, server_pb2
 
@@ -380,25 +379,3 @@ def test_identity_and_tls_are_the_target_s(tmp_path):
         assert got.error in (exchange.UNREACHABLE, exchange.CONNECTION_LOST) and not server.requests
 
     run(nobody, settings=settings(server_name="renderer.internal"), ssl_context=context)
-
-
-def test_settings_say_what_is_wrong(tmp_path):
-    def problem(**given):
-        with pytest.raises(TargetInvalid) as caught:
-            settings_of([propagation_pb2.Target(**({"origin": "http://h"} | given))])
-        return str(caught.value)
-
-    assert "gopher" in problem(origin="gopher://h")
-    assert "http://h" in problem(authorization_file=str(tmp_path / "none"))
-    (tmp_path / "evil").write_text("a\r\nX: y")
-    assert "no header may hold" in problem(authorization_file=str(tmp_path / "evil"))
-    (tmp_path / "empty").write_text("")
-    assert "is empty" in problem(authorization_file=str(tmp_path / "empty"))
-    assert "no header may hold" in problem(user_agent="a\nb")
-    twice = [propagation_pb2.Target(origin="http://h"), propagation_pb2.Target(origin="HTTP://H:80")]
-    with pytest.raises(TargetInvalid, match="twice"):
-        settings_of(twice)
-    tls = server_pb2.ClientTls(ca_file=str(tmp_path / "none"))
-    with pytest.raises(TargetInvalid, match="TLS files"):
-        TargetSettings("https://h:443", tls=tls).ssl_context()
-    assert urlsplit(origin_of("http://[::1]/x")).hostname == "::1"
