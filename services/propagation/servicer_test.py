@@ -267,8 +267,18 @@ def test_reads_are_reported_and_extended_leases_answered_each_for_itself():
                     fresh=packed.encode_counts([4, 5]),
                 )
             )
-            assert site.engine.heat.reads == 5
+            assert (site.engine.heat.reads, site.engine.heat.fresh) == (5, 4)
             await publish(site, change())
+            # What its gateway could not know to be old: the page waits to be rendered.
+            await site.work.ReportReads(
+                work_pb2.ReportReadsRequest(
+                    view="html",
+                    names=pages(1)[0].encode(),
+                    reads=packed.encode_counts([7]),
+                    fresh=packed.encode_counts([7]),
+                )
+            )
+            assert (site.engine.heat.reads, site.engine.heat.fresh) == (12, 4)
             (batch,) = await lease(site)
             held = work_pb2.ExtendRequest.Held(lease_id=batch.lease_id, fencing=batch.fencing)
             other = work_pb2.ExtendRequest.Held(lease_id=77, fencing=batch.fencing)

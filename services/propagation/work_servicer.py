@@ -9,7 +9,7 @@ from libs.errors.errors import InvalidArgument, WellspringError
 from libs.rpc.call import Call
 from libs.rpc.errors import to_status
 from services.propagation import messages, packing
-from services.propagation.domain import names
+from services.propagation.domain import names, outputs
 from services.propagation.domain.completion import Completion
 from services.propagation.domain.edges import Declared
 from services.propagation.domain.engine import Engine
@@ -160,7 +160,10 @@ class WorkServicer:
             raise BatchInvalid.field("fresh", "is above the number of reads")
         numbers = shard.store.find_resources(resources)
         known = numbers >= 0
-        self._engine.heat.report(view, numbers[known].tolist(), reads[known].tolist(), int(fresh[known].sum()))
+        # A gateway knows only the minimum versions that it was told: what waits to be rendered was not read fresh.
+        stale = outputs.pending_among(shard, view, numbers[known])
+        newest = int(fresh[known][~stale].sum())
+        self._engine.heat.report(view, numbers[known].tolist(), reads[known].tolist(), newest)
         return work_pb2.ReportReadsResponse()
 
 

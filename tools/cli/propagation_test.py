@@ -89,8 +89,7 @@ def test_a_publisher_who_waits_is_told_that_the_source_is_older(shell: Shell, mo
     assert "ahead" in {one["id"] for one in active}
     why = shell.json("propagation", "explain", wiki.PREFIX + "Alone", "html")
     assert any(step["decision"] == "pending" and "held back" in step["note"] for step in why["steps"])
-    told = shell.json("propagation", "reprioritize", "ahead", "--weight", "7")
-    assert told["weight"] == 7
+    assert shell.json("propagation", "reprioritize", "ahead", "--weight", "7")["weight"] == 7
     shell.fails(failures.USAGE, "propagation", "reprioritize", "ahead")
     for one in active:
         shell.ok("propagation", "cancel", one["id"])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from services.propagation.store import embedded_arrivals as arrivals
 from services.propagation.store import hub_sets
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION, u16, u32, u64
+from services.propagation.store.interface import Store
 
 MEMBERS = 10_000_000
 PAGES = 12_000_000
@@ -93,7 +95,7 @@ async def enumerate_hub(path: Path) -> dict[str, int]:
     """Publishes, leases and completes some batches, lists every dependent; what it counted, and its memory."""
     # The defaults of the service's configuration.
     store = EmbeddedStore.open(path, settings=Settings(cache_bytes=32 * MIB, write_buffer_bytes=32 * MIB))
-    engine = Engine(store, SystemClock(), Random(1), EngineSettings(), [View("html", ("page/",))])
+    engine = Engine(cast("Store", store), SystemClock(), Random(1), EngineSettings(), [View("html", ("page/",))])
     idle = memory_kib("VmRSS")
     forget_peak()
     _, durable = engine.publish(Change("c", HUB.decode(), ("content",), bytes(15) + b"\1", Cause("edit")))

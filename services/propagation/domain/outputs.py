@@ -151,6 +151,16 @@ def page(shard: Shard, view: int, after: int, size: int) -> OutputPage:
     )
 
 
+def pending_among(shard: Shard, view: int, numbers: np.ndarray) -> np.ndarray:
+    """For each resource of a view whether some root waits for its render, or it is a dead letter."""
+    asked = BitMap(numbers.tolist())
+    waiting = asked & shard.holds.dead(view)
+    for root in shard.index.of(view, asked):
+        for group in root.of_view(view):
+            waiting |= asked & group.pending
+    return np.array([number in waiting for number in numbers.tolist()], bool)
+
+
 def versions(shard: Shard, sequences: np.ndarray) -> bytes:
     """Rendered versions of lease sequences, 16 bytes each; zeros for what was never rendered."""
     known = {sequence: shard.sequence.version(sequence) for sequence in set(sequences.tolist()) if sequence}

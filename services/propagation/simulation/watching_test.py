@@ -37,7 +37,7 @@ def take(world: World, token: str = "", *, beginning: bool = False, outputs: boo
                 told.token = answer.resume_token
         except TimeoutError:
             pass
-        await stream.aclose()
+        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
         return told
 
     return asyncio.run(main())
