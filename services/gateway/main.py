@@ -6,6 +6,7 @@ python -m services.gateway.main --config gateway.yaml
 import errno
 import os
 import sys
+import time
 
 from aiohttp import web
 
@@ -73,6 +74,7 @@ def _cache(config: gateway_pb2.GatewayConfig) -> PageCache:
         lifetime_s=wiring.seconds(config.cache.max_age),
         max_minimums=config.purge.max_minimum_versions,
         minimum_kept_s=wiring.seconds(config.purge.minimum_kept),
+        forgot_until_s=time.monotonic() + wiring.seconds(config.purge.minimum_kept),
         max_page_bytes=config.cache.max_page_bytes,
     )
 

@@ -3,8 +3,8 @@
 Three rules keep a reader from seeing an older version after a newer one:
 
 * a purge that names a minimum version is remembered for a while: nothing older is served or kept from then on; when
-  there are more of them than may be remembered, every read asks storage strongly until the time of those forgotten is
-  over;
+  there are more of them than may be remembered, or the process has just started, every read asks storage strongly until
+  the time of those forgotten is over;
 * a fetch that was under way when its path was purged may be answered to the readers that wait for it only when it is
   new enough, and is not kept;
 * an entry is replaced only by one of the same or a higher version.
@@ -86,7 +86,8 @@ class PageCache:
     """Pages by path, least recently used out first.
 
     `capacity_bytes` bounds pages and their index; minimum versions are remembered for `minimum_kept_s`, at most
-    `max_minimums` of them.
+    `max_minimums` of them. `forgot_until_s`: until then (monotonic seconds) some that still matter may be forgotten; a
+    process that has just started knows none of those that were told to the one before it.
     """
 
     capacity_bytes: int
@@ -94,11 +95,11 @@ class PageCache:
     max_minimums: int = 1_000_000
     minimum_kept_s: float = 3600.0
     max_page_bytes: int = 8 << 20
+    forgot_until_s: float = 0.0
     statistics: Statistics = field(default_factory=Statistics)
     size_bytes: int = 0
     _entries: OrderedDict[str, Entry] = field(default_factory=OrderedDict)
     _by_tag: dict[str, set[str]] = field(default_factory=dict)
-    _forgot_until_s: float = 0.0
     _minimums: OrderedDict[str, Minimum] = field(default_factory=OrderedDict)
     _fetches: dict[str, set[Fetch]] = field(default_factory=dict)
 
@@ -145,7 +146,7 @@ class PageCache:
 
     def must_ask_strongly(self, now_s: float) -> bool:
         """Whether a minimum version that may still matter had to be forgotten for room."""
-        return now_s < self._forgot_until_s
+        return now_s < self.forgot_until_s
 
     def purge(self, path: str, min_version: bytes = b"", now_s: float = 0.0) -> int:
         """Forgets the page under `path`; answers how many pages went (0 or 1).
@@ -212,5 +213,5 @@ class PageCache:
             if known.expires_s > now_s:
                 if len(self._minimums) <= self.max_minimums:
                     break
-                self._forgot_until_s = max(self._forgot_until_s, known.expires_s)
+                self.forgot_until_s = max(self.forgot_until_s, known.expires_s)
             del self._minimums[oldest]

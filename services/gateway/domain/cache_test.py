@@ -122,6 +122,11 @@ def test_minimums_are_bounded_and_forgetting_one_early_is_known():
     assert c.must_ask_strongly(59.9) and not c.must_ask_strongly(60)
 
 
+def test_a_cache_that_has_just_begun_knows_what_it_does_not_know():
+    c = cache(minimum_kept_s=60, forgot_until_s=160)
+    assert c.must_ask_strongly(100) and c.must_ask_strongly(159.9) and not c.must_ask_strongly(160)
+
+
 def test_minimums_end_with_their_time():
     c = cache(minimum_kept_s=60)
     c.purge("/a", version(1), now_s=0)
