@@ -48,6 +48,24 @@ def test_numbers_rise_over_restarts_also_those_never_written():
         disk.crash()
 
 
+def test_what_a_refused_write_carried_is_owed_still():
+    disk = MemoryDisk()
+    before = 0
+    for life in range(4):
+        store = MemoryStore(disk)
+        clock = SequenceClock(store)
+        first = clock.next(life * SECOND_NS)
+        assert first > before
+        clock.settle(store.begin())  # the store refuses this commit: the mark is not written
+        before = clock.next(life * SECOND_NS)
+        commit = store.begin()
+        clock.settle(commit)
+        store.write(commit)
+        clock.settled()
+        assert int.from_bytes(store.get_record("meta", b"high_water"), "big") > before
+        assert clock.version(first)[:8] == SequenceClock(MemoryStore(disk)).version(first)[:8]
+
+
 def test_the_mark_is_raised_before_it_is_reached():
     store = MemoryStore(MemoryDisk())
     clock = SequenceClock(store)

@@ -65,10 +65,12 @@ class SequenceClock:
 
     def settle(self, commit: Commit) -> None:
         """Puts what is owed into the commit: before a number is used, the mark above it is written."""
-        if self._owed:
-            for (kind, key), value in self._owed.items():
-                commit.put_record(kind, key, value)
-            self._owed.clear()
+        for (kind, key), value in self._owed.items():
+            commit.put_record(kind, key, value)
+
+    def settled(self) -> None:
+        """The store took the commit. What it refused is owed still: the next life must not begin below these numbers."""
+        self._owed.clear()
 
     def version(self, sequence: int) -> bytes:
         """The rendered version of a lease: 16 bytes, (epoch, sequence)."""

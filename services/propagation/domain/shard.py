@@ -228,5 +228,6 @@ class Step:
         except BaseException as error:
             shard.halted = error
             raise
+        shard.sequence.settled()
         shard.signals.progress.fire()
         return durable

@@ -291,6 +291,32 @@ def test_a_store_that_refuses_a_write_halts_the_engine_until_it_takes_one():
     assert world.drain() == 10
 
 
+def test_numbers_rise_over_a_restart_also_if_the_first_write_of_the_life_before_was_refused():
+    world = World()
+    pages = world.pages(3, "t")
+    for _ in range(3):
+        store = world.engine.shard.store
+        write = store.write
+
+        def refuse(commit):
+            raise DiskFull("the disk is full")
+
+        store.write = refuse
+        with pytest.raises(DiskFull):
+            world.edit("t")
+        store.write = write
+        world.engine.tick()
+        world.edit("t")
+        world.drain()
+        used = world.engine.shard.sequence.last
+        rendered = world.site.renders[-1][1]
+        world.crash()
+        assert world.edit("t").sequence > used
+        assert world.drain() == 3 and world.site.stale() == []
+        assert world.site.renders[-1][1] > rendered
+    assert {place for place, _ in world.site.renders} == {("html", page) for page in pages}
+
+
 def test_a_report_of_a_view_that_was_retired_meanwhile():
     world = World()
     world.pages(3, "t")

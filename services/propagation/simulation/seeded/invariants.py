@@ -1,6 +1,7 @@
 """What must hold after each step of the engine, of the store and of the caches. Cheap rules at each, dear ones at some.
 
-* nothing is lent twice validly; * what is done never falls, within a life as it is, over lives as it was durable;
+* no number of the engine's clock is given twice; * nothing is lent twice validly;
+* what is done never falls, within a life as it is, over lives as it was durable;
 * an acknowledged change is known; * what is pending in memory is what the store says (`pending.py`);
 * a root that is done is shown by all that depends on it, in the store and in each cache that got its purges;
 * a stored version never falls, nor does what a reader sees through one cache.
@@ -58,6 +59,8 @@ class Invariants:
         self._done_durable: dict[int, int] = {}
         self._unfinished: set[int] = set()
         self._newest_lease = 0
+        self._number = 0
+        self._number_durable = 0
         self._reported: list[Place] = []
         self._accepted: dict[Place, int] = {}
         self._stored: dict[Place, bytes] = {}
@@ -89,6 +92,7 @@ class Invariants:
         now_s = shard.now_s()
         for grant in grants:
             lease = grant.lease
+            self._given(lease.sequence, f"lease {lease.id}")
             self._trace(executor, f"leases {lease.id}: {grant.names.decode().split(chr(0))} of {lease.view}")
             for item in lease.ids.tolist():
                 held = self._lent.get((lease.view, item))
@@ -147,6 +151,14 @@ class Invariants:
     def published(self, change: Change, accepted: Accepted) -> None:
         """A change was taken, not yet acknowledged."""
         self._trace("engine", f"takes change {change.id} as {accepted.sequence}, root {accepted.root!r}")
+        if not accepted.repeated:
+            self._given(accepted.sequence, change.id)
+
+    def _given(self, number: int, to: str) -> None:
+        """A new number lies above all that are durable: what it orders would else be taken for older."""
+        if number <= self._number_durable:
+            raise Violation("numbers rise", f"{to} has {number}, and {self._number_durable} was given before")
+        self._number = max(self._number, number)
 
     def acknowledge(self, change_id: str, sequence: int) -> None:
         """Its author was told so."""
@@ -155,12 +167,14 @@ class Invariants:
     def synced(self) -> None:
         """What was counted is durable."""
         self._done_durable = dict(self._done)
+        self._number_durable = self._number
 
     def lost_memory(self) -> None:
         """The engine derives its state anew: leases are void, what counted only in memory is gone."""
         self._lent.clear()
         self._deadline.clear()
         self._done = dict(self._done_durable)
+        self._number = self._number_durable
 
     def _check_progress(self, shard: Shard) -> None:
         for sequence, root in shard.roots.items():
