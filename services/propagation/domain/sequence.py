@@ -69,7 +69,7 @@ class SequenceClock:
             commit.put_record(kind, key, value)
 
     def settled(self) -> None:
-        """The store took the commit. What it refused is owed still: the next life must not begin below these numbers."""
+        """The store took the commit. What it refused is owed still: no life may begin below numbers in use."""
         self._owed.clear()
 
     def version(self, sequence: int) -> bytes:
