@@ -25,6 +25,7 @@ from wellspring_client.channels import Tls
 from wellspring_client.errors import (
     Aborted,
     AlreadyExists,
+    AssertionInvalid,
     Cancelled,
     ClientClosed,
     ClockDrift,
@@ -57,6 +58,7 @@ from wellspring_client.sync import Client, connect
 __all__ = [
     "Aborted",
     "AlreadyExists",
+    "AssertionInvalid",
     "Cancelled",
     "Client",
     "ClientClosed",

@@ -6,7 +6,8 @@
     │   ├── ClockDrift             this machine's clock is off
     │   └── PageTokenInvalid       list from the beginning
     ├── Unauthenticated            no identity, or one that proves nothing
-    │   └── SessionInvalid         the token names no live session: log in again
+    │   ├── SessionInvalid         the token names no live session: log in again
+    │   └── AssertionInvalid       the assertion does not hold: present another one
     ├── PermissionDenied           this identity may not
     ├── NotFound
     ├── AlreadyExists
@@ -92,6 +93,10 @@ class Unauthenticated(WellspringError):
 
 class SessionInvalid(Unauthenticated):
     """The token names no live session; whether it ever did is not told. Log in again."""
+
+
+class AssertionInvalid(Unauthenticated):
+    """The assertion does not hold here, or its session was ended: ask for another one."""
 
 
 class PermissionDenied(WellspringError):

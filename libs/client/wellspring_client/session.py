@@ -284,8 +284,11 @@ class Sessions:
 
     async def key_set(self, *, timeout: float | None = None) -> str:
         """The public keys that assertions and the audit are signed with (RFC 7517, JSON)."""
-        answer = await self._caller.unary(_SERVICE, "GetKeySet", pb.GetKeySetRequest(), pb.GetKeySetResponse, timeout)
-        return answer.jwks_json
+        return (await self.published_keys(timeout=timeout)).jwks_json
+
+    async def published_keys(self, *, timeout: float | None = None) -> pb.GetKeySetResponse:
+        """As :meth:`key_set`, with the age up to which the keys may be kept."""
+        return await self._caller.unary(_SERVICE, "GetKeySet", pb.GetKeySetRequest(), pb.GetKeySetResponse, timeout)
 
     async def create_realm(
         self, name: str, *, settings: admin.Realm | None = None, timeout: float | None = None
