@@ -153,12 +153,12 @@ class Invariants:
         self._trace("engine", f"takes change {change.id} as {accepted.sequence}, root {accepted.root!r}")
         if not accepted.repeated:
             self._given(accepted.sequence, change.id)
+            self._number = accepted.sequence
 
     def _given(self, number: int, to: str) -> None:
-        """A new number lies above all that are durable: what it orders would else be taken for older."""
+        """A new number lies above all durable ones: what it orders would else be taken for older."""
         if number <= self._number_durable:
             raise Violation("numbers rise", f"{to} has {number}, and {self._number_durable} was given before")
-        self._number = max(self._number, number)
 
     def acknowledge(self, change_id: str, sequence: int) -> None:
         """Its author was told so."""
