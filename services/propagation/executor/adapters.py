@@ -15,6 +15,7 @@ from wellspring_client.errors import Unavailable
 _WORK = work_pb2.DESCRIPTOR.services_by_name["PropagationWork"]
 _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
 
+_STRONG = storage_pb2.CONSISTENCY_STRONG_GLOBAL
 _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
 MAX_TAGS_BYTES = 3 * 1024
 """Of the 4 KiB that an item's attributes may have together."""
@@ -55,8 +56,8 @@ class GrpcDocuments:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
-        """The item with the empty key of each record, as the newest write left it."""
+    async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
+        """The item with the empty key of each record, as the newest write left it; `strong`: in any data centre."""
         found: list[Document | None] = []
         waiting = list(records)
         while waiting:
@@ -66,6 +67,7 @@ class GrpcDocuments:
                         namespace=namespace,
                         record=record,
                         selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[b""])),
+                        consistency=_STRONG if strong else storage_pb2.CONSISTENCY_UNSPECIFIED,
                     )
                     for record in waiting[:BATCH_ITEMS]
                 ]

@@ -34,8 +34,8 @@ class Output:
 class Documents(Protocol):
     """The store, as far as rendering needs it. Raises the SDK's errors."""
 
-    async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
-        """The newest documents, in order."""
+    async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
+        """The newest documents, in order; `strong`: as all copies together have them."""
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """Stores each over whatever is older than `version`; in order None, or why it could not be."""

@@ -1,6 +1,8 @@
 """A slice's steps, each made to fail in its turn: what is reported, and what was and was not done."""
 
 import asyncio
+import contextlib
+import gc
 import sys
 import types
 
@@ -42,13 +44,18 @@ class World:
         self.unpurged = set()
         self.refuse = {}
         self.pages = {}
+        self.lagging = set()
+        self.unreadable = []
 
     def put_source(self, name, version=1):
         self.documents[name.encode()] = Document(b"x", version.to_bytes(16, "big"), "text/x-wiki")
 
-    async def fetch(self, namespace, records):
+    async def fetch(self, namespace, records, *, strong=False):
         self.reads.append(list(records))
-        return [self.documents.get(r) for r in records]
+        await asyncio.sleep(0)
+        if self.unreadable:
+            raise self.unreadable.pop()
+        return [None if r in self.lagging and not strong else self.documents.get(r) for r in records]
 
     async def put(self, namespace, item_key, outputs, version):
         if self.store_error:
@@ -199,6 +206,55 @@ def test_an_input_older_than_the_change_is_reported_and_nothing_stored():
     assert [i.resource for i in report.saw_older] == ["wiki/page/A"] and not world.events and not report.failed
     world.put_source("T", 5)
     assert slice_of(world, "A", minimums={"wiki/page/T": (5).to_bytes(16, "big")}).changed == 1
+
+
+def test_an_input_that_a_lagging_copy_has_not_yet_is_not_taken_for_deleted():
+    world = World()
+    world.put_source("T", 5)
+    world.lagging = {b"T"}
+
+    async def page(request):
+        found = (await request.fetch(["wiki/page/T", "wiki/page/red"]))["wiki/page/T"]
+        return RenderResult(b"there" if found is not None else b"gone", "t")
+
+    world.pages["wiki/page/A"] = page
+    minimums = {"wiki/page/T": (5).to_bytes(16, "big")}
+    assert slice_of(world, "A", minimums=minimums).changed == 1
+    assert world.stored[b"wiki/page/A"].body == b"there" and world.reads == [[b"T", b"red"], [b"T"]]
+    world.put_source("T", 4)  # another copy has it, and an older one
+    assert len(slice_of(world, "A", minimums=minimums).saw_older) == 1
+    del world.documents[b"T"]
+    assert slice_of(world, "A", minimums=minimums).changed == 1
+    assert world.stored[b"wiki/page/A"].body == b"gone"
+
+
+def test_a_read_that_failed_is_read_again_and_leaves_no_task_behind():
+    world = World()
+    world.put_source("T")
+    world.put_source("U")
+    world.unreadable = [Unavailable("away", reason="AWAY")]
+    problems = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+        sources = Sources(world, "src", "wiki/page/", {}, 1000)
+        asked = [sources.fetch(["wiki/page/T", "wiki/page/U"]), sources.fetch(["wiki/page/U"])]
+        failed = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in failed] == [Unavailable, Unavailable]
+        assert len(asyncio.all_tasks()) == 1
+        found = await sources.fetch(["wiki/page/T", "wiki/page/U"])
+        assert None not in found.values()
+        # Who asked is gone before the read fails.
+        world.unreadable = [Unavailable("away", reason="AWAY")]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await sources.fetch(["wiki/page/V", "wiki/page/W"])
+        await asyncio.sleep(0.01)
+        del sources
+        gc.collect()
+
+    asyncio.run(main())
+    assert not problems and world.reads[:2] == [[b"T", b"U"], [b"T", b"U"]] and not world.unreadable
 
 
 def test_a_shared_input_is_read_once_for_the_slice():

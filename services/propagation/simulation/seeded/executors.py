@@ -85,13 +85,13 @@ class StorePort:
         self.site = site
         self._stored = stored
 
-    async def fetch(self, namespace: str, records: Sequence[bytes]) -> list[Document | None]:
-        """As the copy has them."""
+    async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
+        """As the copy has them, or as the store itself does."""
 
         async def effect() -> list[Document | None]:
             names = [record.decode() for record in records]
             held = [
-                self.site.replica.read(name) if self.process.must_see_new(name) else self.site.read(name)
+                self.site.replica.read(name) if not strong and self.process.must_see_new(name) else self.site.read(name)
                 for name in names
             ]
             return [Document(one.value, one.version, "text/plain") if one is not None else None for one in held]
