@@ -9,9 +9,10 @@ and in the application ``session_of(scope)`` is a :class:`~wellspring_client.web
 ``await session.login("alice")``, ``step_up``, ``logout``.
 
 With each request the token in the cookie is checked. No session: the application runs with nobody logged in, and a
-cookie that is worth nothing is cleared. Not known now: 503, and nobody is logged out. When the service wants the token
-rotated, the new one goes out with the response; requests that are on their way with the old one are served during its
-grace. Where the cookie is set or cleared, the response carries ``Cache-Control: no-store``.
+cookie that is worth nothing is cleared. Not known now: 503, and nobody is logged out. The same where the application
+lets an Unavailable pass; a SessionInvalid that it lets pass is 401. When the service wants the token rotated, the new
+one goes out with the response; requests that are on their way with the old one are served during its grace. Where the
+cookie is set or cleared, the response carries ``Cache-Control: no-store``.
 
 CSRF: SameSite=Lax keeps the cookie out of what other sites' pages send, except plain navigation: so let GET and HEAD
 change nothing. Where other hosts of the same site (``x.example.org`` beside ``www.example.org``) are not trusted,
@@ -29,9 +30,11 @@ from typing import Any, Final
 
 from wellspring_client.aio import Client
 from wellspring_client.errors import (
+    DeadlineExceeded,
     InvalidRequest,
     QuotaExceeded,
     SessionInvalid,
+    Unavailable,
     WellspringError,
 )
 from wellspring_client.session import Realm
@@ -50,6 +53,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _STATE: Final = "wellspring_session"
 _REPLACED_S: Final = 60.0
 _REPLACED_MOST: Final = 10_000
+_TEXTS: Final = {
+    401: b"the session is over; log in again\n",
+    429: b"too many attempts; try again later\n",
+    503: b"not known now; try again\n",
+}
 _log = logging.getLogger("wellspring_client.asgi")
 
 
@@ -157,7 +165,12 @@ class SessionMiddleware:
                 message = self._with_cookie(message, session, stale)
             await send(message)
 
-        await self._app(inner, receive, sending)
+        try:
+            await self._app(inner, receive, sending)
+        except (SessionInvalid, Unavailable, DeadlineExceeded) as error:
+            if session.sent:
+                raise
+            await _interrupt(session, sending, error)
 
     async def _rotate(self, session: WebSession) -> None:
         """Just before the response goes out, so that a token which nobody receives is rare. One request does it for
@@ -222,14 +235,27 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: WellspringE
         await receive()
         await send({"type": "websocket.close", "code": 1013})
         return
-    text = b"too many attempts; try again later\n" if status == 429 else b"sessions cannot be checked now; try again\n"
-    retry_s = str(max(1, math.ceil(error.retry_after_s or 1))).encode()
+    await _say(send, status, error)
+
+
+async def _interrupt(session: WebSession, send: Send, error: WellspringError) -> None:
+    """The application asked something that is not known now, and left the answer to us; or the session, good when the
+    request came, is over by now: 401, and ``send`` clears the cookie.
+    """
+    if isinstance(error, SessionInvalid):
+        session.over()
+    await _say(send, 401 if isinstance(error, SessionInvalid) else 503, error)
+
+
+async def _say(send: Send, status: int, error: WellspringError) -> None:
+    text = _TEXTS[status]
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(text)).encode()),
-        (b"retry-after", retry_s),
         (b"cache-control", b"no-store"),
     ]
+    if status != 401:
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s or 1))).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 

@@ -6,7 +6,7 @@ import itertools
 from hashlib import sha256
 
 from wellspring.session.v1 import session_pb2 as pb
-from wellspring_client.errors import ResumeTokenExpired, SessionInvalid, Unavailable
+from wellspring_client.errors import DeadlineExceeded, ResumeTokenExpired, SessionInvalid, Unavailable
 
 
 @dataclasses.dataclass
@@ -55,7 +55,8 @@ class Origin:
     async def validate(self, token, *, touch=True, address="", timeout=None):
         self.validated += 1
         if self.calls_cut:
-            raise Unavailable("nobody answers")
+            # As the SDK says it, one way or the other.
+            raise Unavailable("nobody answers") if self.validated % 2 else DeadlineExceeded("no answer in time")
         held = self.sessions.get(token)
         if held is None or not held.live:
             raise SessionInvalid("no live session", reason="SESSION_INVALID")

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from wellspring.session.v1 import session_pb2 as pb
-from wellspring_client.errors import AssertionInvalid, SessionInvalid, Unavailable
+from wellspring_client.errors import AssertionInvalid, DeadlineExceeded, SessionInvalid, Unavailable
 from wellspring_client.known_sessions import Cache, InFlight, Revoked, Verified
 from wellspring_client.revocation_feed import Feed, Watched
 
@@ -175,6 +175,8 @@ class Verifier:
         except SessionInvalid:
             self._cache.drop(key)
             raise
+        except DeadlineExceeded as error:
+            raise Unavailable(error.message) from None
         finally:
             self._asked.discard(asked)
         found = Verified.of(answer.session, rotate_hint=answer.rotate_hint)

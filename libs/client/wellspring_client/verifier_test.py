@@ -10,7 +10,7 @@ import pytest
 from libs.clock.virtual import VirtualClock
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.assertions import Assertions
-from wellspring_client.assertions_test import GOOD, NOW_S, Published, but, signed
+from wellspring_client.assertions_fakes_test import GOOD, NOW_S, Published, but, signed
 from wellspring_client.errors import AssertionInvalid, SessionInvalid, Unavailable
 from wellspring_client.key_set import KeySet
 from wellspring_client.known_sessions import Revoked

@@ -133,6 +133,11 @@ class WebSession:
             await self._realm.revoke(self._token, reason="logged out")
             self._take(None, None)
 
+    def over(self) -> None:
+        """The service has just said that the session is over: forget it here."""
+        if self._token is not None:
+            self._take(None, None)
+
     async def data(self, *keys: str) -> dict[str, bytes]:
         """Values of the session's sealed data, by these keys or all; from the service. Raises SessionInvalid when
         there is no session.

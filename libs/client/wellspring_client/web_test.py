@@ -1,142 +1,17 @@
-"""Sessions of web applications and gRPC servers: cookies, rotation, concurrent requests, and a service that is away."""
+"""Sessions of web applications: cookies, rotation, concurrent requests, and a service that is away."""
 
 import asyncio
-import collections
-import itertools
 import logging
 
-import grpc
 import pytest
 
 import wellspring_client
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.asgi import Cookie, SessionMiddleware, session_of
-from wellspring_client.errors import QuotaExceeded, SessionInvalid, Unavailable
 from wellspring_client.fakes_test import Fail, Server
-from wellspring_client.grpc_interceptor import SessionInterceptor, current_session
-from wellspring_client.known_sessions import Verified
+from wellspring_client.web_fakes_test import NAME, Browser, Service
 
 SESSIONS = [pb.DESCRIPTOR.services_by_name["Sessions"]]
-NAME = "__Host-session"
-
-
-class Service:
-    """Sessions by token, as the contract says: enough of them for one process."""
-
-    def __init__(self):
-        self.tokens, self.hint, self.fail = {}, False, None
-        self.numbers = itertools.count(1)
-        self.calls = collections.Counter()
-        self.slow = None
-
-    def methods(self):
-        names = ("Create", "Validate", "Rotate", "Reauthenticate", "Revoke", "UpdateData", "WatchRevocations")
-        return {f"Sessions/{name}": getattr(self, name) for name in names}
-
-    def mint(self, subject, level):
-        token = f"wss_web_canary{next(self.numbers)}.secret"
-        session = pb.Session(realm="web", handle=token, subject=subject, anonymous=not subject)
-        session.assurance.level = level
-        session.idle_expire_time.GetCurrentTime()
-        session.idle_expire_time.seconds += 3600
-        session.absolute_expire_time.CopyFrom(session.idle_expire_time)
-        self.tokens[token] = session
-        return {"token": pb.Secret(value=token.encode()), "session": session}
-
-    def held(self, request):
-        if self.fail is not None:
-            raise self.fail
-        token = request.token.value.decode()
-        if token.startswith("malformed"):
-            raise Fail(3, "TOKEN_MALFORMED")
-        if token not in self.tokens:
-            raise Fail(16, "SESSION_INVALID")
-        return token, self.tokens[token]
-
-    async def Create(self, request, context):
-        self.calls["Create"] += 1
-        return pb.CreateResponse(**self.mint(request.subject, request.assurance.level))
-
-    async def Validate(self, request, context):
-        self.calls["Validate"] += 1
-        _, session = self.held(request)
-        answer = pb.ValidateResponse(session=session, rotate_hint=self.hint)
-        if request.data_keys:
-            answer.data["cart"].value = b"pears"
-        return answer
-
-    async def Rotate(self, request, context):
-        self.calls["Rotate"] += 1
-        token, session = self.held(request)
-        if self.slow is not None:
-            await asyncio.sleep(self.slow)
-        if request.reason == pb.RotateRequest.REASON_PRIVILEGE:
-            del self.tokens[token]
-        return pb.RotateResponse(**self.mint(session.subject, session.assurance.level))
-
-    async def Reauthenticate(self, request, context):
-        token, session = self.held(request)
-        del self.tokens[token]
-        return pb.ReauthenticateResponse(**self.mint(request.subject or session.subject, request.assurance.level))
-
-    async def Revoke(self, request, context):
-        if self.fail is not None:
-            raise self.fail
-        if request.WhichOneof("target") == "others_of_token":
-            mine = self.tokens[request.others_of_token.value.decode()]
-            self.tokens = {t: s for t, s in self.tokens.items() if s.subject != mine.subject or s is mine}
-        else:
-            self.tokens.pop(request.token.value.decode(), None)
-        return pb.RevokeResponse(revoked=1)
-
-    async def UpdateData(self, request, context):
-        self.held(request)
-        return pb.UpdateDataResponse(versions={"cart": 1})
-
-    async def WatchRevocations(self, request, context):
-        while True:
-            answer = pb.WatchRevocationsResponse(resume_token="1")
-            answer.heartbeats.add(origin="local", sequence=1).time.GetCurrentTime()
-            yield answer
-            await asyncio.sleep(0.1)
-
-
-class Browser:
-    """An in-process ASGI client that keeps its cookie as browsers do."""
-
-    def __init__(self, app, name=NAME):
-        self.app, self.name, self.cookie = app, name, None
-        self.headers = []
-
-    async def get(self, path, cookie=None, kind="http", raw=None):
-        cookie = cookie or self.cookie
-        header = raw or (f"a=b; {self.name}={cookie}; c=d".encode() if cookie else None)
-        scope = {
-            "type": kind,
-            "path": path,
-            "headers": [(b"cookie", header)] if header else [],
-            "client": ("10.0.0.1", 5),
-        }
-        sent = []
-
-        async def receive():
-            return {"type": "websocket.connect" if kind == "websocket" else "http.request"}
-
-        async def send(message):
-            sent.append(message)
-
-        await self.app(scope, receive, send)
-        if kind == "websocket":
-            return sent
-        self.headers = sent[0]["headers"]
-        for value in self.values("set-cookie"):
-            given = value.partition(";")[0].partition("=")
-            assert given[0] == self.name
-            self.cookie = given[2] or None
-        return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:]).decode()
-
-    def values(self, name):
-        return [value.decode() for key, value in self.headers if key.decode() == name]
 
 
 async def application(scope, receive, send):
@@ -256,6 +131,29 @@ def test_logout_everywhere_ends_the_others_too():
         assert not service.tokens and await two.get("/") == (200, "nobody 0")
 
     browsing(test, lifespan=False)
+
+
+def test_what_the_application_lets_pass_is_401_or_503():
+    async def test(app, service):
+        browser = Browser(app)
+        service.fail = Fail(14, "", pushback_ms=-1)
+        assert (await browser.get("/login"))[0] == 503 and not browser.values("set-cookie")
+        service.fail = None
+        await browser.get("/login")
+        token = browser.cookie
+        await browser.get("/")
+        service.fail = Fail(14, "", pushback_ms=-1)
+        assert (await browser.get("/data"))[0] == 503 and browser.cookie == token
+        assert (await browser.get("/logout"))[0] == 503 and browser.cookie == token, "nobody was logged out"
+        service.fail = None
+        await browser.get("/")
+        del service.tokens[token]  # ended a moment ago: the next page is still remembered, its data is not
+        status, text = await browser.get("/data")
+        assert (status, text) == (401, "the session is over; log in again\n")
+        assert browser.cookie is None and browser.values("cache-control") == ["no-store"]
+        assert (await browser.get("/data"))[0] == 401 and not browser.values("set-cookie")
+
+    browsing(test)
 
 
 @pytest.mark.parametrize("worthless", ["wss_web_x.y", "malformed"])
@@ -409,134 +307,3 @@ def test_cookies_are_secure_unless_asked_by_name(caplog):
 def test_without_the_middleware_there_is_no_session_to_ask_for():
     with pytest.raises(RuntimeError, match="SessionMiddleware"):
         session_of({"type": "http"})
-
-
-class Known:
-    """Stands for a verifier."""
-
-    async def check(self, credential, *, address=""):
-        answers = {
-            "good": Verified("web", "alice", 1, (), None, b""),
-            "away": Unavailable("x"),
-            "many": QuotaExceeded("x"),
-        }
-        found = answers.get(credential, SessionInvalid("x"))
-        if isinstance(found, Exception):
-            raise found
-        assert address == "127.0.0.1"
-        return found
-
-
-def who():
-    found = current_session()
-    return found.subject.encode() if found else b"nobody"
-
-
-async def unary(request, context):
-    return who()
-
-
-async def stream(request, context):
-    yield who()
-    await asyncio.sleep(0)
-    yield who()
-
-
-async def writing(request, context):
-    await context.write(who())
-    await context.write(who())
-
-
-async def collecting(requests, context):
-    return who() + b"".join([one async for one in requests])
-
-
-async def both(requests, context):
-    async for one in requests:
-        yield who() + one
-
-
-def calling(test, **settings):
-    async def main():
-        handlers = {
-            "U": grpc.unary_unary_rpc_method_handler(unary),
-            "S": grpc.unary_stream_rpc_method_handler(stream),
-            "W": grpc.unary_stream_rpc_method_handler(writing),
-            "C": grpc.stream_unary_rpc_method_handler(collecting),
-            "B": grpc.stream_stream_rpc_method_handler(both),
-        }
-        server = grpc.aio.server(interceptors=[SessionInterceptor(Known(), **settings)])
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler("x.Y", handlers),
-                grpc.method_handlers_generic_handler("x.Open", handlers),
-            )
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await test(channel)
-        await server.stop(0)
-
-    asyncio.run(main())
-
-
-async def several(*parts):
-    for one in parts:
-        yield one
-
-
-def bearer(text):
-    return (("authorization", text),)
-
-
-def test_every_kind_of_grpc_method_knows_who_calls():
-    async def test(channel):
-        good = bearer("Bearer good")
-        assert await channel.unary_unary("/x.Y/U")(b"", metadata=good) == b"alice"
-        for name in ("S", "W"):
-            assert [one async for one in channel.unary_stream(f"/x.Y/{name}")(b"", metadata=good)] == [b"alice"] * 2
-        assert await channel.stream_unary("/x.Y/C")(several(b"1", b"2"), metadata=good) == b"alice12"
-        answers = channel.stream_stream("/x.Y/B")(several(b"1", b"2"), metadata=good)
-        assert [one async for one in answers] == [b"alice1", b"alice2"]
-        assert await channel.unary_unary("/x.Open/U")(b"") == b"nobody"
-
-    calling(test, open_methods=["/x.Open/"])
-
-
-@pytest.mark.parametrize(
-    ("metadata", "code"),
-    [
-        ((), grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("good"), grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("basic good"), grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("bearer good") * 2, grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("bearer canary"), grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("bearer "), grpc.StatusCode.UNAUTHENTICATED),
-        (bearer("bearer away"), grpc.StatusCode.UNAVAILABLE),
-        (bearer("bearer many"), grpc.StatusCode.RESOURCE_EXHAUSTED),
-    ],
-)
-def test_calls_of_nobody_are_refused_in_every_kind_of_method(metadata, code):
-    async def test(channel):
-        calls = [
-            channel.unary_unary("/x.Y/U")(b"", metadata=metadata),
-            channel.stream_unary("/x.Y/C")(several(b"1"), metadata=metadata),
-            anext(aiter(channel.unary_stream("/x.Y/S")(b"", metadata=metadata))),
-            anext(aiter(channel.stream_stream("/x.Y/B")(several(b"1"), metadata=metadata))),
-        ]
-        for call in calls:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call
-            assert caught.value.code() is code and "canary" not in str(caught.value)
-
-    calling(test)
-
-
-def test_a_session_that_is_not_required_may_be_missing_but_not_worthless():
-    async def test(channel):
-        assert await channel.unary_unary("/x.Y/U")(b"") == b"nobody"
-        with pytest.raises(grpc.aio.AioRpcError):
-            await channel.unary_unary("/x.Y/U")(b"", metadata=bearer("bearer bad"))
-
-    calling(test, required=False)
