@@ -14,7 +14,7 @@ from services.propagation.store import edges, outputs
 from services.propagation.store.edges import Keys, pair
 from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_forward import ForwardDraft
-from services.propagation.store.embedded_inputs import CONTENT, NAMED_BYTES
+from services.propagation.store.embedded_inputs import CONTENT
 from services.propagation.store.embedded_tables import Tables
 from services.propagation.store.interface import Bytes16, EdgeDelta, InputChange, Numbers
 
@@ -39,6 +39,9 @@ class EmbeddedCommit:
         self.views: dict[str, int] = {}
         self.names: dict[bytes, int] = {}
         self.inputs: dict[int, int] = {}
+        # Inputs that the cache of names does not know: it learns them when they are written, and not before, because
+        # every commit that names an input which is not written yet has to bring it.
+        self.named: dict[bytes, int] = {}
         self.forward = ForwardDraft(tables.forward)
         self.toggles: dict[int, Toggles] = {}
         self.steps: list[Step] = []
@@ -62,7 +65,7 @@ class EmbeddedCommit:
     def intern_inputs(self, resources: Numbers, aspects: Sequence[str] | str) -> Numbers:
         """See `interface.Commit.intern_inputs`."""
         edges.check_known(resources, self._tables.names.next, "resource")
-        numbers, fresh = self._tables.inputs.intern(resources, aspects)
+        numbers, fresh = self._tables.inputs.intern(resources, aspects, self._tables.names.count)
         self.inputs.update(fresh)
         return numbers
 
@@ -71,18 +74,14 @@ class EmbeddedCommit:
         if aspects != CONTENT:
             return self.intern_inputs(self.intern_resources(names), aspects)
         named = self._tables.inputs.named
-        found = named.get_many(names)
-        missing = [at for at, number in enumerate(found) if number is None]
-        if missing:
-            new = [names[at] for at in missing]
-            numbers = self.intern_inputs(self.intern_resources(new), CONTENT).tolist()
-            fresh = set(self.inputs.values())
-            for at, name, number in zip(missing, new, numbers, strict=True):
-                found[at] = number
-                # What is not written yet must go into each commit that names it.
-                if number not in fresh and name not in self.names:
-                    named.put(name, number, len(name) + NAMED_BYTES)
-        return np.array(found, np.uint32)
+        found = named.find(names)
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            new = [names[at] for at in missing.tolist()]
+            numbers = self.intern_inputs(self.intern_resources(new), CONTENT)
+            found[missing] = numbers
+            self.named.update(zip(new, numbers.tolist(), strict=True))
+        return found.astype(np.uint32)
 
     def replace_dependencies(self, view: int, dependents: Numbers, counts: Numbers, inputs: Numbers) -> EdgeDelta:
         """See `interface.Commit.replace_dependencies`."""

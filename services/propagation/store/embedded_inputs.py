@@ -3,7 +3,9 @@
 Aspects are few words; each has a number too, and "content" is 0, so that most keys are a resource's number alone.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_layout import MOST_ASPECTS, MOST_INPUTS, check_room, u32
 from services.propagation.store.hot import Hot
 from services.propagation.store.interface import InputChange, Numbers, UnknownNumber
+from services.propagation.store.name_cache import NameCache
 from services.propagation.store.numbers import group_starts, to_numbers, to_set
 
 CONTENT = "content"
@@ -24,8 +27,6 @@ _PARTS = np.dtype([("resource", "<u4"), ("aspect", "<u4")])  # the resource's nu
 _CHANGE = np.dtype([("changed_at", "<u8"), ("root", "<u8"), ("version", "V16")])
 _ASPECT = b"aspect/"
 _ENTRY_BYTES = 150
-# Of a name in memory, besides its length.
-NAMED_BYTES = 150
 
 
 class Inputs:
@@ -38,7 +39,7 @@ class Inputs:
         self._changes = Column(columns, b"c", _CHANGE, bits=6)
         # By resource and aspect; and for content by the resource's name, which spares looking twice.
         self._hot: Hot[int] = Hot(cache_bytes // 3)
-        self.named: Hot[bytes] = Hot(cache_bytes - cache_bytes // 3)
+        self.named = NameCache(cache_bytes - cache_bytes // 3)
         self._changed = BitMap()
         for first, values in self._changes.blocks():
             self._changed |= to_set((np.flatnonzero(values["changed_at"]) + first).astype(np.uint32))
@@ -59,17 +60,25 @@ class Inputs:
         value = None if code is None else self._inputs.get(_key(resource, code))
         return -1 if value is None else int.from_bytes(value, "big")
 
-    def intern(self, resources: Numbers, aspects: Sequence[str] | str) -> tuple[Numbers, dict[int, int]]:
-        """(numbers, those not written yet, by resource << 32 | aspect). Raises TooMany."""
+    def intern(
+        self, resources: Numbers, aspects: Sequence[str] | str, resource_count: int
+    ) -> tuple[Numbers, dict[int, int]]:
+        """(numbers, those not written yet, by resource << 32 | aspect). `resource_count`: those below may be written.
+
+        Raises TooMany.
+        """
         pairs = self._pairs(resources, aspects)
         ordered = np.sort(pairs)
         distinct = ordered[group_starts(ordered)]
         keys = distinct.tolist()
         found = self._hot.get_many(keys)
+        # A resource that is not written yet has no inputs to look for.
         missing = [at for at, number in enumerate(found) if number is None]
-        sought = [_key(keys[at] >> 32, keys[at] & 0xFFFFFFFF) for at in missing]
+        written = bisect_left(missing, bisect_left(keys, resource_count << 32))
+        sought = [_key(keys[at] >> 32, keys[at] & 0xFFFFFFFF) for at in missing[:written]]
         fresh: dict[int, int] = {}
-        for at, value in zip(missing, self._inputs.get_many(sought), strict=True):
+        values = chain(self._inputs.get_many(sought), repeat(None))
+        for at, value in zip(missing, values, strict=False):
             key = keys[at]
             if value is not None:
                 found[at] = number = int.from_bytes(value, "big")
@@ -99,10 +108,13 @@ class Inputs:
     def written(self, fresh: dict[int, int]) -> None:
         """The write with these inputs was applied."""
         self._aspects_written = len(self._aspects)
-        for key, number in fresh.items():
+        for key in fresh:
             self._unwritten.pop(key, None)
-            self._hot.put(key, number, _ENTRY_BYTES)
         self.count = max(self.count, max(fresh.values()) + 1)
+
+    def learn(self, named: dict[bytes, int]) -> None:
+        """These inputs, by the names of their resources, are written; their aspect is "content"."""
+        self.named.put(list(named), np.fromiter(named.values(), np.uint32, len(named)))
 
     # -- the way back -------------------------------------------------------------------------------------------------
 

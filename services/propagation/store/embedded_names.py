@@ -13,14 +13,12 @@ import numpy.typing as npt
 from libs.embedded.family import Family
 from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_layout import MOST_RESOURCES, check_room, u32
-from services.propagation.store.hot import Hot
 from services.propagation.store.interface import Numbers, UnknownNumber
+from services.propagation.store.name_cache import NameCache
 from services.propagation.store.numbers import group_starts
 
 _BITS = 7
 _SIZE = 1 << _BITS
-# Python's bytes object, its number and its place in the table.
-_ENTRY_BYTES = 150
 
 
 class Names:
@@ -29,19 +27,20 @@ class Names:
     def __init__(self, names: Family, blocks: Family, count: int, cache_bytes: int) -> None:
         self._names = names
         self._blocks = blocks
-        self._hot: Hot[bytes] = Hot(cache_bytes)
+        self._cache = NameCache(cache_bytes)
         self._unwritten: dict[bytes, int] = {}
         self.next = count
         self.count = count
 
     def find(self, names: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """Numbers of written names, -1 for others."""
-        found = self._hot.get_many(names)
-        missing = {name for name, number in zip(names, found, strict=True) if number is None}
+        found = self._cache.find(names)
+        missing = np.flatnonzero(found < 0).tolist()
         if missing:
-            known = self._stored(missing)
-            found = [known.get(names[at], -1) if number is None else number for at, number in enumerate(found)]
-        return np.fromiter(found, np.int64, len(found))
+            known = self._stored({names[at] for at in missing})
+            if known:
+                found[missing] = [known.get(names[at], -1) for at in missing]
+        return found
 
     def intern(self, names: Sequence[bytes]) -> tuple[Numbers, dict[bytes, int]]:
         """(numbers, those of the names that are not written yet). Raises TooMany, ValueError for an empty name."""
@@ -84,9 +83,9 @@ class Names:
 
     def written(self, fresh: dict[bytes, int]) -> None:
         """The write with these names was applied."""
-        for name, number in fresh.items():
+        for name in fresh:
             self._unwritten.pop(name, None)
-            self._hot.put(name, number, len(name) + _ENTRY_BYTES)
+        self._keep(fresh)
         self.count = max(self.count, max(fresh.values()) + 1)
 
     def _stored(self, names: set[bytes]) -> dict[bytes, int]:
@@ -97,9 +96,11 @@ class Names:
         if not any(values):
             return {}
         known = {name: int.from_bytes(value, "big") for name, value in zip(sought, values, strict=True) if value}
-        for name, number in known.items():
-            self._hot.put(name, number, len(name) + _ENTRY_BYTES)
+        self._keep(known)
         return known
+
+    def _keep(self, known: dict[bytes, int]) -> None:
+        self._cache.put(list(known), np.fromiter(known.values(), np.uint32, len(known)))
 
     def of(self, resources: Numbers) -> list[bytes]:
         """The names, in order. Raises UnknownNumber."""

@@ -46,6 +46,8 @@ def applied(tables: Tables, commit: EmbeddedCommit, effects: Effects) -> None:
         tables.names.written(commit.names)
     if commit.inputs:
         tables.inputs.written(commit.inputs)
+    if commit.named:
+        tables.inputs.learn(commit.named)
     tables.outputs.written(np.concatenate([_NONE, *effects.outputs]), effects.marks)
     for key, edges in effects.arrived:
         tables.compaction.note(key, edges)
