@@ -13,6 +13,7 @@ from services.propagation.domain.errors import ChangeNotFound
 from services.propagation.domain.fanout import want
 from services.propagation.domain.holds import key
 from services.propagation.domain.records import TALLY, read_root, read_tally
+from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import encode
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import Held
@@ -82,16 +83,21 @@ def _replay(step: Step, root_sequence: int, view: int, items: BitMap) -> None:
     root = reopening.reopened(step, root_sequence) if root_sequence else None
     if root is None:
         root = reopening.made_alone(step)
-    in_groups = BitMap()
-    for group in root.of_view(view):
-        in_groups |= group.failed
     root.flips.pop(view, None)
-    taken_over = min(root.buried, len(items - in_groups))
-    root.buried -= taken_over
-    root.total -= taken_over
+    _unbury(root, view, items)
     want(step, root, 1, step.next_sequence(), view, items)
     step.touch(root)
     shard.signals.work.fire()
+
+
+def _unbury(root: Root, view: int, items: BitMap) -> None:
+    """Uncounts those that were dead letters before the root was opened again."""
+    in_groups = BitMap()
+    for group in root.of_view(view):
+        in_groups |= group.failed
+    buried = min(root.buried, len(items - in_groups))
+    root.buried -= buried
+    root.total -= buried
 
 
 def discard(shard: Shard, wanted: Filter) -> tuple[int, Awaitable[None] | None]:
@@ -101,13 +107,20 @@ def discard(shard: Shard, wanted: Filter) -> tuple[int, Awaitable[None] | None]:
         return 0, None
     step = shard.step()
     by_view: dict[int, BitMap] = {}
+    by_root: dict[tuple[int, int], BitMap] = {}
     finished: dict[int, int] = {}
     for letter in chosen:
-        by_view.setdefault(letter.held.view, BitMap()).add(letter.held.resource)
-        if letter.held.root not in shard.roots:
-            finished[letter.held.root] = finished.get(letter.held.root, 0) + 1
+        held = letter.held
+        by_view.setdefault(held.view, BitMap()).add(held.resource)
+        if held.root in shard.roots:
+            by_root.setdefault((held.root, held.view), BitMap()).add(held.resource)
+        else:
+            finished[held.root] = finished.get(held.root, 0) + 1
+    for (sequence, view), items in by_root.items():
+        _unbury(shard.roots[sequence], view, items)
+        step.touch(shard.roots[sequence])
     for view, items in by_view.items():
-        shard.holds.release(step.commit, view, items)
+        shard.holds.discard(step.commit, step.next_sequence(), view, items)
         for root in shard.roots.values():
             for group in root.of_view(view):
                 gone = group.failed & items

@@ -1,6 +1,8 @@
 """What is kept from leasing: retries that are not yet due, and dead letters.
 
 Retries and dead letters are durable records (`held`, `dead`, keyed by view and resource); their sets are in memory.
+What became of dead letters that were given up, `discarded`, is for a restart alone: without it they would be derived as
+pending again. It is keyed by the sequence of the discard and the view, and holds resource numbers of 4 bytes.
 Due times are kept in slots of a tenth of a second, so that a million failures cost a few sets and no million timers.
 """
 
@@ -9,14 +11,18 @@ from collections.abc import Iterator
 from random import Random
 from struct import Struct
 
+import numpy as np
 from pyroaring import BitMap
 
 from services.propagation.domain.change import dump, load
+from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.views import RetryPolicy
 from services.propagation.store.interface import Commit, Held, Store
+from services.propagation.store.numbers import to_numbers, to_set
 
 HELD = "held"
 DEAD = "dead"
+DISCARDED = "discarded"
 MAX_DETAIL = 1024
 
 _KEY = Struct(">HI")
@@ -170,6 +176,27 @@ class Holds:
             commit.delete_record(DEAD, key(view, resource))
         self.dead(view).difference_update(released)
         return released
+
+    def discard(self, commit: Commit, at: int, view: int, items: BitMap) -> None:
+        """Gives dead letters up: what made them pending until the sequence `at` does so no more."""
+        self.release(commit, view, items)
+        commit.put_record(DISCARDED, encode(at) + view_key(view), to_numbers(items).astype("<u4").tobytes())
+
+    def discarded(self) -> dict[int, list[tuple[int, BitMap]]]:
+        """By view, (sequence of the discard, items), oldest first."""
+        found: dict[int, list[tuple[int, BitMap]]] = {}
+        for record_key, value in self._store.records(DISCARDED):
+            items = to_set(np.frombuffer(value, "<u4"))
+            found.setdefault(int.from_bytes(record_key[8:], "big"), []).append((decode(record_key), items))
+        return found
+
+    def forget_discarded(self, commit: Commit, before: int, limit: int) -> int:
+        """Forgets discards at sequences below `before`, at most so many; answers how many."""
+        forgotten = 0
+        for record_key, _ in self._store.records(DISCARDED, end=encode(before), limit=limit):
+            commit.delete_record(DISCARDED, record_key)
+            forgotten += 1
+        return forgotten
 
     def dead_letters(self, view: int | None, after: bytes = b"") -> Iterator[Held]:
         """Dead letters in order of (view, resource number), those after the key `after`."""

@@ -1,10 +1,10 @@
 """After a restart: unfinished roots from their records, what is pending from the edges and the columns.
 
-For each fan-out of a root: the dependents of its inputs whose `rendered_at` lies before it. Nothing that a crash lost
-is needed for that, and leases that were out are simply pending again.
+For each fan-out of a root: the dependents of its inputs whose `rendered_at` lies before it, but for dead letters that
+were discarded since. Nothing that a crash lost is needed for that, and leases that were out are simply pending again.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 from pyroaring import BitMap
 
@@ -14,6 +14,9 @@ from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import decode
 from services.propagation.domain.shard import Shard
 from services.propagation.store.numbers import to_set
+
+Discarded = dict[int, list[tuple[int, BitMap]]]
+"""See Holds.discarded."""
 
 
 def recover(shard: Shard) -> Awaitable[None]:
@@ -34,6 +37,7 @@ def recover(shard: Shard) -> Awaitable[None]:
     shard.causers.load()
     delays_s = {number: view.settle_s for number, view in shard.views.in_use.items()}
     settling = shard.settling.load(shard.store, delays_s, now_ns, now_s)
+    discarded = shard.holds.discarded()
     for key, _ in shard.store.records(ACTIVE):
         sequence = decode(key)
         record = read_root(shard.store, sequence)
@@ -42,7 +46,7 @@ def recover(shard: Shard) -> Awaitable[None]:
         tally = read_tally(shard.store, sequence)
         root = Root(record, tally, now_s)
         root.settling = settling.get(sequence, 0)
-        _derive(shard, root)
+        _derive(shard, root, discarded)
         in_groups = sum(len(group.failed) for group in root.groups.values())
         root.buried = max(0, tally.failed - in_groups)
         # An edge that came late is pending under one root and found again under each that its input changed under:
@@ -72,26 +76,32 @@ def _succeed(shard: Shard, root: Root) -> None:
         older.successor = root
 
 
-def _derive(shard: Shard, root: Root) -> None:
+def _derive(shard: Shard, root: Root, discarded: Discarded) -> None:
     for noted in Fanout.of(shard.store, root.sequence):
-        if noted.listed:
-            _add(shard, root, noted, noted.view, to_set(noted.inputs))
-            continue
-        if noted.whole:
-            _add(shard, root, noted, noted.view, rendered(shard, noted.view))
-            continue
+        root.since = min(root.since, noted.noted_at)
+        for view, members in _wanted(shard, root, noted):
+            _add(shard, root, noted, view, members, discarded)
+
+
+def _wanted(shard: Shard, root: Root, noted: Fanout) -> Iterator[tuple[int, BitMap]]:
+    if noted.listed:
+        yield noted.view, to_set(noted.inputs)
+    elif noted.whole:
+        yield noted.view, rendered(shard, noted.view)
+    else:
         found = shard.store.dependents_of(noted.inputs)
         if noted.own:
             add_own(shard, root, found)
-        for view, members in found.items():
-            if noted.view in (EVERY_VIEW, view):
-                _add(shard, root, noted, view, members)
+        yield from ((view, members) for view, members in found.items() if noted.view in (EVERY_VIEW, view))
 
 
-def _add(shard: Shard, root: Root, noted: Fanout, view: int, members: BitMap) -> None:
+def _add(shard: Shard, root: Root, noted: Fanout, view: int, members: BitMap, discarded: Discarded) -> None:
     if view not in shard.views.of(root.record.revision).by_number:
         return
     pending = shard.store.pending(view, members, noted.changed_at)
+    for at, items in discarded.get(view, ()):
+        if noted.noted_at < at:
+            pending -= items
     for group in root.of_view(view):
         pending -= group.pending
         pending -= group.failed

@@ -1,5 +1,7 @@
 """The window of remembrance: change ids, finished roots, renders and ticks before it are forgotten, a few at a time.
 
+Dead letters that were discarded are remembered as long as a restart may meet one of the fan-outs before.
+
 A change repeated after the window is taken for a new one; being no newer than what is known, it has no effect.
 """
 
@@ -38,6 +40,8 @@ def forget(shard: Shard) -> int:
         finished.forget(shard.store, step.commit, last, _CHUNK)
     begun = step or shard.step()
     forgotten += shard.history.forget(begun.commit, oldest_ns)
+    since = min((root.since for root in shard.roots.values()), default=shard.sequence.last + 1)
+    forgotten += shard.holds.forget_discarded(begun.commit, since, _CHUNK)
     if forgotten:
         begun.write()
     return forgotten

@@ -73,9 +73,11 @@ class Root:
     """One unfinished root. Its record is durable; the rest is derived or counted."""
 
     def __init__(self, record: RootRecord, tally: Tally, now_s: float) -> None:
-        # `buried` counts dead letters of a root that had finished and was opened again.
+        # `buried` counts dead letters of a root that had finished and was opened again. No fan-out of the root was
+        # noted before `since`; one that was superseded may have handed over some that are older than the root.
         self.record = record
         self.sequence = record.sequence
+        self.since = record.sequence
         self.groups: dict[tuple[int, int], Group] = {}
         self.total = tally.total
         self.changed = tally.changed

@@ -33,6 +33,7 @@ def supersede(step: Step, older: Root, newer: Root) -> None:
 def fold(step: Step, older: Root, newer: Root) -> None:
     """Ends a superseded root; what is pending for it and not for its successor goes over to that one."""
     left = older.pending
+    newer.since = min(newer.since, older.since)
     handed: set[int] = set()
     for noted in Fanout.of(step.shard.store, older.sequence):
         if noted.level > 1:
