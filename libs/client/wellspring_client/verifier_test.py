@@ -15,6 +15,7 @@ from wellspring_client.errors import AssertionInvalid, SessionInvalid, Unavailab
 from wellspring_client.key_set import KeySet
 from wellspring_client.known_sessions import Revoked
 from wellspring_client.origin_test import Origin
+from wellspring_client.revocation_feed import Feed
 from wellspring_client.verifier import Verifier
 
 BOUND_S = 5.0
@@ -244,6 +245,47 @@ def test_SES_11_an_origin_that_forgot_makes_everything_forgotten():
         origin.log.clear()
         await asyncio.sleep(1)
         assert verifier.entries == 0 and verifier.fresh
+
+    verifying(test)
+
+
+def test_SES_11_an_origin_whose_numbers_go_back_makes_everything_forgotten():
+    class Restored:
+        asked = []
+
+        async def watch_revocations(self, *, resume_token=""):
+            self.asked.append(resume_token)
+            for sequence in (5, 3, 4):
+                answer = pb.WatchRevocationsResponse(resume_token=f"r{sequence}")
+                answer.heartbeats.add(origin="local", sequence=sequence).time.seconds = NOW_S
+                yield answer
+            await asyncio.sleep(1e6)
+
+    async def main():
+        resets, source = [], Restored()
+        told = {"on_revoked": resets.append, "on_reset": lambda: resets.append("all"), "wall_ns": clock.time_ns}
+        following = asyncio.create_task(Feed(source, bound_s=5, skew_s=1, **told).run())
+        await asyncio.sleep(0.01)
+        assert resets == ["all"]
+        await asyncio.sleep(0.2)
+        following.cancel()
+        assert set(source.asked) == {""}, "what a restored origin would resume from is another history"
+
+    clock = VirtualClock(NOW_S * 10**9)
+    clock.run(main())
+
+
+def test_SES_11_what_was_remembered_just_before_the_feed_went_stale_goes_with_it():
+    async def test(origin, verifier, clock):
+        token = origin.create()
+        origin.feed_cut = True
+        await asyncio.sleep(BOUND_S - 1)
+        await verifier.token(token)
+        await verifier.token(token)
+        assert origin.validated == 1, "still fresh"
+        await asyncio.sleep(1.5)
+        await verifier.token(token)
+        assert origin.validated == 2, "no older than the bound itself, but nobody would have told of its end"
 
     verifying(test)
 

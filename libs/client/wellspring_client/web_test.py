@@ -113,11 +113,11 @@ def test_a_login_takes_no_token_over_that_was_there_before():
         await thief.get("/anonymous")
         browser.cookie = planted = thief.cookie
         assert await browser.get("/login") == (200, "alice 1")
-        assert browser.cookie != planted and await thief.get("/") == (200, "nobody 0")
+        assert planted not in service.tokens and browser.cookie != planted and await thief.get("/") == (200, "nobody 0")
         await thief.get("/anonymous")
         browser.cookie = planted = thief.cookie
         assert await browser.get("/become") == (200, "alice 1")
-        assert browser.cookie != planted and await thief.get("/") == (200, "nobody 0")
+        assert planted not in service.tokens and browser.cookie != planted and await thief.get("/") == (200, "nobody 0")
 
     browsing(test, lifespan=False)
 
