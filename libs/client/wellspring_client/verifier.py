@@ -193,7 +193,8 @@ class Verifier:
         idle_s = answer.session.idle_expire_time.ToNanoseconds() / 1e9 - now_s
         absolute_s = answer.session.absolute_expire_time.ToNanoseconds() / 1e9 - now_s
         stale_s = answer.staleness.ToNanoseconds() / 1e9
-        return max(0.0, min(self._bound_s - stale_s, idle_s / 4, absolute_s))
+        life_s: float = min(self._bound_s - stale_s, idle_s / 4, absolute_s)
+        return max(0.0, life_s)
 
     def _revoke(self, one: pb.WatchRevocationsResponse.Revocation) -> None:
         self._cache.revoke(one)
