@@ -28,6 +28,7 @@ class Engine:
         views: str = VIEWS,
         embedded: Mapping[str, object] | None = None,
         limits: Mapping[str, object] | None = None,
+        checkpoint: Mapping[str, object] | None = None,
     ) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.data = folder / "data"
@@ -40,6 +41,7 @@ class Engine:
                     "server": {"listen": [self.address], "ready_file": str(self._ready)},
                     "backend": {"embedded": {"path": str(self.data), **(embedded or {})}},
                     "limits": dict(limits or {}),
+                    "checkpoint": dict(checkpoint or {}),
                     "views_file": str(folder / "views.yaml"),
                 }
             )

@@ -5,7 +5,7 @@ as they are, one record, and kept in memory for reads. When a million have gathe
 spilled: in slices by ascending input, each one write, they become arrivals of their inputs, in records a hundred times
 as large. How far a spill has come is written with each slice, so that a restart counts every toggle once.
 
-Runs are merged sixteen to one, so that a read looks into a few dozen at most.
+Runs are merged sixteen to one while that is quick, so that a read looks into a few dozen, a hundred at most.
 """
 
 from collections.abc import Iterator
@@ -26,9 +26,10 @@ LARGE = 16_384
 
 _DUE = 1 << 20
 _MOST = 4 << 20
-_SLICE = 32_768
+# A slice holds the event loop for a millisecond or two, and so does a merge.
+_SLICE = 16_384
 _WAYS = 16
-_MERGED = 1 << 16
+_MERGED = 1 << 17
 _MARK = b"spilled"
 _SHIFT = np.uint64(32)
 _EVERY_INPUT = MOST_INPUTS
@@ -46,7 +47,7 @@ class Runs:
         self.size += len(run)
         self._levels[0].append(run)
         for level, runs in enumerate(self._levels):
-            if len(runs) < _WAYS or len(runs[0]) >= _MERGED:
+            if len(runs) < _WAYS or sum(map(len, runs)) > _MERGED:
                 return
             merged = np.concatenate(runs)
             merged.sort()
