@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -58,7 +59,9 @@ class WorkServicer:
                 return work_pb2.LeaseResponse(
                     batches=[self._batch(grant) for grant in grants], views_revision=self._catalogue.revision
                 )
-            await self._engine.shard.signals.work.wait(min(left, _LOOK_AGAIN_S))
+            waiting = self._engine.awaiting_first(capacity) if request.first_turns else nullcontext()
+            with waiting:
+                await self._engine.shard.signals.work.wait(min(left, _LOOK_AGAIN_S))
 
     def _capacity(self, request: work_pb2.LeaseRequest) -> dict[str, int]:
         if not request.executor or len(request.executor) > 256:

@@ -6,6 +6,7 @@ is durable, and only then may a caller be told.
 
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from random import Random
 
 from libs.clock.clock import Clock
@@ -105,6 +106,10 @@ class Engine:
         """As lease, for roots only that had no turn yet: what an executor keeps a little room for."""
         numbers = {self.shard.views.number(view): items for view, items in capacity.items()}
         return leasing.lease(self.shard, executor, numbers, first_turns=True)
+
+    def awaiting_first(self, capacity: Mapping[str, int]) -> AbstractContextManager[None]:
+        """While a call that got nothing from `lease_first` waits: nobody else gets first turns of these views."""
+        return self.shard.scheduler.awaiting([self.shard.views.number(view) for view in capacity])
 
     def complete(self, completion: Completion) -> tuple[Answer, Awaitable[None] | None]:
         """See completion.complete."""

@@ -1,12 +1,16 @@
 """Fairness between a giant root and a flood of small ones, on the virtual clock."""
 
+import asyncio
+
 from services.propagation.domain.records import State
 from services.propagation.domain.scheduler import QUANTUM_S
-from services.propagation.simulation.world import World
+from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.simulation.world import HTML, World
 
 _SMALL = 1_000
 _BATCH = 400
 _COST_S = QUANTUM_S / 100
+SUMMARY = View("summary", ("page/",), RetryPolicy(3, 1.0, 60.0), lease_s=30.0)
 
 
 def _turn(world: World) -> list[bytes]:
@@ -101,3 +105,95 @@ def test_a_flood_of_first_turns_lets_the_giant_have_its_turn():
     order = [name for _ in range(2) for name in _turn(world)]
     assert any(not name.startswith(b"page/s") for name in order)
     assert sum(name.startswith(b"page/s") for name in order) + taken == 150
+
+
+def _edit_beside_a_giant(world):
+    world.pages(5_000, "giant")
+    world.pages(1, "small", prefix="page/s-")
+    world.edit("giant")
+    _turn(world)
+    world.edit("small")
+
+
+def test_while_a_call_waits_for_first_turns_no_other_gets_them():
+    world = World()
+    _edit_beside_a_giant(world)
+    engine = world.engine
+    with engine.awaiting_first({"html": 20}), engine.awaiting_first({"html": 20}):
+        (grant,) = world.lease(_BATCH)
+        assert not any(name.startswith(b"page/s") for name in grant.names.split(b"\0"))
+    (grant,) = engine.lease_first("x", {"html": 20})
+    assert grant.names == b"page/s-0000"
+
+
+def test_calls_that_do_not_ask_for_first_turns_get_them_when_nobody_waits():
+    world = World()
+    _edit_beside_a_giant(world)
+    engine = world.engine
+    with engine.awaiting_first({"html": 20}):
+        pass
+    (grant,) = world.lease(_BATCH)
+    assert b"page/s-0000" in grant.names.split(b"\0")
+
+
+def test_a_call_that_waits_for_first_turns_of_another_view_takes_none_away():
+    world = World((HTML, SUMMARY))
+    _edit_beside_a_giant(world)
+    with world.engine.awaiting_first({"summary": 20}):
+        (grant,) = world.lease(_BATCH)
+    assert b"page/s-0000" in grant.names.split(b"\0")
+
+
+def test_a_root_keeps_its_first_turn_until_a_call_comes_for_its_view():
+    world = World((HTML, SUMMARY))
+    _edit_beside_a_giant(world)
+    engine = world.engine
+    assert engine.lease_first("x", {"summary": 20}) == []
+    assert engine.lease("x", {"summary": 20}) == []
+    (grant,) = engine.lease_first("x", {"html": 20})
+    assert grant.names == b"page/s-0000"
+
+
+def test_a_new_giant_is_lent_at_once_to_who_waits_for_more_than_first_turns():
+    world = World()
+    world.pages(100, "big")
+
+    async def main():
+        signals = world.engine.shard.signals
+        world.edit("big")
+        waits = asyncio.ensure_future(signals.work.wait(10))
+        await asyncio.sleep(0)
+        with world.engine.awaiting_first({"html": 20}):
+            assert world.lease(_BATCH) == []
+        (grant,) = world.engine.lease_first("x", {"html": 20})
+        assert len(grant.lease.ids) == 20
+        assert await waits
+        with world.engine.awaiting_first({"html": 20}):
+            (grant,) = world.lease(_BATCH)
+        assert len(grant.lease.ids) == 80
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_first_turns_is_woken_when_they_may_come_again():
+    world = World()
+    world.pages(5_000, "giant")
+    world.edit("giant")
+    _turn(world)
+    for at in range(150):
+        world.pages(1, f"small{at}", prefix=f"page/s{at:04}-")
+        world.edit(f"small{at}")
+    engine = world.engine
+
+    async def main():
+        while engine.lease_first("x", {"html": 20}):
+            pass
+        waits = asyncio.ensure_future(engine.shard.signals.work.wait(10))
+        await asyncio.sleep(0)
+        with engine.awaiting_first({"html": 20}):
+            (grant,) = world.lease(_BATCH)
+            assert not any(name.startswith(b"page/s") for name in grant.names.split(b"\0"))
+        assert await waits
+        assert engine.lease_first("x", {"html": 20})
+
+    asyncio.run(main())

@@ -10,6 +10,7 @@ from services.propagation.domain import superseding
 from services.propagation.domain.leases import Lease
 from services.propagation.domain.paths import resource_name
 from services.propagation.domain.roots import Group, Root
+from services.propagation.domain.scheduler import Turns
 from services.propagation.domain.shard import Shard
 from services.propagation.store.interface import Held
 from services.propagation.store.numbers import to_numbers
@@ -38,20 +39,26 @@ class Grant:
 def lease(shard: Shard, executor: str, capacity: Mapping[int, int], *, first_turns: bool = False) -> list[Grant]:
     """Leases of at most `capacity[view]` items a view; none when there is nothing to do now.
 
-    `first_turns`: for roots only that had no turn yet.
+    `first_turns`: for roots only that had no turn yet; while a call waits for these, no other gets them.
     A lease holds items of one view and of one revision of the views, for one or more roots.
     """
     grants: list[Grant] = []
+    scheduler = shard.scheduler
+    first_due = scheduler.first_due
     for view, limit in capacity.items():
         known = shard.views.in_use.get(view)
         room = min(limit, shard.settings.max_lent - len(shard.leases.lent(view)))
         if known is None or room <= 0 or shard.halted is not None:
             continue
         taker = _Taker(shard, view)
-        shard.scheduler.fill(room, shard.costs.of(view).seconds, taker.take, first_turns=first_turns)
+        turns = Turns.FIRST if first_turns else scheduler.left_to(view)
+        scheduler.fill(room, shard.costs.of(view).seconds, taker.take, turns)
         for revision, parts in taker.batches():
             lease_s = shard.views.of(revision).by_number.get(view, known).lease_s
             grants.append(_grant(shard, executor, view, revision, lease_s, parts, taker.suspicion))
+    # Whoever waits for the other kind of turns has looked in vain: now there is something for it.
+    if (grants and first_turns and scheduler.later_due) or (scheduler.first_due and not first_due):
+        shard.signals.work.fire()
     return grants
 
 
@@ -71,10 +78,12 @@ class _Taker:
         self._suspects = shard.suspects.of(view)
         self._turn = shard.suspects.turn(view) if self._suspects else False
 
-    def take(self, root: Root, limit: int) -> int:
+    def take(self, root: Root, limit: int) -> int | None:
         """Takes up to `limit` items for the root; answers how many. Parks a root that has nothing more to lend."""
         if self.suspicion:
             return 0
+        if not any(group.pending for group in root.of_view(self._view)):
+            return None
         taken = self._take(root, limit)
         if taken:
             root.meter.begin(self._shard.now_s())

@@ -3,13 +3,16 @@
 Within a lane it is deficit round robin: a root's turn gives it a quantum of renderer-seconds (times its weight), and it
 is served while the quantum lasts. A root that has just come takes its first turn at once, so that a one-page edit never
 waits behind a giant; when first turns have taken a quantum together, an older root has its turn, so that a flood of
-small roots never stops the giant. A root whose items are all lent is parked: it has no turns until one comes back, so
-that thousands of small roots cost nothing meanwhile. Lanes take turns by virtual time: the lane that had least, by
-weight, is next.
+small roots never stops the giant. While an executor's call waits for first turns, no other call gets them: in one
+batch with pages of a giant, a page is rendered and told with those. A root whose items are all lent is parked: it has
+no turns until one comes back, so that thousands of small roots cost nothing meanwhile. Lanes take turns by virtual
+time: the lane that had least, by weight, is next.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum, auto
 
 from services.propagation.domain.roots import Root
 
@@ -21,7 +24,16 @@ CHEAPEST_S = QUANTUM_S / 16_384
 MOST_CREDIT_S = 4 * QUANTUM_S
 """What a lane without work saves up at most for the time when it has some."""
 
-Take = Callable[[Root, int], int]
+Take = Callable[[Root, int], int | None]
+"""How many items were taken; None: the root has none at all of this view, and keeps its turn."""
+
+
+class Turns(Enum):
+    """Whose turns are meant: all, those of roots that had none yet, or those of the others."""
+
+    ALL = auto()
+    FIRST = auto()
+    LATER = auto()
 
 
 class Lane:
@@ -37,24 +49,24 @@ class Lane:
     def __len__(self) -> int:
         return len(self.fresh) + len(self.ring)
 
-    def turns(self, first: bool = False) -> Iterator[Root]:
-        """Roots in the order of their turns, each once. The caller says with `keep` or `end_turn` what became of it.
+    @property
+    def first_due(self) -> bool:
+        """Whether a first turn may come before an older root's."""
+        return bool(self.fresh) and (self.fresh_spent_s < QUANTUM_S or not self.ring)
 
-        `first`: first turns only, as long as they may come before an older root's.
-        """
-        for _ in range(len(self.fresh) if first else 0):
-            if self.fresh and (self.fresh_spent_s < QUANTUM_S or not self.ring):
-                yield self.fresh[0]
-        for _ in range(0 if first else len(self)):
-            if self.fresh and (self.fresh_spent_s < QUANTUM_S or not self.ring):
-                yield self.fresh[0]
-            elif self.ring:
+    def turns(self, whose: Turns = Turns.ALL) -> Iterator[Root]:
+        """Roots in the order of their turns, each once. The caller says with `end_turn` what became of it."""
+        fresh: deque[Root] = deque() if whose is Turns.LATER else self.fresh.copy()
+        for _ in range(len(fresh) if whose is Turns.FIRST else len(self)):
+            if fresh and self.first_due:
+                yield fresh.popleft()
+            elif self.ring and whose is not Turns.FIRST:
                 yield self.ring[0]
 
     def end_turn(self, root: Root) -> None:
         """Puts the root at the end of the ring."""
-        if self.fresh and self.fresh[0] is root:
-            self.fresh.popleft()
+        if root in self.fresh:
+            self.fresh.remove(root)
         elif self.ring and self.ring[0] is root:
             self.ring.popleft()
             self.fresh_spent_s = 0.0
@@ -72,6 +84,7 @@ class Scheduler:
     def __init__(self, weights: Mapping[str, int]) -> None:
         self._weights = dict(weights)
         self.lanes: dict[str, Lane] = {name: Lane(weight) for name, weight in self._weights.items()}
+        self._awaited: Counter[int] = Counter()
 
     def add(self, root: Root) -> None:
         """Takes in a root; one that has been served before waits for its turn in the ring."""
@@ -104,11 +117,31 @@ class Scheduler:
         """The weight of a lane."""
         return self._weights.get(lane, 1)
 
-    def fill(self, capacity: int, cost_s: float, take: Take, *, first_turns: bool = False) -> None:
-        """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many.
+    @contextmanager
+    def awaiting(self, views: Collection[int]) -> Iterator[None]:
+        """While a call waits for first turns of these views."""
+        self._awaited.update(views)
+        try:
+            yield
+        finally:
+            self._awaited.subtract(views)
 
-        `first_turns`: for roots only that had no turn yet.
-        """
+    def left_to(self, view: int) -> Turns:
+        """The turns that a call gets which does not ask for first ones: not those that another one waits for."""
+        return Turns.LATER if self._awaited[view] > 0 else Turns.ALL
+
+    @property
+    def first_due(self) -> bool:
+        """Whether a root may have its first turn now."""
+        return any(lane.first_due for lane in self.lanes.values())
+
+    @property
+    def later_due(self) -> bool:
+        """Whether a root may have another turn."""
+        return any(lane.ring for lane in self.lanes.values())
+
+    def fill(self, capacity: int, cost_s: float, take: Take, turns: Turns = Turns.ALL) -> None:
+        """Hands out up to `capacity` items of one view: `take(root, limit)` takes some and says how many."""
         cost_s = max(cost_s, CHEAPEST_S)
         lanes = [lane for lane in self.lanes.values() if len(lane)]
         newest_s = max((lane.virtual_s for lane in lanes), default=0.0)
@@ -117,18 +150,18 @@ class Scheduler:
         while capacity > 0 and lanes:
             lane = min(lanes, key=lambda lane: lane.virtual_s)
             share = capacity if len(lanes) == 1 else min(capacity, max(1, int(QUANTUM_S * lane.weight / cost_s)))
-            taken = self._fill_lane(lane, share, cost_s, take, first_turns)
+            taken = self._fill_lane(lane, share, cost_s, take, turns)
             lane.virtual_s += taken * cost_s / lane.weight
             capacity -= taken
             if taken < share:
                 lanes.remove(lane)
 
-    def _fill_lane(self, lane: Lane, capacity: int, cost_s: float, take: Take, first: bool) -> int:
+    def _fill_lane(self, lane: Lane, capacity: int, cost_s: float, take: Take, turns: Turns) -> int:
         taken = 0
         progressed = True
         while progressed and taken < capacity:
             progressed = False
-            for root in lane.turns(first):
+            for root in lane.turns(turns):
                 if root.deficit_s <= 0:
                     root.deficit_s += QUANTUM_S * root.record.weight
                 if root.deficit_s <= 0:
@@ -139,6 +172,9 @@ class Scheduler:
                 if len(lane) > 1:
                     limit = min(limit, max(1, int(root.deficit_s / cost_s)))
                 got = take(root, limit)
+                if got is None and not root.served:
+                    continue
+                got = got or 0
                 taken += got
                 progressed = progressed or got > 0
                 root.deficit_s -= got * cost_s if len(lane) > 1 else 0.0
