@@ -1,4 +1,8 @@
-"""Tells the engine what became of slices: one request for all that has ended while the last one was under way."""
+"""Tells the engine what became of slices: one request for all that has ended while the last one was under way.
+
+A request costs the engine as much as two hundred pages in it, so small slices are gathered for a moment while more of
+them are on their way. First turns are told at once.
+"""
 
 import asyncio
 import logging
@@ -17,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_TOGETHER = 64
 """Of reports in one request: 4 MiB hold that many slices with long lists of dependencies."""
+GATHER_ITEMS = 200
+GATHER_S = 0.02
 
 
 @dataclass(slots=True)
@@ -46,12 +52,31 @@ class Completer:
         self._counters = counters
         # As long as the slices under way: each waits for its answer before its batch makes room for another.
         self._waiting: list[_Told] = []
+        self._items = 0
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._group: asyncio.TaskGroup | None = None
 
-    def tell(self, batch: work_pb2.Batch, report: Report, after: Callable[[], None]) -> None:
-        """Has the report sent."""
-        self._waiting.append(_Told(batch, report, after))
-        self._wake.set()
+    def tell(
+        self,
+        batch: work_pb2.Batch,
+        report: Report,
+        after: Callable[[], None],
+        *,
+        first: bool = False,
+        more: bool = False,
+    ) -> None:
+        """Has the report sent. `first`: at once, beside what is under way. `more`: others will follow soon."""
+        told = _Told(batch, report, after)
+        if first and self._group is not None:
+            self._group.create_task(self._tell([told]))
+            return
+        self._waiting.append(told)
+        self._items += len(report.done)
+        if not more or self._items >= GATHER_ITEMS:
+            self._wake.set()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(GATHER_S, self._wake.set)
 
     async def give_back(self, batch: work_pb2.Batch, items: list[Item]) -> None:
         """Returns items untouched, at once."""
@@ -59,21 +84,30 @@ class Completer:
 
     async def run(self) -> None:
         """Sends until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                taken, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-                by_lease: dict[int, list[_Told]] = {}
-                for told in taken:
-                    by_lease.setdefault(told.batch.lease_id, []).append(told)
-                groups = list(by_lease.values())
-                completions = [completion_of(group[0].batch, [one.report for one in group]) for group in groups]
-                try:
-                    await self._send(completions, groups)
-                finally:
-                    for told in taken:
-                        told.after()
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._alarm is not None:
+                    self._alarm.cancel()
+                    self._alarm = None
+                self._items = 0
+                while self._waiting:
+                    taken, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
+                    await self._tell(taken)
+
+    async def _tell(self, taken: list[_Told]) -> None:
+        by_lease: dict[int, list[_Told]] = {}
+        for told in taken:
+            by_lease.setdefault(told.batch.lease_id, []).append(told)
+        groups = list(by_lease.values())
+        completions = [completion_of(group[0].batch, [one.report for one in group]) for group in groups]
+        try:
+            await self._send(completions, groups)
+        finally:
+            for told in taken:
+                told.after()
 
     async def _send(self, completions: list[work_pb2.Completion], groups: list[list[_Told]]) -> None:
         """What cannot be told is leased again by the engine when the lease ends."""

@@ -91,6 +91,8 @@ def main() -> int:
 
 RESERVED_ITEMS = 20
 """Pages of roots that had no turn yet, above all else: an edit of one page has one, and few edits come at once."""
+SLICE_S = 0.005
+"""Of the event loop: two or three slices may be in a newcomer's way, and it is not to wait for 10 ms or more."""
 
 
 def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
@@ -104,6 +106,7 @@ def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
         heartbeat_s=wiring.seconds(config.heartbeat),
         source_cache_bytes=config.source_cache_bytes,
         reserved_items=RESERVED_ITEMS,
+        slice_s=SLICE_S,
     )
 
 

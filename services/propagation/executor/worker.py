@@ -13,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from libs.telemetry.logs import fields
 from services.propagation.executor.completer import Completer, Counters
 from services.propagation.executor.loop_lag import LoopLag
+from services.propagation.executor.pace import Pace, PacedCaches, PacedDocuments
 from services.propagation.executor.pages import Item
 from services.propagation.executor.ports import Caches, Documents, Work
 from services.propagation.executor.runtimes import Runtimes, ViewRuntime
@@ -29,11 +30,11 @@ IDLE_RETRY_S = 1.0
 BATCH_S = 0.3
 """A batch is meant to take about so long: an edit of one page waits behind it."""
 EMPTY_S = 0.02
-CALM_AT_MOST_S = 0.1
-"""So long first turns have the executor to themselves, if they are not over before."""
 LOOK_EVERY_S = 0.25
 """So often a view whose target was left alone is looked at again."""
 RETRY_LATER_S = 1.0
+FIRST_CALLS = 2
+"""Calls that wait for first turns: when one brings something, the next root finds the other."""
 MOST_FIRST = 4
 """Batches of first turns under way at once: beyond, new roots wait for a slot as all do."""
 
@@ -42,8 +43,9 @@ MOST_FIRST = 4
 class WorkerOptions:
     """`slice_items` pages go through the steps together. Of each view `slices` of them run at once, and `leases`
     batches of at most `lease_items` are held, so that the last pages of one leave no slot empty. A lease call may wait
-    `wait_s`. Above that `reserved_items` are kept for roots that had no turn yet: a call for these waits always, and
-    what it brings waits for no slot."""
+    `wait_s`. Above that `reserved_items` are kept for roots that had no turn yet: calls for these wait always, and
+    what they bring waits for no slot. A slice has fewer pages when they would cost the event loop more than `slice_s`
+    (0: it is not measured)."""
 
     name: str
     lease_items: int = 2_000
@@ -54,6 +56,7 @@ class WorkerOptions:
     heartbeat_s: float = 5.0
     source_cache_bytes: int = 32 << 20
     reserved_items: int = 0
+    slice_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -94,10 +97,9 @@ class Worker:
         self._polled: set[str] = set()
         self._polls = 0
         self._held: set[_Held] = set()
-        self._first = 0
-        self._calm = asyncio.Event()
-        self._calm.set()
-        self._hushed: asyncio.TimerHandle | None = None
+        self._pace = Pace(options.slice_items, options.slice_s)
+        self._paced_documents: Documents = PacedDocuments(documents, self._pace)
+        self._paced_caches: Caches = PacedCaches(caches, self._pace)
         self.counters = Counters()
         self._completer = Completer(work, self.counters)
         self.lag = LoopLag()
@@ -125,7 +127,8 @@ class Worker:
             try:
                 async with asyncio.TaskGroup() as batches:
                     if self._options.reserved_items:
-                        batches.create_task(self._serve_first_turns(batches))
+                        for _ in range(FIRST_CALLS):
+                            batches.create_task(self._serve_first_turns(batches))
                     await self._lease_until_stopped(batches)
             finally:
                 for task in always:
@@ -149,7 +152,7 @@ class Worker:
         while not self._stopping.is_set():
             by_view = self._runtimes.by_view
             asked = {name: self._options.reserved_items for name, runtime in by_view.items() if runtime.room() is None}
-            if not asked or self._first >= MOST_FIRST:
+            if not asked or self._pace.first >= MOST_FIRST:
                 await self._pause(EMPTY_S)
                 continue
             try:
@@ -215,8 +218,7 @@ class Worker:
         for batch in response.batches:
             runtime = runtimes.of(batch.view, batch.views_revision)
             if first:
-                self._first += 1
-                self._hush()
+                self._pace.begin_first()
                 group.create_task(self._run_first(batch, runtime))
                 continue
             if runtime is not None:
@@ -242,24 +244,12 @@ class Worker:
             if held.telling:
                 await held.told.wait()
             counted = False
-            self._end_first()
+            self._pace.end_first()
             await self._give_back_later(held, withheld)
         finally:
             if counted:
-                self._end_first()
+                self._pace.end_first()
             self._held.discard(held)
-
-    def _hush(self) -> None:
-        """No slice is begun for a moment: first turns that take longer wait for a target, not for us."""
-        self._calm.clear()
-        if self._hushed is not None:
-            self._hushed.cancel()
-        self._hushed = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._calm.set)
-
-    def _end_first(self) -> None:
-        self._first -= 1
-        if not self._first:
-            self._calm.set()
 
     def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
         view, most_bytes = runtime.view, self._options.source_cache_bytes
@@ -272,7 +262,7 @@ class Worker:
             return
         began_s = asyncio.get_running_loop().time()
         sources = self._sources(batch, runtime)
-        size = self._options.slice_items
+        size = self._pace.slice_items()
         held = _Held(batch)
         self._held.add(held)
         slices = [items[start : start + size] for start in range(0, len(items), size)]
@@ -299,8 +289,8 @@ class Worker:
         self, held: _Held, runtime: ViewRuntime, items: Sequence[Item], sources: Sources, withheld: Report
     ) -> None:
         async with runtime.slots:
-            # No slice is begun beside first turns. The engine gives those in turns with the others' work.
-            await self._calm.wait()
+            # The engine gives first turns in turns with the others' work.
+            await self._pace.turn()
             if self._stopping.is_set():
                 await self._completer.give_back(held.batch, list(items))
                 return
@@ -322,13 +312,20 @@ class Worker:
         if not allowed:
             return
         documents, caches = self._documents, self._caches
-        report = await run_slice(runtime, allowed, held.batch, sources, documents, caches, first=first)
+        if not first:
+            documents, caches = self._paced_documents, self._paced_caches
+        self._pace.begin()
+        try:
+            report = await run_slice(runtime, allowed, held.batch, sources, documents, caches, first=first)
+        finally:
+            self._pace.end(len(allowed))
         for item in report.withheld:
             withheld.withhold(item, report.withheld_s)
         if len(report.withheld) < len(allowed):
             held.telling += 1
             held.told.clear()
-            self._completer.tell(held.batch, report, held.answered)
+            more = self._pace.running > 0
+            self._completer.tell(held.batch, report, held.answered, first=first, more=more)
 
     async def _give_back_later(self, held: _Held, withheld: Report) -> None:
         """What was not tried goes back to the engine when it may be tried: until then it holds a lease, but no slot."""

@@ -1,0 +1,119 @@
+"""Who goes on when on the executor's one event loop: first turns at once, all else in slices of a few milliseconds.
+
+What a page costs the loop is measured, so that a slice of cheap pages is large and one of dear ones is small. While
+first turns are under way nothing else begins, and what has begun stops before it stores and before it purges: the loop,
+the store and the caches are theirs as soon as they have answered what was asked before.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from libs.purge.client import Purge, PurgeFailed
+from libs.render.types import Document
+from services.propagation.executor.ports import Caches, Documents, Output
+
+CALM_AT_MOST_S = 0.1
+"""So long first turns have the executor to themselves, if they are not over before."""
+LEAST_ITEMS = 16
+"""Of a slice, whatever a page costs: fewer would leave a renderer that answers late with too little to do."""
+UNMEASURED_ITEMS = 50
+"""Of the slices before the first measurement: at 100 µs a page, which is usual, they cost 5 ms."""
+_MEASURED_ITEMS = 200
+"""Pages over which a cost is measured; the times of fewer are mostly of what goes on besides."""
+_NEWS = 0.3
+"""The weight of the newest measurement."""
+
+
+class Pace:
+    """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured).
+
+    `cpu_s` tells the CPU seconds that the loop's thread has used, and is asked in that thread.
+    """
+
+    def __init__(self, most_items: int, slice_s: float = 0.0, cpu_s: Callable[[], float] = time.thread_time) -> None:
+        self._most_items = most_items
+        self._slice_s = slice_s
+        self._cpu_s = cpu_s
+        self._item_s = 0.0
+        self._since_s = 0.0
+        self._items = 0
+        self.running = 0
+        """Slices under way, those of first turns too."""
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self.first = 0
+        """Batches of first turns under way."""
+
+    def slice_items(self) -> int:
+        """How many pages a slice has now."""
+        if not self._slice_s:
+            return self._most_items
+        affordable = int(self._slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
+        return min(self._most_items, max(LEAST_ITEMS, affordable))
+
+    def begin(self) -> None:
+        """A slice begins. Between slices nothing is measured: an idle loop has costs of its own."""
+        if not self.running:
+            self._since_s, self._items = self._cpu_s(), 0
+        self.running += 1
+
+    def end(self, items: int) -> None:
+        """A slice of so many pages has ended."""
+        self.running -= 1
+        self._items += items
+        if self._items < _MEASURED_ITEMS:
+            return
+        now_s = self._cpu_s()
+        found_s = max(1e-9, (now_s - self._since_s) / self._items)
+        self._item_s += (_NEWS if self._item_s else 1.0) * (found_s - self._item_s)
+        self._since_s, self._items = now_s, 0
+
+    def begin_first(self) -> None:
+        """A batch of first turns has come. If it takes long, it waits for a target, and need not be waited for."""
+        self.first += 1
+        self._calm.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._calm.set)
+
+    def end_first(self) -> None:
+        """It is done."""
+        self.first -= 1
+        if not self.first:
+            self._calm.set()
+
+    async def turn(self) -> None:
+        """Waits while first turns are under way: before each step of all other work."""
+        await self._calm.wait()
+
+
+class PacedDocuments:
+    """The store for all but first turns: they are stored first."""
+
+    def __init__(self, documents: Documents, pace: Pace) -> None:
+        self._documents = documents
+        self._pace = pace
+
+    async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
+        """See ports.Documents. Reads wait for nobody: they are a part of rendering."""
+        return await self._documents.fetch(namespace, records, strong=strong)
+
+    async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
+        """See ports.Documents."""
+        await self._pace.turn()
+        return await self._documents.put(namespace, item_key, outputs, version)
+
+
+class PacedCaches:
+    """The caches for all but first turns: they are purged first."""
+
+    def __init__(self, caches: Caches, pace: Pace) -> None:
+        self._caches = caches
+        self._pace = pace
+
+    async def purge(self, purges: Sequence[Purge]) -> dict[int, PurgeFailed]:
+        """See ports.Caches."""
+        await self._pace.turn()
+        return await self._caches.purge(purges)
