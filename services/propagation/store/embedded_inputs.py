@@ -114,7 +114,7 @@ class Inputs:
 
     def learn(self, named: dict[bytes, int]) -> None:
         """These inputs, by the names of their resources, are written; their aspect is "content"."""
-        self.named.put(list(named), np.fromiter(named.values(), np.uint32, len(named)))
+        self.named.put(named)
 
     # -- the way back -------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class Names:
         """The write with these names was applied."""
         for name in fresh:
             self._unwritten.pop(name, None)
-        self._keep(fresh)
+        self._cache.put(fresh)
         self.count = max(self.count, max(fresh.values()) + 1)
 
     def _stored(self, names: set[bytes]) -> dict[bytes, int]:
@@ -96,11 +96,8 @@ class Names:
         if not any(values):
             return {}
         known = {name: int.from_bytes(value, "big") for name, value in zip(sought, values, strict=True) if value}
-        self._keep(known)
+        self._cache.put(known)
         return known
-
-    def _keep(self, known: dict[bytes, int]) -> None:
-        self._cache.put(list(known), np.fromiter(known.values(), np.uint32, len(known)))
 
     def of(self, resources: Numbers) -> list[bytes]:
         """The names, in order. Raises UnknownNumber."""

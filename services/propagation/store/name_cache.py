@@ -26,6 +26,7 @@ _BUCKET_BYTES = 16 * _WAYS
 # Places for each name: with fewer, crowded buckets lose names while others are empty.
 _ROOM = 3
 _FIRST = 64
+_AT_ONCE = 512
 _EMPTY = np.uint64(0)
 
 
@@ -43,9 +44,11 @@ class NameCache:
         self._level = _FIRST.bit_length() - 1
         self._held = 0
         self._turn = 0
+        # Put lately, to be taken in together: a pass for a few names costs as much as one for hundreds.
+        self._newest: dict[bytes, int] = {}
 
     def __len__(self) -> int:
-        return self._held
+        return self._held + len(self._newest)
 
     def find(self, names: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """Numbers in order, -1 for those not kept."""
@@ -53,10 +56,21 @@ class NameCache:
         buckets = self._buckets_of(tags)
         places = buckets * _WAYS + (self._tags[buckets] == tags[:, np.newaxis]).argmax(axis=1)
         known = (self._tags.reshape(-1)[places] == tags) & (self._checks[places] == checks)
-        return np.where(known, self._numbers[places].astype(np.int64), -1)
+        found = np.where(known, self._numbers[places].astype(np.int64), -1)
+        if self._newest:
+            newest = self._newest
+            missing = (~known).nonzero()[0].tolist()
+            found[missing] = [newest.get(names[at], -1) for at in missing]
+        return found
 
-    def put(self, names: Sequence[bytes], numbers: Numbers) -> None:
+    def put(self, numbers: dict[bytes, int]) -> None:
         """Keeps the numbers of names that `find` did not know."""
+        self._newest.update(numbers)
+        if len(self._newest) >= _AT_ONCE:
+            newest, self._newest = self._newest, {}
+            self._take_in(list(newest), np.fromiter(newest.values(), np.uint32, len(newest)))
+
+    def _take_in(self, names: Sequence[bytes], numbers: Numbers) -> None:
         self._grow(len(names))
         tags, checks = _prints(names)
         buckets = self._buckets_of(tags)

@@ -22,4 +22,6 @@ def group_starts(ordered: np.ndarray) -> np.ndarray:
     """Where each run of equal values begins in an ordered array."""
     if not len(ordered):
         return np.empty(0, np.int64)
-    return np.concatenate(([0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1))
+    begins = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return begins.nonzero()[0]

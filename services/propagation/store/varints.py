@@ -21,7 +21,7 @@ def encode(values: npt.NDArray[np.uint64]) -> tuple[Bytes, Places]:
     packed = np.empty(int(ends[-1]), np.uint8)
     packed[starts] = (values & np.uint64(127)) | (np.uint64(128) * (lengths > 1))
     for place in range(1, _LONGEST):
-        here = np.flatnonzero(lengths > place)
+        here = (lengths > place).nonzero()[0]
         if not len(here):
             break
         digit = (values[here] >> np.uint64(7 * place)) & np.uint64(127)
@@ -34,14 +34,14 @@ def decode(packed: Bytes) -> tuple[npt.NDArray[np.uint64], Places]:
     last = packed < 128
     if last.all():
         return packed.astype(np.uint64), np.arange(1, len(packed) + 1)
-    ends = np.flatnonzero(last) + 1
+    ends = last.nonzero()[0] + 1
     starts = np.empty_like(ends)
     starts[0] = 0
     starts[1:] = ends[:-1]
     lengths = ends - starts
     values = (packed[starts] & 127).astype(np.uint64)
     for place in range(1, int(lengths.max())):
-        here = np.flatnonzero(lengths > place)
+        here = (lengths > place).nonzero()[0]
         digit = (packed[starts[here] + place] & 127).astype(np.uint64)
         values[here] |= digit << np.uint64(7 * place)
     return values, ends

@@ -1,0 +1,66 @@
+"""Big packed declarations: one after the other, small calls between them, and one that is given up holds up nobody."""
+
+import asyncio
+from typing import Any, cast
+
+from libs.paging.paging import PageTokens
+from libs.rpc.call import Call
+from services.propagation.servicer import PropagationServicer
+from services.propagation.simulation.calls import TEMPLATE, declaration
+from services.propagation.simulation.serving import Served, served
+from wellspring.propagation.v1 import propagation_pb2 as pb
+
+BIG = 2_000
+NO_CALL = cast("Call", None)
+
+
+def servicer_of(site: Served) -> PropagationServicer:
+    return PropagationServicer(site.engine, PageTokens([bytes(32)], cast("Any", None), ttl_s=3600))
+
+
+def big(number: int) -> pb.DeclareDependenciesRequest:
+    packed = declaration(BIG)
+    packed.dependents = packed.dependents.replace(b"w/page/", b"w/page/%d/" % number)
+    return pb.DeclareDependenciesRequest(packed=[packed])
+
+
+def small() -> pb.DeclareDependenciesRequest:
+    one = pb.Declaration(view="html", dependent="w/page/small", dependencies=[pb.Dependency(resource=TEMPLATE)])
+    return pb.DeclareDependenciesRequest(declarations=[one])
+
+
+def test_a_small_declaration_does_not_wait_for_all_big_ones_before_it():
+    async def main():
+        async with served() as site:
+            servicer, ended = servicer_of(site), []
+
+            async def call(name, request):
+                answer = await servicer.DeclareDependencies(request, NO_CALL)
+                ended.append(name)
+                return answer.edges_added
+
+            calls = [call(f"big {number}", big(number)) for number in range(5)]
+            added = await asyncio.gather(*calls, call("small", small()))
+            assert added == [BIG] * 5 + [1]
+            assert ended.index("small") < ended.index("big 1"), ended
+            assert [name for name in ended if name != "small"] == [f"big {number}" for number in range(5)]
+            assert site.engine.shard.store.edge_count == 5 * BIG + 1
+
+    asyncio.run(main())
+
+
+def test_a_big_declaration_that_is_given_up_has_no_effect_and_holds_up_nobody():
+    async def main():
+        async with served() as site:
+            servicer = servicer_of(site)
+            tasks = [asyncio.ensure_future(servicer.DeclareDependencies(big(number), NO_CALL)) for number in range(4)]
+            await asyncio.sleep(0)
+            for given_up in (tasks[0], tasks[2]):  # one that has its turn, one that waits for it
+                given_up.cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False, True, False]
+            assert site.engine.shard.store.edge_count == 2 * BIG
+            again = await servicer.DeclareDependencies(big(0), NO_CALL)
+            assert again.edges_added == BIG
+
+    asyncio.run(main())
