@@ -64,6 +64,8 @@ class Outputs:
         self, draft: Draft, fresh: dict[bytes, int], views: dict[str, int], find: Callable[[list[bytes]], Numbers]
     ) -> Numbers:
         """New names: some are outputs. Answers these outputs' resource numbers."""
+        if not outputs.may_be_among(fresh):
+            return np.empty(0, np.uint32)
         split = [(number, outputs.split(name)) for name, number in fresh.items() if name.startswith(outputs.PREFIX)]
         parts = [(number, views[one[0].decode()], one[1]) for number, one in split if one and one[0].decode() in views]
         numbers = np.array([part[0] for part in parts], np.uint32)
