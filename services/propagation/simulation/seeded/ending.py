@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.propagation.domain.holds import HELD
+from services.propagation.domain.holds import DISCARDED, HELD
 from services.propagation.domain.records import ACTIVE, CHANGE_ID, FANOUT, ROOT, TALLY, RootRecord, State, read_tally
 from services.propagation.domain.settling import SETTLE
 from services.propagation.domain.shard import Shard
@@ -19,8 +19,8 @@ def check_fresh(site: Site) -> None:
             continue
         page = site.pages.get(place)
         truth = site.truth(place)
-        if page is None or page.value != truth:
-            shown = page.value if page is not None else b"nothing"
+        shown = page.value if page is not None else None
+        if shown != truth:
             raise Violation("everything is fresh", f"{place} shows {shown!r} and must show {truth!r}")
 
 
@@ -70,6 +70,7 @@ def check_nothing_left(shard: Shard) -> None:
         "active": _records(shard, ACTIVE),
         "fan-outs": _records(shard, FANOUT),
         "held": _records(shard, HELD),
+        "discarded": _records(shard, DISCARDED),
         "settle": _records(shard, SETTLE),
     }
     left = {name: count for name, count in kept.items() if count}

@@ -94,7 +94,10 @@ class StorePort:
                 self.site.replica.read(name) if not strong and self.process.must_see_new(name) else self.site.read(name)
                 for name in names
             ]
-            return [Document(one.value, one.version, "text/plain") if one is not None else None for one in held]
+            return [
+                Document(one.value, one.version, "text/plain") if one is not None and one.value is not None else None
+                for one in held
+            ]
 
         return await self.process.exchange("fetch", effect, repeatable=False)
 
@@ -110,14 +113,11 @@ class StorePort:
     def keep(self, namespace: str, outputs: Sequence[Output], version: bytes) -> None:
         """The store's own part."""
         for output in outputs:
-            if output.body is None:
-                raise Violation("a page that is there", f"{namespace} {output.record!r} was taken for gone")
             place = (namespace, output.record.decode())
             kept = self.site.put(place, version, output.body)
-            self.process.trace(
-                self.process.name,
-                f"stores {place} {short(version)}{'' if kept else ' (refused)'}: {output.body.decode()}",
-            )
+            said = output.body.decode() if output.body is not None else "gone"
+            refused = "" if kept else " (refused)"
+            self.process.trace(self.process.name, f"stores {place} {short(version)}{refused}: {said}")
         self._stored()
 
 

@@ -33,6 +33,8 @@ class Faults:
     operator_every_s: float = 0.0
     cancels: bool = False
     reload_every_s: float = 0.0
+    left_out: float = 0.0
+    deleted: float = 0.0
 
     @classmethod
     def drawn(cls, rng: Random) -> "Faults":
@@ -60,6 +62,8 @@ class Faults:
             operator_every_s=3.0,
             cancels=True,
             reload_every_s=12.0,
+            left_out=0.4,
+            deleted=0.3,
         )
         drawn: dict[str, float | bool] = {}
         for one in fields(cls):

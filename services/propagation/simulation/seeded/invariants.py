@@ -21,7 +21,7 @@ from services.propagation.domain.publish import Accepted
 from services.propagation.domain.records import State, find_change_id, read_root
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded.caches import Cache
-from services.propagation.simulation.seeded.pending import check_pending
+from services.propagation.simulation.seeded.pending import check_pending, knew
 from services.propagation.simulation.seeded.site import Place, Site
 from services.propagation.simulation.seeded.trace import Trace, Violation
 
@@ -59,6 +59,7 @@ class Invariants:
         self._done_durable: dict[int, int] = {}
         self._unfinished: set[int] = set()
         self._newest_lease = 0
+        self._given_up: dict[tuple[int, int], int] = {}
         self._number = 0
         self._number_durable = 0
         self._reported: list[Place] = []
@@ -164,6 +165,12 @@ class Invariants:
         """Its author was told so."""
         self.acknowledged[change_id] = sequence
 
+    def give_up(self, view: int, item: int) -> None:
+        """A dead letter is discarded: until it is rendered again nothing is promised of the page."""
+        shard = self._shard()
+        if shard is not None:
+            self._given_up[view, item] = shard.sequence.last
+
     def synced(self) -> None:
         """What was counted is durable."""
         self._done_durable = dict(self._done)
@@ -203,11 +210,13 @@ class Invariants:
             for aspect, number in self._aspects(shard, record.inputs):
                 wanted = self._wanted(record.change, aspect)
                 for view, items in shard.store.dependents(number).items():
+                    if not knew(shard, record, view):
+                        continue
                     alive = items - shard.holds.dead(view) - self._taken_over(shard, number, view)
                     self._check_shown(shard, record.change, aspect, wanted, view, np.array(alive, np.uint32))
                 own = shard.store.find_resources([record.change.resource.encode()]).astype(np.uint32)
                 for view in shard.views.covering(record.change.resource):
-                    if int(own[0]) not in shard.holds.dead(view):
+                    if knew(shard, record, view) and int(own[0]) not in shard.holds.dead(view):
                         self._check_shown(shard, record.change, aspect, wanted, view, own)
 
     def _taken_over(self, shard: Shard, number: int, view: int) -> BitMap:
@@ -232,14 +241,14 @@ class Invariants:
         rendered = shard.store.rendered_at(view, items)
         names = shard.store.resource_names(items)
         key = f"{change.resource}|{aspect}"
-        for name, at in zip(names, rendered.tolist(), strict=True):
+        for name, number, at in zip(names, items.tolist(), rendered.tolist(), strict=True):
             place = (shard.views.name(view), name.decode())
             page = self._site.pages.get(place)
-            if not at:
+            if at <= self._given_up.get((view, number), 0):
                 continue
             if page is None:
                 raise Violation("a done root is shown", f"{change.id} is done; {place} is rendered and not stored")
-            if json.loads(page.value).get(key, wanted) < wanted:
+            if _shows(page.value, key, wanted) < wanted:
                 raise Violation(
                     "a done root is shown", f"{change.id} is done; {place} shows {page.value!r}, not {key} {wanted}"
                 )
@@ -247,7 +256,7 @@ class Invariants:
                 held = cache.held(place)
                 if held is None or (cache.name, place) in self._lost_purges:
                     continue
-                if json.loads(held.value).get(key, wanted) < wanted:
+                if _shows(held.value, key, wanted) < wanted:
                     raise Violation(
                         "a done root is visible",
                         f"{change.id} is done; {cache.name} keeps {place} {held.value!r}, not {key} {wanted}",
@@ -272,3 +281,8 @@ class Invariants:
         if version < before:
             raise Violation("no reader goes back", f"{place} through {cache}: {before.hex()}, then {version.hex()}")
         self._seen[cache, place] = max(version, self.seen(cache, place))
+
+
+def _shows(page: bytes | None, key: str, otherwise: int) -> int:
+    """What a page shows of an input; `otherwise` where it shows nothing of it, or is gone."""
+    return int(json.loads(page).get(key, otherwise)) if page is not None else otherwise

@@ -3,7 +3,10 @@
 The copy is of what was written, durable or not, because memory is ahead of the disk. Everything that the copy finds
 pending must be pending in memory as well: under the same root or, where an edge came late, under another that its input
 changed under. The other way round memory may hold more: an item whose edge was taken away meanwhile is rendered once
-for nothing. But what was rendered under a lease that began before one of its inputs was accepted must be found.
+for nothing. But what was rendered under a lease that began before one of its inputs was accepted must be found, unless
+somebody cancelled the root under which that input changed. And a root that began while a view was left out of the views
+finds what depends on it there after a restart only, once the view is back. A cycle that was stopped under one root and
+goes on under another is a dead letter to a restart.
 """
 
 import copy
@@ -15,7 +18,9 @@ import numpy as np
 from pyroaring import BitMap
 
 from libs.clock.clock import Clock
+from services.propagation.domain import oscillation
 from services.propagation.domain.engine import Engine
+from services.propagation.domain.records import RootRecord, State, read_root
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded.site import Place, output_place
@@ -86,12 +91,13 @@ def check_pending(shard: Shard, accepted: Mapping[Place, int]) -> None:
         for view in shard.views.by_number:
             here, there = _sets(mine, view), _sets(theirs, view) if theirs is not None else (BitMap(), BitMap())
             missing = there[0] - here[0] - _wanted_by_any(shard, view)
-            if missing:
+            if missing and knew(shard, mine.record, view):
                 raise Violation(
                     "pending is derived",
                     f"root {mine.id}, view {view}: items {list(missing)} are behind and nobody is to render them",
                 )
-            real = _too_early(shard, mine, view, _wanted_by_any(found, view), accepted)
+            known = _wanted_by_any(found, view) | _stopped(found, view)
+            real = _too_early(shard, mine, view, known, accepted)
             if real:
                 raise Violation(
                     "pending is derived",
@@ -101,11 +107,20 @@ def check_pending(shard: Shard, accepted: Mapping[Place, int]) -> None:
             raise Violation("pending is derived", f"root {mine.id}: {mine.record}, after a restart {theirs.record}")
 
 
+def knew(shard: Shard, record: RootRecord, view: int) -> bool:
+    """Whether the view was in force when the root began."""
+    return shard.views.name(view) in shard.views.of(record.revision)._own
+
+
 def _wanted_by_any(shard: Shard, view: int) -> BitMap:
     wanted = BitMap()
     for root in shard.roots.values():
         wanted |= _sets(root, view)[0]
     return wanted
+
+
+def _stopped(shard: Shard, view: int) -> BitMap:
+    return BitMap([held.resource for held in shard.holds.dead_letters(view) if held.reason == oscillation.REASON])
 
 
 def _sets(root: Root, view: int) -> tuple[BitMap, BitMap]:
@@ -125,6 +140,14 @@ def _too_early(shard: Shard, root: Root, view: int, found: BitMap, accepted: Map
         _, inputs = shard.store.dependencies(view, number)
         resources = np.array([resource for resource, _ in shard.store.input_parts(inputs)], np.uint32)
         places = [output_place(name.decode()) for name in shard.store.resource_names(resources)]
-        if any(place is not None and accepted.get(place, 0) >= rendered_at for place in places):
-            early.add(item)
+        for place, read in zip(places, inputs.tolist(), strict=True):
+            if place is not None and accepted.get(place, 0) >= rendered_at and not _cancelled(shard, read):
+                early.add(item)
     return early
+
+
+def _cancelled(shard: Shard, number: int) -> bool:
+    """Whether the input's newest change came with a root that somebody cancelled."""
+    change = shard.store.input_changes([number]).get(number)
+    record = read_root(shard.store, change.root) if change is not None and change.root else None
+    return record is not None and record.state is State.CANCELLED

@@ -1,4 +1,4 @@
-"""Those around the engine: authors who edit, operators, readers, an auditor.
+"""Those around the engine: authors who edit and delete, readers, an auditor.
 
 An author writes a document first and publishes the change then, again and again until it is acknowledged. What an
 author was told is what must not be lost.
@@ -10,20 +10,17 @@ from random import Random
 from typing import Any
 
 from libs.errors.errors import WellspringError as EngineError
-from services.propagation.domain import control, dead_letters
 from services.propagation.domain.change import Cause, Change
-from services.propagation.domain.dead_letters import Filter
-from services.propagation.domain.records import State
-from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded.caches import Cache
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import Host
 from services.propagation.simulation.seeded.invariants import Invariants
-from services.propagation.simulation.seeded.places import CARDS, FEEDS, PAGES, TEMPLATES, recipe_for, views_text
+from services.propagation.simulation.seeded.places import CARDS, FEEDS, PAGES, TEMPLATES, recipe_for
 from services.propagation.simulation.seeded.site import OSCILLATES, Place, Site
 from services.propagation.simulation.seeded.trace import Trace
 from wellspring_client.errors import WellspringError
 
+ALL_ASPECTS = ("content", "existence", "title")
 _AGAIN_S = 0.5
 _LATE_S = 20.0
 AUDIT_EVERY_S = 10.0
@@ -54,12 +51,15 @@ class Author:
     async def create_all(self) -> None:
         """The first version of every document, some told and some declared as well."""
         for name in (*TEMPLATES, *PAGES, *FEEDS, *CARDS):
-            document = self._site.document(name)
-            document["shown"] = {"content": 1, "title": 1}
-            document["recipe"] = recipe_for(name, self._rng)
-            if name.startswith(OSCILLATES):
-                document["shown"]["content"] = 0
-            await self._tell(name, ("content", "title"), self._site.write(name, document))
+            await self._create(name, 1)
+
+    async def _create(self, name: str, shown: int) -> None:
+        document = self._site.document(name)
+        document["shown"] = {"content": shown, "title": shown}
+        document["recipe"] = recipe_for(name, self._rng)
+        if name.startswith(OSCILLATES):
+            document["shown"]["content"] = 0
+        await self._tell(name, ALL_ASPECTS, self._site.write(name, document))
 
     async def edit(self) -> None:
         """One edit of something; the change may be told late, after the next one."""
@@ -68,9 +68,15 @@ class Author:
     async def _edit(self) -> None:
         rng = self._rng
         name = rng.choice([*TEMPLATES, *TEMPLATES, *PAGES, *FEEDS, *CARDS])
-        document = self._site.document(name)
-        if not document["shown"]:
+        if name not in self._site.documents:
             return
+        if self._site.deleted(name):
+            await self._create(name, self._site.next_version(name))
+            return
+        if name in (*PAGES, *FEEDS) and rng.random() < self._faults().deleted:
+            await self._tell(name, ALL_ASPECTS, self._site.write(name, None))
+            return
+        document = self._site.document(name)
         aspects = rng.choice([("content",), ("content",), ("title",), ("content", "title")])
         for aspect in aspects:
             if rng.random() < 0.8 and not name.startswith(OSCILLATES):
@@ -95,11 +101,11 @@ class Author:
                 await self._tell(name, ("content",), self._site.write(name, document))
 
     async def edit_again(self, name: str) -> None:
-        """A further version of what somebody cancelled."""
+        """A further version of what somebody cancelled or discarded."""
         document = self._site.document(name)
-        for aspect in document["shown"]:
-            document["shown"][aspect] += 1
-        await self._tell(name, ("content", "title"), self._site.write(name, document))
+        document["shown"] = {aspect: shown + 1 for aspect, shown in document["shown"].items()}
+        version = self._site.write(name, None if self._site.deleted(name) else document)
+        await self._tell(name, ALL_ASPECTS, version)
 
     async def _tell(self, name: str, aspects: tuple[str, ...], version: int) -> None:
         change = Change(
@@ -137,82 +143,6 @@ class Author:
             await self._host.call(lambda: self._publish(change))
         except (EngineError, WellspringError):
             return
-
-
-class Operator:
-    """Pauses, resumes, moves, cancels, replays, reloads."""
-
-    def __init__(self, host: Host, author: Author, rng: Random, faults: Callable[[], Faults], trace: Trace) -> None:
-        self._host = host
-        self._author = author
-        self._rng = rng
-        self._faults = faults
-        self._trace = trace
-        self._revision = 0
-
-    async def act(self) -> None:
-        """One of them."""
-        actions: list[Callable[[Shard], Any]] = [self.pause, self.resume, self.move, self.replay]
-        if self._faults().cancels:
-            actions.append(self.cancel)
-        action = self._rng.choice(actions)
-        try:
-            done = action(self._host.up.shard)
-        except (EngineError, WellspringError):
-            return
-        if isinstance(done, str):
-            await self._author.at_work(self._author.edit_again(done))
-
-    def pause(self, shard: Shard) -> None:
-        """One root."""
-        running = [root for root in shard.roots.values() if root.record.state is State.ACTIVE]
-        if running:
-            root = self._rng.choice(running)
-            self._trace("operator", f"pauses {root.id}")
-            control.pause(shard, root.id, "by hand")
-
-    def resume(self, shard: Shard) -> None:
-        """All that are paused."""
-        for root in list(shard.roots.values()):
-            if root.record.state is State.PAUSED:
-                self._trace("operator", f"resumes {root.id}")
-                control.resume(shard, root.id)
-
-    def move(self, shard: Shard) -> None:
-        """To another lane."""
-        if shard.roots:
-            root = self._rng.choice(list(shard.roots.values()))
-            control.reprioritize(shard, root.id, self._rng.choice(["default", "fast"]), self._rng.randrange(1, 9))
-
-    def cancel(self, shard: Shard) -> str | None:
-        """A root of a template; what it was about is to be edited again."""
-        roots = [root for root in shard.roots.values() if root.record.change.resource in TEMPLATES]
-        if not roots:
-            return None
-        root = self._rng.choice(roots)
-        self._trace("operator", f"cancels {root.id}")
-        control.cancel(shard, root.id, "a mistake")
-        return root.record.change.resource
-
-    def replay(self, shard: Shard) -> None:
-        """All dead letters but those of oscillations."""
-        for reason in sorted({held.reason for held in shard.holds.dead_letters(None)} - {"OSCILLATION"}):
-            count, _ = dead_letters.replay(shard, Filter(reason=reason))
-            self._trace("operator", f"replays {count} of {reason}")
-
-    async def reload(self) -> None:
-        """Other views: the same ones with other times, as a new revision."""
-        self._revision += 1
-        try:
-            durable = self._host.views.put(self._host.up, views_text(self._rng))
-            self._trace("operator", f"puts views, revision {self._host.views.revision}")
-            await self._host.call(lambda: _waited(durable))
-        except (EngineError, WellspringError):
-            return
-
-
-async def _waited(durable: Any) -> None:
-    await durable
 
 
 class Readers:

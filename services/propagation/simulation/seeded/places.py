@@ -14,6 +14,7 @@ PLACES: tuple[Place, ...] = (
     *(("feed", name) for name in FEEDS),
     *(("card", name) for name in CARDS),
 )
+VIEWS = ("html", "summary", "feed", "card")
 SETTLE_S = 4.0
 _MODULE = "services.propagation.simulation.seeded.renderer"
 
@@ -40,8 +41,8 @@ def oscillating(place: Place) -> bool:
     return place[1].startswith(OSCILLATES)
 
 
-def views_text(rng: Random) -> str:
-    """The views' file. Times are drawn."""
+def views_text(rng: Random, left_out: str = "") -> str:
+    """The views' file, perhaps without one of them. Times are drawn."""
     views = []
     for name, prefix, function, more in (
         ("html", "page/", "render", ""),
@@ -49,6 +50,8 @@ def views_text(rng: Random) -> str:
         ("feed", "feed/", "render_blind", f"    settle_delay: {SETTLE_S}s\n"),
         ("card", "card/", "render", ""),
     ):
+        if name == left_out:
+            continue
         views.append(
             f"  - name: {name}\n"
             f"    resource_prefixes: [{prefix}]\n"

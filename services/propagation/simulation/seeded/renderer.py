@@ -21,9 +21,11 @@ from services.propagation.simulation.seeded.site import (
     digest,
     output_place,
     page_body,
+    parsed,
     recipe_of,
 )
 
+GONE = RenderResult(b"", "text/plain", missing=True)
 SLOW_S = 3.0
 HANGS_S = 500.0
 
@@ -62,7 +64,9 @@ async def render(request: RenderRequest) -> RenderResult:
     await kitchen.temper(request)
     found = await request.fetch([request.resource])
     own = found[request.resource]
-    document = _parsed(own.value if own is not None else None)
+    if own is None:
+        return GONE
+    document = parsed(own.value)
     inputs = kitchen.shuffled(recipe_of(document, request.view))
     names = [name for name, _ in inputs]
     cut = kitchen.rng.randrange(len(names) + 1)
@@ -81,7 +85,9 @@ async def render_blind(request: RenderRequest) -> RenderResult:
     await kitchen.temper(request)
     replica = kitchen.site.replica
     own = replica.read(request.resource)
-    document = _parsed(own.value if own is not None else None)
+    if own is None or own.value is None:
+        return GONE
+    document = parsed(own.value)
     inputs = kitchen.shuffled(recipe_of(document, request.view))
     values: dict[str, bytes | None] = {}
     for name, _ in inputs:
@@ -100,9 +106,9 @@ def _result(
     for name, aspect in inputs:
         value = values[name]
         if output_place(name) is not None:
-            shown[f"{name}|{aspect}"] = digest(value) if value is not None else 0
+            shown[f"{name}|{aspect}"] = digest(value)
         else:
-            shown[f"{name}|{aspect}"] = int(_parsed(value)["shown"].get(aspect, 0))
+            shown[f"{name}|{aspect}"] = int(parsed(value)["shown"].get(aspect, 0))
     body = page_body(shown)
     if request.view == "card":
         numbers = [_number(values[n]) if output_place(n) is not None else shown[f"{n}|{a}"] for n, a in inputs]
@@ -113,7 +119,3 @@ def _result(
 
 def _number(card: bytes | None) -> int:
     return int(json.loads(card)["card"]) if card is not None else 0
-
-
-def _parsed(value: bytes | None) -> dict[str, Any]:
-    return json.loads(value) if value is not None else {"shown": {}, "recipe": {}, "poison": False}

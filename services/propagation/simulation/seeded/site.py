@@ -25,18 +25,15 @@ _LONGEST_CYCLE = 20
 
 @dataclass(slots=True)
 class Versioned:
-    """Bytes at a version of 16 bytes."""
+    """Bytes at a version of 16 bytes; none where it was deleted at that version."""
 
     version: bytes
-    value: bytes
+    value: bytes | None
 
 
 @dataclass(slots=True)
 class Replica:
-    """One lagging copy: a newer version is seen some time after it was written, and none after a newer one.
-
-    The first version is there at once: a reader could not tell one that has not come yet from one that was deleted.
-    """
+    """One lagging copy: a version is seen some time after it was written, and none after a newer one."""
 
     now: Callable[[], float]
     rng: Random
@@ -46,7 +43,7 @@ class Replica:
     def take(self, name: str, document: Versioned) -> None:
         """A write arrives, later."""
         history = self._history.setdefault(name, [])
-        seen_s = self.now() + self.rng.random() * self.lag_s * bool(history)
+        seen_s = self.now() + self.rng.random() * self.lag_s
         history.append((max(seen_s, history[-1][0] if history else 0.0), document))
 
     def catch_up(self) -> None:
@@ -79,23 +76,33 @@ class Site:
     def document(self, name: str) -> dict[str, Any]:
         """The newest one; an empty one where there is none."""
         held = self.documents.get(name)
-        return json.loads(held.value) if held is not None else {"shown": {}, "recipe": {}, "poison": False}
+        return parsed(held.value if held is not None else None)
 
-    def write(self, name: str, document: dict[str, Any]) -> int:
-        """A new version of a document; answers which."""
+    def deleted(self, name: str) -> bool:
+        """Whether there was one."""
         held = self.documents.get(name)
-        version = int.from_bytes(held.version, "big") + 1 if held is not None else 1
-        written = Versioned(version.to_bytes(16, "big"), json.dumps(document, sort_keys=True).encode())
+        return held is not None and held.value is None
+
+    def next_version(self, name: str) -> int:
+        """What the next write makes; nothing that a document ever showed is greater."""
+        held = self.documents.get(name)
+        return int.from_bytes(held.version, "big") + 1 if held is not None else 1
+
+    def write(self, name: str, document: dict[str, Any] | None) -> int:
+        """A new version of a document, None deletes it; answers which."""
+        version = self.next_version(name)
+        value = json.dumps(document, sort_keys=True).encode() if document is not None else None
+        written = Versioned(version.to_bytes(16, "big"), value)
         self.documents[name] = written
         self.replica.take(name, written)
-        for aspect, shown in document["shown"].items():
+        for aspect, shown in document["shown"].items() if document is not None else ():
             self.shown[name, aspect, version] = shown
         return version
 
     # -- pages --------------------------------------------------------------------------------------------------------
 
-    def put(self, place: Place, version: bytes, body: bytes) -> bool:
-        """Stores over what is older. Whether it did."""
+    def put(self, place: Place, version: bytes, body: bytes | None) -> bool:
+        """Stores over what is older, or deletes it. Whether it did."""
         held = self.pages.get(place)
         if held is not None and held.version == version and held.value != body:
             raise Violation("one version, one body", f"{place} at {version.hex()} was stored with other bytes before")
@@ -118,13 +125,15 @@ class Site:
         """What the page is made of now, but for its own document."""
         return recipe_of(self.document(place[1]), place[0])
 
-    def truth(self, place: Place) -> bytes:
-        """The bytes that the page must have when nothing is left to do."""
+    def truth(self, place: Place) -> bytes | None:
+        """The bytes that the page must have when nothing is left to do; None where there must be no page."""
         return self._truth(place, {})
 
-    def _truth(self, place: Place, known: dict[Place, bytes]) -> bytes:
+    def _truth(self, place: Place, known: dict[Place, bytes | None]) -> bytes | None:
         if place in known:
             return known[place]
+        if self.deleted(place[1]):
+            return None
         if place[0] == "card":
             return self._card(place)
         shown = {f"{place[1]}|content": self.document(place[1])["shown"].get("content", 0)}
@@ -176,9 +185,14 @@ def output_place(name: str) -> Place | None:
     return view, resource
 
 
-def digest(body: bytes) -> int:
-    """A number that stands for a page's bytes in the pages made of it."""
-    return zlib.crc32(body)
+def parsed(value: bytes | None) -> dict[str, Any]:
+    """A document of its bytes; an empty one of none."""
+    return json.loads(value) if value is not None else {"shown": {}, "recipe": {}, "poison": False}
+
+
+def digest(body: bytes | None) -> int:
+    """A number that stands for a page's bytes in the pages made of it, 0 where there is no page."""
+    return zlib.crc32(body) if body is not None else 0
 
 
 def page_body(shown: dict[str, int]) -> bytes:

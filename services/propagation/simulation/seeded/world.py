@@ -15,11 +15,11 @@ from services.propagation.simulation.seeded.executors import CachesPort, EngineP
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import REMEMBER_S, Host
 from services.propagation.simulation.seeded.invariants import Invariants
+from services.propagation.simulation.seeded.operators import Operator
 from services.propagation.simulation.seeded.people import (
     AUDIT_EVERY_S,
     Auditor,
     Author,
-    Operator,
     Readers,
     again_and_again,
 )
@@ -71,7 +71,7 @@ class World:
         )
         self.host = Host(self.virtual, self.rng("host"), self._now, self.trace, self.invariants, self._failed)
         self.author = Author(self.site, self.host, self.invariants, self.rng("author"), self._now, self.trace)
-        self.operator = Operator(self.host, self.author, self.rng("operator"), self._now, self.trace)
+        self.operator = Operator(self.host, self.author, self.invariants, self.rng("operator"), self._now, self.trace)
         self.readers = Readers(self.caches, self.site, self.invariants, self.rng("readers"))
         self.auditor = Auditor(self.caches, self.site, self.lost_purges, self.trace)
         self.weather = Weather(
@@ -168,7 +168,8 @@ class World:
         self.trace("world", "the storm is over")
         await asyncio.sleep(STOPPED_S[1] + 5)
         deadline_s = self.virtual.monotonic() + CALM_AT_MOST_S
-        while not self._at_rest():
+        back = False
+        while not (back and self._at_rest()):
             if self.virtual.monotonic() > deadline_s:
                 raise Violation("everything comes to rest", self._unrest())
             shard = self._shard()
@@ -176,6 +177,7 @@ class World:
                 await self.author.heal()
                 self.operator.resume(shard)
                 self.operator.replay(shard)
+                back = await self.operator.bring_back(shard)
             await asyncio.sleep(3.0)
         await asyncio.sleep(60.0)  # leases that ended leave the table of deadlines
         if storm.purge_lost:
