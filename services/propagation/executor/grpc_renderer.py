@@ -43,7 +43,7 @@ class GrpcRenderer:
         address = view.render.grpc.address
         self._view = view.name
         self.target: Target = targets.get(address, partial(GrpcSender, targets.settings(address), METHOD))
-        self._lane = self.target.lane(view.max_concurrency or _UNBOUNDED)
+        self._lane = self.target.lane(view.max_concurrency or _UNBOUNDED, yields=True)
         self._timeout_s = view.render.timeout.ToNanoseconds() / 1e9 or DEFAULT_RENDER_TIMEOUT_S
 
     async def render(self, items: Sequence[Item], given: Slice) -> list[Outcome]:

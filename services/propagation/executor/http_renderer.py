@@ -40,7 +40,7 @@ class HttpRenderer:
         self._template = UrlTemplate(
             targets, spec.method or "GET", spec.url, spec.headers.items(), request_encoders(view.name)
         )
-        self._lane = self._template.target.lane(view.max_concurrency or _UNBOUNDED)
+        self._lane = self._template.target.lane(view.max_concurrency or _UNBOUNDED, yields=True)
         self._timeout_s = view.render.timeout.ToNanoseconds() / 1e9 or DEFAULT_RENDER_TIMEOUT_S
         self._max_bytes = view.render.max_output_bytes or DEFAULT_MAX_OUTPUT_BYTES
 

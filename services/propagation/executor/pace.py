@@ -1,8 +1,8 @@
 """Who goes on when on the executor's one event loop: first turns at once, all else in slices of a few milliseconds.
 
 What a page costs the loop is measured, so that a slice of cheap pages is large and one of dear ones is small. While
-first turns are under way nothing else begins, and what has begun stops before it stores and before it purges: the loop,
-the store and the caches are theirs as soon as they have answered what was asked before.
+first turns are under way nothing else begins, and what has begun asks no renderer, stores nothing and purges nothing:
+the loop, the store and the caches are theirs as soon as they have answered what was asked before.
 """
 
 import asyncio
@@ -28,12 +28,20 @@ _NEWS = 0.3
 class Pace:
     """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured).
 
-    `cpu_s` tells the CPU seconds that the loop's thread has used, and is asked in that thread.
+    `hold` is called with True when first turns have come and with False when they are over. `cpu_s` tells the CPU
+    seconds that the loop's thread has used, and is asked in that thread.
     """
 
-    def __init__(self, most_items: int, slice_s: float = 0.0, cpu_s: Callable[[], float] = time.thread_time) -> None:
+    def __init__(
+        self,
+        most_items: int,
+        slice_s: float = 0.0,
+        hold: Callable[[bool], None] | None = None,
+        cpu_s: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._most_items = most_items
         self._slice_s = slice_s
+        self._hold = hold
         self._cpu_s = cpu_s
         self._item_s = 0.0
         self._since_s = 0.0
@@ -71,18 +79,31 @@ class Pace:
         self._since_s, self._items = now_s, 0
 
     def begin_first(self) -> None:
-        """A batch of first turns has come. If it takes long, it waits for a target, and need not be waited for."""
+        """A batch of first turns is begun. If it takes long, it waits for a target, and need not be waited for."""
         self.first += 1
-        self._calm.clear()
+        self.hush()
+
+    def hush(self) -> None:
+        """First turns have come: from here on all else waits until they are done, `CALM_AT_MOST_S` at most."""
+        if self._calm.is_set():
+            self._calm.clear()
+            if self._hold is not None:
+                self._hold(True)
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._calm.set)
+        self._alarm = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._go_on)
 
     def end_first(self) -> None:
         """It is done."""
         self.first -= 1
         if not self.first:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._calm.is_set():
             self._calm.set()
+            if self._hold is not None:
+                self._hold(False)
 
     async def turn(self) -> None:
         """Waits while first turns are under way: before each step of all other work."""

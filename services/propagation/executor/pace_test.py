@@ -28,7 +28,7 @@ def paced(test, **options):
     clock, cpu = VirtualClock(), Cpu()
 
     async def main():
-        await test(Pace(200, options.get("slice_s", 0.005), cpu), cpu, clock)
+        await test(Pace(200, options.get("slice_s", 0.005), options.get("hold"), cpu), cpu, clock)
 
     clock.run(main())
 
@@ -142,3 +142,22 @@ def test_a_first_turn_that_takes_long_is_waited_for_a_moment_only():
         assert round(clock.monotonic(), 3) == 2 * CALM_AT_MOST_S
 
     paced(test)
+
+
+def test_targets_are_held_while_first_turns_are_under_way_and_not_longer():
+    held = []
+
+    async def test(pace, cpu, clock):
+        pace.begin_first()
+        pace.begin_first()
+        pace.end_first()
+        assert held == [True]
+        pace.end_first()
+        assert held == [True, False]
+        pace.begin_first()
+        await pace.turn()
+        assert held == [True, False, True, False]
+        pace.end_first()
+        assert held == [True, False, True, False]
+
+    paced(test, hold=held.append)

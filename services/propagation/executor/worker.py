@@ -97,7 +97,7 @@ class Worker:
         self._polled: set[str] = set()
         self._polls = 0
         self._held: set[_Held] = set()
-        self._pace = Pace(options.slice_items, options.slice_s)
+        self._pace = Pace(options.slice_items, options.slice_s, self.targets.hold)
         self._paced_documents: Documents = PacedDocuments(documents, self._pace)
         self._paced_caches: Caches = PacedCaches(caches, self._pace)
         self.counters = Counters()
@@ -204,7 +204,7 @@ class Worker:
             views_revision=runtimes.revision,
             first_turns=first,
         )
-        lease = asyncio.ensure_future(self._work.lease(request))
+        lease = asyncio.ensure_future(self._leased(request))
         stopped = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((lease, stopped), return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -227,6 +227,13 @@ class Worker:
         if not response.batches:
             # An engine that is stopping answers at once.
             await self._pause(max(EMPTY_S, response.retry_after.ToNanoseconds() / 1e9))
+
+    async def _leased(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
+        response = await self._work.lease(request)
+        if request.first_turns and response.batches:
+            # Here already: each turn of a busy loop until the batch is begun takes milliseconds.
+            self._pace.hush()
+        return response
 
     async def _run_first(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
         """A batch of first turns: few pages, beside whatever fills the slots."""

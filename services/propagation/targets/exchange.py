@@ -31,6 +31,7 @@ class Exchange:
         "deadline_s",
         "detail",
         "error",
+        "first",
         "headers",
         "idempotent",
         "lane",
@@ -74,6 +75,7 @@ class Exchange:
         self.chunks: list[bytes] = []
         self.size = 0
         self.lane: object = None
+        self.first = False
         self.connection: object = None
 
     def header(self, name: bytes) -> bytes | None:

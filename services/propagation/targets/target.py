@@ -34,13 +34,15 @@ class Sender(Protocol):
 
 
 class Lane:
-    """One caller's share; at most `maximum` of it run at once."""
+    """One caller's share; at most `maximum` of it run at once. One that `yields` starts only what was submitted as
+    first while its target is held."""
 
-    __slots__ = ("maximum", "running", "target", "waiting")
+    __slots__ = ("maximum", "running", "target", "waiting", "yields")
 
-    def __init__(self, target: "Target", maximum: int) -> None:
+    def __init__(self, target: "Target", maximum: int, yields: bool = False) -> None:
         self.target = target
         self.maximum = maximum
+        self.yields = yields
         self.running = 0
         # Bounded by what the callers hold: a slice each.
         self.waiting: deque[Exchange] = deque()
@@ -53,6 +55,12 @@ class Lane:
     def cancel(self, exchange: Exchange) -> None:
         """Lets go of it: its `on_end` is not called any more."""
         self.target.cancel(self, exchange)
+
+    def may_start(self, held: bool) -> bool:
+        """Whether something waits that may be started now."""
+        if not self.waiting or self.running >= self.maximum:
+            return False
+        return not (held and self.yields) or self.waiting[0].first
 
     def close(self) -> None:
         """The caller has no more to ask."""
@@ -80,6 +88,7 @@ class Target:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at_s = 0.0
         self._busy = False
+        self._held = False
         # In all lanes together.
         self._waiting = 0
 
@@ -96,9 +105,15 @@ class Target:
         """How many requests it may be given at once; None: as many as one likes."""
         return self.breaker.room(self._loop.time())
 
-    def lane(self, maximum: int) -> Lane:
-        """A caller's share."""
-        lane = Lane(self, maximum)
+    def hold(self, held: bool) -> None:
+        """While held, lanes that yield start what was submitted as first, and nothing else."""
+        self._held = held
+        if not held:
+            self._dispatch(self._loop.time())
+
+    def lane(self, maximum: int, *, yields: bool = False) -> Lane:
+        """A caller's share; see Lane for `yields`."""
+        lane = Lane(self, maximum, yields)
         self._lanes.append(lane)
         return lane
 
@@ -116,6 +131,7 @@ class Target:
         """See Lane.submit."""
         for exchange in exchanges:
             exchange.lane = lane
+            exchange.first = first
         now_s = self._loop.time()
         if self.breaker.room(now_s) == 0:
             for exchange in exchanges:
@@ -170,11 +186,11 @@ class Target:
         lanes = self._lanes
         if len(lanes) == 1:
             lane = lanes[0]
-            return lane if lane.waiting and lane.running < lane.maximum else None
+            return lane if lane.may_start(self._held) else None
         for _ in range(len(lanes)):
             lane = lanes[0]
             lanes.rotate(-1)
-            if lane.waiting and lane.running < lane.maximum:
+            if lane.may_start(self._held):
                 return lane
         return None
 

@@ -30,6 +30,7 @@ class Targets:
         self._make_sender = make_sender
         self._rng = rng or Random()  # noqa: S311  jitter
         self._targets: dict[str, Target] = {}
+        self._held = False
         self.budget = budget or RetryBudget()
 
     def settings(self, origin: str) -> TargetSettings:
@@ -46,8 +47,15 @@ class Targets:
         target = self._targets.get(origin)
         if target is None:
             target = Target(origin, self.settings(origin).max_concurrency, make_sender, self._rng)
+            target.hold(self._held)
             self._targets[origin] = target
         return target
+
+    def hold(self, held: bool) -> None:
+        """See Target.hold, for all of them."""
+        self._held = held
+        for target in self._targets.values():
+            target.hold(held)
 
     def all(self) -> list[Target]:
         """Those that were asked for."""
