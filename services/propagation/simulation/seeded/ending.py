@@ -7,6 +7,7 @@ from services.propagation.domain.records import ACTIVE, CHANGE_ID, FANOUT, ROOT,
 from services.propagation.domain.settling import SETTLE
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded.caches import Cache
+from services.propagation.simulation.seeded.index import CALLED_VIEW, Index
 from services.propagation.simulation.seeded.places import PLACES, oscillating
 from services.propagation.simulation.seeded.site import Site
 from services.propagation.simulation.seeded.trace import Violation
@@ -33,6 +34,14 @@ def check_caches(site: Site, caches: Sequence[Cache]) -> None:
                 raise Violation(
                     "caches are fresh", f"{cache.name} keeps {place} {held.value!r}, stored is {page.value!r}"
                 )
+
+
+def check_called(site: Site, index: Index) -> None:
+    """The index was told of each page that is stored, deleted ones too."""
+    for place, page in site.pages.items():
+        told = index.versions.get(place, b"")
+        if place[0] == CALLED_VIEW and told != page.version:
+            raise Violation("calls are made", f"{place} is at {page.version.hex()}, told was {told.hex()}")
 
 
 def check_sums(shard: Shard) -> None:

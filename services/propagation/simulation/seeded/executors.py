@@ -22,6 +22,7 @@ from services.propagation.simulation.seeded.host import CALL, Host
 from services.propagation.simulation.seeded.site import Place, Site
 from services.propagation.simulation.seeded.trace import Trace, Violation, violation_in
 from services.propagation.simulation.seeded.wire import Process
+from services.propagation.targets.targets import Targets
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client.errors import Unavailable
 
@@ -174,7 +175,7 @@ def place_of(purge: Purge) -> Place:
     return view, unquote(resource)
 
 
-Ports = Callable[[Process], tuple[EnginePort, StorePort, CachesPort]]
+Ports = Callable[[Process], tuple[EnginePort, StorePort, CachesPort, Targets]]
 
 
 async def executor(name: str, rng: Random, faults: Callable[[], Faults], trace: Trace, ports: Ports) -> None:

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from services.propagation.simulation.seeded.index import CALLED_VIEW, CALLS_TEXT
 from services.propagation.simulation.seeded.site import OSCILLATES, Place
 
 TEMPLATES = tuple(f"t{at}" for at in range(4))
@@ -52,6 +53,8 @@ def views_text(rng: Random, left_out: str = "") -> str:
     ):
         if name == left_out:
             continue
+        if name == CALLED_VIEW:
+            more += CALLS_TEXT
         views.append(
             f"  - name: {name}\n"
             f"    resource_prefixes: [{prefix}]\n"

@@ -14,6 +14,7 @@ from services.propagation.simulation.seeded.caches import caches_of
 from services.propagation.simulation.seeded.executors import CachesPort, EnginePort, StorePort, executor
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import REMEMBER_S, Host
+from services.propagation.simulation.seeded.index import Index, targets_of
 from services.propagation.simulation.seeded.invariants import Invariants
 from services.propagation.simulation.seeded.operators import Operator
 from services.propagation.simulation.seeded.people import (
@@ -29,6 +30,7 @@ from services.propagation.simulation.seeded.site import Place, Site
 from services.propagation.simulation.seeded.trace import Trace, Violation, violation_in
 from services.propagation.simulation.seeded.weather import Weather
 from services.propagation.simulation.seeded.wire import STOPPED_S, Process
+from services.propagation.targets.targets import Targets
 
 STORM_S = 50.0
 CALM_AT_MOST_S = 2_000.0
@@ -64,6 +66,7 @@ class World:
         self.trace = Trace(self.virtual.monotonic, printing=printing)
         self.site = Site(self.virtual.monotonic, self.rng("replica"), self.faults.replica_lag_s)
         self.lost_purges: set[tuple[str, Place]] = set()
+        self.index = Index()
         self._network = self.rng("cache network")
         self.caches = caches_of(self.site, self._delay)
         self.invariants = Invariants(
@@ -112,12 +115,13 @@ class World:
             self.virtual.monotonic(),
         )
 
-    def ports(self, process: Process) -> tuple[EnginePort, StorePort, CachesPort]:
+    def ports(self, process: Process) -> tuple[EnginePort, StorePort, CachesPort, Targets]:
         """An executor's ways to the others."""
         return (
             self.engine_port(process, self.host),
             self.store_port(process, self.site, self.invariants.stored),
             self.caches_port(process, self.caches, self.lost_purges, self.faults.replica_lag_s),
+            targets_of(process, self.index),
         )
 
     async def _main(self) -> None:
@@ -193,6 +197,7 @@ class World:
         shard = self.host.up.shard
         ending.check_fresh(self.site)
         ending.check_caches(self.site, self.caches)
+        ending.check_called(self.site, self.index)
         ending.check_sums(shard)
         ending.check_nothing_left(shard)
 
