@@ -92,7 +92,7 @@ def main() -> int:
 RESERVED_ITEMS = 20
 """Pages of roots that had no turn yet, above all else: an edit of one page has one, and few edits come at once."""
 SLICE_S = 0.005
-"""Of the event loop: two or three slices may be in a newcomer's way, and it is not to wait for 10 ms or more."""
+"""Of the event loop, in several steps: two or three slices may be in a newcomer's way, which is to wait 10 ms or so."""
 
 
 def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:

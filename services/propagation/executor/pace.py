@@ -19,6 +19,9 @@ LEAST_ITEMS = 16
 """Of a slice, whatever a page costs: fewer would leave a renderer that answers late with too little to do."""
 UNMEASURED_ITEMS = 50
 """Of the slices before the first measurement: at 100 µs a page, which is usual, they cost 5 ms."""
+QUIET_S = 10.0
+QUIET_TIMES = 2.0
+"""Without first turns for so long, slices may cost so much more: they are cheaper by the page when they are large."""
 _MEASURED_ITEMS = 200
 """Pages over which a cost is measured; the times of fewer are mostly of what goes on besides."""
 _NEWS = 0.3
@@ -26,7 +29,8 @@ _NEWS = 0.3
 
 
 class Pace:
-    """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured).
+    """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured),
+    or twice that while first turns are rare.
 
     `hold` is called with True when first turns have come and with False when they are over. `cpu_s` tells the CPU
     seconds that the loop's thread has used, and is asked in that thread.
@@ -48,6 +52,7 @@ class Pace:
         self._items = 0
         self.running = 0
         """Slices under way, those of first turns too."""
+        self._quiet_from_s = 0.0
         self._calm = asyncio.Event()
         self._calm.set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -58,7 +63,9 @@ class Pace:
         """How many pages a slice has now."""
         if not self._slice_s:
             return self._most_items
-        affordable = int(self._slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
+        quiet = asyncio.get_running_loop().time() >= self._quiet_from_s
+        slice_s = self._slice_s * QUIET_TIMES if quiet else self._slice_s
+        affordable = int(slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
         return min(self._most_items, max(LEAST_ITEMS, affordable))
 
     def begin(self) -> None:
@@ -91,7 +98,9 @@ class Pace:
                 self._hold(True)
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(CALM_AT_MOST_S, self._go_on)
+        loop = asyncio.get_running_loop()
+        self._quiet_from_s = loop.time() + QUIET_S
+        self._alarm = loop.call_later(CALM_AT_MOST_S, self._go_on)
 
     def end_first(self) -> None:
         """It is done."""

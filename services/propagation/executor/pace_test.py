@@ -6,6 +6,7 @@ from libs.clock.virtual import VirtualClock
 from services.propagation.executor.pace import (
     CALM_AT_MOST_S,
     LEAST_ITEMS,
+    QUIET_S,
     UNMEASURED_ITEMS,
     Pace,
     PacedCaches,
@@ -43,13 +44,27 @@ def test_slices_follow_what_pages_cost_the_loop():
     async def test(pace, cpu, clock):
         assert pace.slice_items() == UNMEASURED_ITEMS
         rendered(pace, cpu, 200, 0.0001)
-        assert pace.slice_items() == 50
+        assert pace.slice_items() == 100
         for _ in range(30):
             rendered(pace, cpu, 200, 0.00001)
         assert pace.slice_items() == 200
         for _ in range(30):
             rendered(pace, cpu, 200, 0.01)
         assert pace.slice_items() == LEAST_ITEMS
+
+    paced(test)
+
+
+def test_where_first_turns_come_slices_are_half_as_large():
+    async def test(pace, cpu, clock):
+        rendered(pace, cpu, 200, 0.0001)
+        pace.begin_first()
+        pace.end_first()
+        assert pace.slice_items() == 50
+        await asyncio.sleep(QUIET_S - 0.01)
+        assert pace.slice_items() == 50
+        await asyncio.sleep(0.02)
+        assert pace.slice_items() == 100
 
     paced(test)
 
@@ -71,7 +86,7 @@ def test_what_the_loop_does_between_slices_is_no_cost_of_pages():
         for _ in range(10):
             cpu.used_s += 7.0
             rendered(pace, cpu, 200, 0.0001)
-        assert pace.slice_items() == 50
+        assert pace.slice_items() == 100
 
     paced(test)
 
@@ -83,7 +98,7 @@ def test_slices_side_by_side_are_measured_together():
         cpu.used_s += 0.02
         pace.end(100)
         pace.end(100)
-        assert pace.slice_items() == 50
+        assert pace.slice_items() == 100
 
     paced(test)
 
