@@ -72,8 +72,9 @@ def want(
 
 
 def want_all(step: Step, root: Root, changed_at: int, view: int) -> int:
-    """Makes all that the view ever rendered pending, and notes it in a few bytes; answers how many."""
-    items = rendered(step.shard, view)
+    """Makes all that the view ever rendered or is rendering pending, and notes it in a few bytes; answers how many."""
+    # A first render under way began before `changed_at`: once it is accepted, a restart finds it behind.
+    items = rendered(step.shard, view) | step.shard.leases.lent(view)
     noted_at = step.next_sequence()
     Fanout(root.sequence, noted_at, changed_at, 1, view, False, _NO_INPUTS, whole=True).put(step.commit)
     pend(step, root, 1, view, items)

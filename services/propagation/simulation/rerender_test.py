@@ -47,6 +47,24 @@ def test_no_names_are_all_that_the_view_rendered():
     assert world.renders_of("page/never") == 0
 
 
+def test_first_renders_under_way_are_rendered_again_too():
+    world = World()
+    pages = world.pages(3, "t")
+    world.edit("t")
+    (grant,) = world.lease(2)
+    rendered = world.render(grant)  # of what was before the operator asked
+    assert begin(world).pages == 2
+    world.store(rendered)
+    world.purge(rendered)
+    world.complete(rendered)
+    for _ in range(2):
+        tally = world.progress("again").tally
+        assert (tally.total, tally.done) == (2, 0)
+        world.crash()
+    assert world.drain() == 3 and world.site.stale() == []
+    assert [world.renders_of(page) for page in pages] == [2, 2, 1]
+
+
 def test_nothing_to_render_begins_no_root():
     world = World()
     assert begin(world) == Begun("", 0, [])
