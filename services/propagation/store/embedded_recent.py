@@ -90,11 +90,12 @@ class Runs:
 
 @dataclass(slots=True)
 class _Spill:
-    """What is being spilled: commits up to `last`, done below the input `bound`."""
+    """What is being spilled: commits up to `last`, with their records, done below the input `bound`."""
 
     last: int
     bound: int
     views: dict[int, Runs]
+    records: list[bytes]
 
 
 class Recent:
@@ -104,6 +105,8 @@ class Recent:
         self._meta = meta
         self._family = family
         self._views: dict[int, Runs] = {}
+        # Keys of the records on disk, which go when all of them is spilled: known, because a scan reads their values.
+        self._records: list[bytes] = []
         self._last = 0
         self._spill: _Spill | None = None
         self._load()
@@ -127,11 +130,12 @@ class Recent:
 
     def draft(self, draft: Draft, view: int, commit: int, toggles: Keys) -> None:
         """Puts sorted toggles into a write."""
-        draft.put(self._family, LOG + u64(commit) + u16(view), toggles.astype("<u8").tobytes())
+        draft.put(self._family, _record(view, commit), toggles.astype("<u8").tobytes())
 
     def written(self, view: int, commit: int, toggles: Keys) -> None:
         """The write with these toggles was applied."""
         self._views.setdefault(view, Runs()).add(toggles)
+        self._records.append(_record(view, commit))
         self._last = max(self._last, commit)
 
     # -- reads --------------------------------------------------------------------------------------------------------
@@ -160,8 +164,8 @@ class Recent:
         There is something to spill: `edges` is above 0.
         """
         if self._spill is None:
-            self._spill = _Spill(self._last, 0, self._views)
-            self._views = {}
+            self._spill = _Spill(self._last, 0, self._views, self._records)
+            self._views, self._records = {}, []
         spill = self._spill
         bound = max(
             (runs.bound(spill.bound, _SLICE) for runs in spill.views.values() if runs.size), default=_EVERY_INPUT
@@ -174,8 +178,7 @@ class Recent:
             draft.put(self._meta, _MARK, u64(spill.last) + u32(bound))
         else:
             draft.delete(self._meta, _MARK)
-            for key in self._family.scan_keys(start=LOG, end=LOG + u64(spill.last + 1)):
-                draft.delete(self._family, key)
+            draft.put_many(self._family, dict.fromkeys(spill.records).items())
         return arrived, bound
 
     def sliced(self, bound: int) -> None:
@@ -197,9 +200,16 @@ class Recent:
         mark = self._meta.get(_MARK)
         last, bound = (int.from_bytes(mark[:8], "big"), int.from_bytes(mark[8:], "big")) if mark else (0, 0)
         if mark:
-            self._spill = _Spill(last, bound, {})
+            self._spill = _Spill(last, bound, {}, [])
         for key, value in self._family.scan(LOG):
             commit = int.from_bytes(key[1:9], "big")
-            of = self._spill.views if self._spill is not None and commit <= last else self._views
+            of, records = self._views, self._records
+            if self._spill is not None and commit <= last:
+                of, records = self._spill.views, self._spill.records
             of.setdefault(int.from_bytes(key[9:], "big"), Runs()).add(np.frombuffer(value, "<u8"))
+            records.append(key)
             self._last = max(self._last, commit)
+
+
+def _record(view: int, commit: int) -> bytes:
+    return LOG + u64(commit) + u16(view)
