@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_TOGETHER = 64
 """Of reports in one request: 4 MiB hold that many slices with long lists of dependencies."""
-GATHER_ITEMS = 200
-GATHER_S = 0.02
+GATHER_ITEMS = 400
+GATHER_S = 0.04
 
 
 @dataclass(slots=True)

@@ -17,11 +17,12 @@ CALM_AT_MOST_S = 0.1
 """So long first turns have the executor to themselves, if they are not over before."""
 LEAST_ITEMS = 16
 """Of a slice, whatever a page costs: fewer would leave a renderer that answers late with too little to do."""
-UNMEASURED_ITEMS = 50
-"""Of the slices before the first measurement: at 100 µs a page, which is usual, they cost 5 ms."""
+UNMEASURED_ITEMS = 100
+"""Of the slices before the first measurement: at 100 µs a page, which is usual, they cost 10 ms."""
 QUIET_S = 10.0
-QUIET_TIMES = 2.0
-"""Without first turns for so long, slices may cost so much more: they are cheaper by the page when they are large."""
+QUIET_TIMES = 4.0
+"""Without first turns for so long, slices may cost so much more: large ones are cheaper by the page for the store, too.
+Who comes then waits for one step of a slice, not for all of it."""
 _MEASURED_ITEMS = 200
 """Pages over which a cost is measured; the times of fewer are mostly of what goes on besides."""
 _NEWS = 0.3
@@ -30,7 +31,7 @@ _NEWS = 0.3
 
 class Pace:
     """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured),
-    or twice that while first turns are rare.
+    or four times that while first turns are rare.
 
     `hold` is called with True when first turns have come and with False when they are over. `cpu_s` tells the CPU
     seconds that the loop's thread has used, and is asked in that thread.

@@ -43,8 +43,8 @@ def rendered(pace, cpu, pages, cost_s):
 def test_slices_follow_what_pages_cost_the_loop():
     async def test(pace, cpu, clock):
         assert pace.slice_items() == UNMEASURED_ITEMS
-        rendered(pace, cpu, 200, 0.0001)
-        assert pace.slice_items() == 100
+        rendered(pace, cpu, 200, 0.0002)
+        assert pace.slice_items() in (99, 100)
         for _ in range(30):
             rendered(pace, cpu, 200, 0.00001)
         assert pace.slice_items() == 200
@@ -64,7 +64,7 @@ def test_where_first_turns_come_slices_are_half_as_large():
         await asyncio.sleep(QUIET_S - 0.01)
         assert pace.slice_items() == 50
         await asyncio.sleep(0.02)
-        assert pace.slice_items() == 100
+        assert pace.slice_items() == 200
 
     paced(test)
 
@@ -86,7 +86,7 @@ def test_what_the_loop_does_between_slices_is_no_cost_of_pages():
         for _ in range(10):
             cpu.used_s += 7.0
             rendered(pace, cpu, 200, 0.0001)
-        assert pace.slice_items() == 100
+        assert pace.slice_items() == 200
 
     paced(test)
 
@@ -98,7 +98,7 @@ def test_slices_side_by_side_are_measured_together():
         cpu.used_s += 0.02
         pace.end(100)
         pace.end(100)
-        assert pace.slice_items() == 100
+        assert pace.slice_items() == 200
 
     paced(test)
 
