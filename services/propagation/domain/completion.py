@@ -128,6 +128,7 @@ def _settle(work: _Work, completion: Completion, late: list[edges.Late]) -> None
     shard.leases.give_back(lease, work.done)
     shard.holds.forgive(step.commit, lease.view, work.done)
     shard.suspects.clear(lease.view, work.done)
+    shard.unsure.clear(lease.view, work.done)
     wanting = _mark_done(work, completion.renderer_s)
     _fan_out(work, wanting)
     for late_edges in late:
@@ -150,7 +151,9 @@ def _give_back(work: _Work, completion: Completion) -> None:
         for items, delay_s in shard.held_back.again(lease.view, back, shard.settings.stale_delay_s):
             shard.holds.postpone(lease.view, items, step.now_s + delay_s)
     if len(completion.released):
-        shard.give_back(lease, to_set(completion.released))
+        released = to_set(completion.released)
+        shard.give_back(lease, released)
+        shard.unsure.add(lease.view, released)
     if len(completion.saw_older) or len(completion.released):
         shard.signals.work.fire()
 

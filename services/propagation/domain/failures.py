@@ -58,6 +58,7 @@ def take(step: Step, lease: Lease, failed: tuple[Failed, ...]) -> None:
         else:
             _retry(step, held, policy, item.retry_after_s)
     shard.give_back(lease, _resources(failed))
+    shard.unsure.add(lease.view, _resources(failed))
     shard.suspects.clear(lease.view, buried)
     _count_buried(step, lease.view, buried)
     shard.signals.items.fire(lease.view, buried)
@@ -101,6 +102,7 @@ def lost(step: Step, lease: Lease) -> None:
         take(step, lease, (Failed(remaining[0], LEASE_LOST, detail, retryable=True),))
     else:
         shard.give_back(lease, remaining)
+        shard.unsure.add(lease.view, remaining)
         shard.suspects.add(lease.view, lease.suspicion + 1, remaining)
     shard.signals.work.fire()
 

@@ -213,7 +213,7 @@ def _grant(
 def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.ndarray:
     """Hashes of the last accepted renders, zeros for what must be stored and purged whatever its bytes are."""
     hashes = shard.store.hashes(view, ids)
-    forced = BitMap()
+    forced = shard.unsure.of(view) & items
     for root in shard.index.of(view, items):
         if root.record.publish_unchanged:
             for group in root.of_view(view):

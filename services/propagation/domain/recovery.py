@@ -28,6 +28,7 @@ def recover(shard: Shard) -> Awaitable[None]:
     shard.leases.drop_all()
     shard.suspects.drop_all()
     shard.held_back.drop_all()
+    shard.unsure.drop_all()
     for lane in shard.scheduler.lanes.values():
         lane.fresh.clear()
         lane.ring.clear()
@@ -54,6 +55,10 @@ def recover(shard: Shard) -> Awaitable[None]:
         root.total = max(root.total, tally.done + root.pending + root.failed)
         _succeed(shard, root)
         shard.take_in(root)
+        for group in root.groups.values():
+            shard.unsure.add(group.view, group.pending)
+    for view in shard.store.views.values():
+        shard.unsure.add(view, shard.holds.dead(view) | shard.holds.attempted(view))
     shard.halted = None
     durable = _finish_done(shard)
     shard.signals.work.fire()

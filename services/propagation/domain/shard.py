@@ -32,6 +32,7 @@ from services.propagation.domain.sequence import SequenceClock, encode
 from services.propagation.domain.settling import SETTLE, Settling
 from services.propagation.domain.signals import Signals
 from services.propagation.domain.suspects import Suspects
+from services.propagation.domain.unsure import Unsure
 from services.propagation.domain.views import Views
 from services.propagation.store.interface import InputChange, Numbers, Store
 
@@ -87,6 +88,7 @@ class Shard:
         self.held_back = HeldBack()
         self.history = History(store, settings.history_bytes)
         self.suspects = Suspects()
+        self.unsure = Unsure()
         self.scheduler = Scheduler(settings.lanes)
         self.signals = Signals()
         self.roots: dict[int, Root] = {}

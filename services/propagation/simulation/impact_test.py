@@ -99,8 +99,8 @@ def test_costs_by_causer_are_exact_over_restarts_and_reopened_roots():
     assert costs(world)["ann"] == CauserCost(1, 9, 0, 9.0)  # opened again, not counted twice
     (grant,) = world.lease()
     world.complete(world.render(grant), seconds=1.0)
-    edit_by(world, "", "t", 2)
     world.crash()
+    edit_by(world, "", "t", 2)
     (grant,) = world.lease()
     world.complete(world.render(grant), seconds=0.5)
     assert costs(world) == {"ann": CauserCost(1, 10, 0, 10.0), "": CauserCost(1, 10, 10, 0.5)}
