@@ -98,9 +98,10 @@ class Completer:
                     await self._tell(taken)
 
     async def _tell(self, taken: list[_Told]) -> None:
-        by_lease: dict[int, list[_Told]] = {}
+        # The numbers of leases begin anew with each life of the engine: only both together name one.
+        by_lease: dict[tuple[int, int], list[_Told]] = {}
         for told in taken:
-            by_lease.setdefault(told.batch.lease_id, []).append(told)
+            by_lease.setdefault((told.batch.lease_id, told.batch.fencing), []).append(told)
         groups = list(by_lease.values())
         completions = [completion_of(group[0].batch, [one.report for one in group]) for group in groups]
         try:

@@ -100,6 +100,15 @@ def test_a_first_turn_is_told_beside_a_request_that_is_under_way():
     assert counters.done == 21
 
 
+def test_leases_of_two_lives_of_the_engine_are_told_apart():
+    async def test(completer, engine):
+        completer.tell(work_pb2.Batch(lease_id=1, fencing=1), report(0, 10), after, more=True)
+        completer.tell(work_pb2.Batch(lease_id=1, fencing=2), report(0, 10), after)
+
+    asked, _ = told(test)
+    assert asked == [(0.0, [1, 1], 20)]
+
+
 def test_each_report_is_answered_for_once():
     answered = []
 
