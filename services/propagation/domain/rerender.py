@@ -59,7 +59,7 @@ def rerender(shard: Shard, asked: Rerender) -> tuple[Begun, Awaitable[None] | No
     Raises ViewNotFound, ChangeIdInvalid, InvalidArgument, ChangeIdReused, IntakeFull.
     """
     _check(asked)
-    view = shard.views.number(asked.view)
+    view = shard.views.in_force(asked.view)
     known = find_change_id(shard.store, asked.id)
     chosen, unknown = _chosen(shard, view, asked)
     told = [name.decode() for name in unknown[:_MOST_TOLD]]

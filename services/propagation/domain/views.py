@@ -110,6 +110,13 @@ class Views:
             known = ", ".join(sorted(self._numbers)) or "none"
             raise ViewNotFound(f"there is no view {name!r}; the views are: {known}", metadata={"view": name}) from None
 
+    def in_force(self, name: str) -> int:
+        """The view's number. Raises ViewNotFound, also for one that is at work for older roots only."""
+        number = self.number(name)
+        if number not in self.by_number:
+            raise ViewNotFound(f"the view {name!r} was left out of the views", metadata={"view": name})
+        return number
+
     def get(self, name: str) -> View:
         """The view. Raises ViewNotFound."""
         return self.in_use[self.number(name)]

@@ -65,6 +65,16 @@ def test_first_renders_under_way_are_rendered_again_too():
     assert [world.renders_of(page) for page in pages] == [2, 2, 1]
 
 
+@pytest.mark.parametrize("names", [(), ("page/0001",)])
+def test_a_view_that_was_left_out_and_is_still_at_work_is_refused(names):
+    world = rendered_site()
+    world.edit("t")
+    world.engine.put_views([SUMMARY], 2)
+    with pytest.raises(ViewNotFound):
+        begin(world, *names)
+    assert world.drain() == 20
+
+
 def test_nothing_to_render_begins_no_root():
     world = World()
     assert begin(world) == Begun("", 0, [])
