@@ -14,7 +14,16 @@ from typing import Protocol
 
 from services.propagation.simulation.seeded.site import Place, Site, Versioned, output_name
 
-Delay = Callable[[], Awaitable[None]]
+REBOUND_S = 0.5
+"""So long after the lag of the copy that the plain cache reads, its second purge comes: no answer of the copy is under
+way for longer."""
+
+
+class Delay(Protocol):
+    """Waits as long as a message takes, at most so long."""
+
+    def __call__(self, most_s: float = ..., /) -> Awaitable[None]: ...
+
 
 _MOST_PURGED = 4
 
@@ -169,7 +178,7 @@ def caches_of(site: Site, delay: Delay) -> list[Cache]:
 
     async def from_copy(place: Place) -> Versioned | None:
         page = site.replica.read(output_name(place))
-        await delay()
+        await delay(REBOUND_S)
         return page
 
     return [

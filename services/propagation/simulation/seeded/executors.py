@@ -16,7 +16,7 @@ from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
 from services.propagation.executor.worker import Worker, WorkerOptions
-from services.propagation.simulation.seeded.caches import Cache
+from services.propagation.simulation.seeded.caches import REBOUND_S, Cache
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import CALL, Host
 from services.propagation.simulation.seeded.site import Place, Site
@@ -30,8 +30,6 @@ _Answer = TypeVar("_Answer")
 
 RENDER_S = 0.01
 """Renderer time of a page, as reported: the real clock must not come into a simulation."""
-REBOUND_S = 0.5
-"""Behind the lag of the copy that the plain cache reads, its second purge comes."""
 
 
 class EnginePort:

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from libs.clock.virtual import VirtualClock
+from libs.errors.errors import WellspringError as EngineError
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded import ending
 from services.propagation.simulation.seeded.caches import caches_of
@@ -31,6 +33,7 @@ from services.propagation.simulation.seeded.trace import Trace, Violation, viola
 from services.propagation.simulation.seeded.weather import Weather
 from services.propagation.simulation.seeded.wire import STOPPED_S, Process
 from services.propagation.targets.targets import Targets
+from wellspring_client.errors import Unavailable
 
 STORM_S = 50.0
 CALM_AT_MOST_S = 2_000.0
@@ -138,7 +141,7 @@ class World:
     async def _play(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             self.host.start()
-            await self.host.call(self._put_views)
+            await self._put_first_views()
             ending_with = [
                 tasks.create_task(executor(name, self.rng(name), self._now, self.trace, self.ports))
                 for name in (f"executor{at}" for at in range(EXECUTORS))
@@ -160,8 +163,16 @@ class World:
             for task in ending_with:
                 task.cancel()
 
-    async def _put_views(self) -> None:
-        await self.host.views.put(self.host.up, views_text(self.rng("views")))
+    async def _put_first_views(self) -> None:
+        async def put() -> None:
+            await self.host.views.put(self.host.up, views_text(self.rng("views")))
+
+        while True:
+            try:
+                await self.host.call(put)
+                return
+            except (EngineError, Unavailable):
+                await asyncio.sleep(0.5)
 
     async def _calm(self) -> None:
         """No more faults. What is late has its time to come; then all must be done, and stay so."""
@@ -218,8 +229,8 @@ class World:
     async def _audit(self) -> None:
         self.auditor.look()
 
-    async def _delay(self) -> None:
-        await asyncio.sleep(self._network.expovariate(1 / max(self.faults.delay_s, 1e-4)))
+    async def _delay(self, most_s: float = math.inf) -> None:
+        await asyncio.sleep(min(most_s, self._network.expovariate(1 / max(self.faults.delay_s, 1e-4))))
 
     def _now(self) -> Faults:
         return self.faults
