@@ -7,14 +7,10 @@ watched.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from services.propagation.domain.change import Change
 from services.propagation.domain.sequence import decode, encode
-from services.propagation.store.interface import Store
-
-if TYPE_CHECKING:
-    from services.propagation.domain.change import Change
-    from services.propagation.domain.shard import Step
+from services.propagation.store.interface import Commit, Store
 
 CANARY = "canary"
 """The kind of cause."""
@@ -50,21 +46,21 @@ class Canaries:
         """Names of the sources."""
         return frozenset(self._periods_s)
 
-    def begin(self, step: "Step") -> None:
+    def begin(self, commit: Commit, now_ns: int) -> None:
         """Notes since when sources are watched that were not before."""
         for name, since_ns in self._since_ns.items():
             if not since_ns:
-                self._since_ns[name] = step.now_ns
-                step.commit.put_record(_KIND, _SINCE + name.encode(), encode(step.now_ns))
+                self._since_ns[name] = now_ns
+                commit.put_record(_KIND, _SINCE + name.encode(), encode(now_ns))
 
-    def note(self, step: "Step", change: "Change") -> bool:
+    def note(self, commit: Commit, now_ns: int, change: Change) -> bool:
         """Takes a canary in; False when its source is not watched."""
         name = dict(change.attributes).get(SOURCE, "")
         if name not in self._periods_s:
             self.unwatched += 1
             return False
-        self._last_ns[name] = max(step.now_ns, self._last_ns[name])
-        step.commit.put_record(_KIND, name.encode(), encode(self._last_ns[name]))
+        self._last_ns[name] = max(now_ns, self._last_ns[name])
+        commit.put_record(_KIND, name.encode(), encode(self._last_ns[name]))
         return True
 
     def states(self, now_ns: int) -> list[SourceState]:

@@ -63,7 +63,7 @@ class Engine:
         recovery.recover(self.shard)
         if settings.canaries:
             step = self.shard.step()
-            self.shard.canaries.begin(step)
+            self.shard.canaries.begin(step.commit, step.now_ns)
             step.write()
 
     def put_views(self, views: Sequence[View], revision: int, source: bytes = b"") -> Awaitable[None]:

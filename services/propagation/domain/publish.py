@@ -186,7 +186,7 @@ def _accept(step: Step, prepared: _Prepared) -> Accepted:
 
 def _canary(step: Step, change: Change) -> Accepted:
     """Kept like a change that was older than what is known: it touches nothing."""
-    step.shard.canaries.note(step, change)
+    step.shard.canaries.note(step.commit, step.now_ns, change)
     sequence = step.next_sequence()
     put_change_id(step.commit, change, sequence)
     RootRecord(
