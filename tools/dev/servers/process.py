@@ -15,12 +15,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 # A loaded machine took 33 s for a server that needs 5 s when quiet; nobody waits this long unless something is wrong.
 START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 30.0
 _TAIL_BYTES = 4000
+_ENDED = "ZX"
+_STOPPED = "T" + _ENDED
 _starters: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -109,13 +112,8 @@ class Process:
         """SIGSTOP: connections stay open and nothing answers. Returns when every process of the group has stopped."""
         self._signal(signal.SIGSTOP)
         self._paused = True
-        group = self.pid
-        end = time.monotonic() + _STOP_TIMEOUT_S
         # The signal is sent to all at once but takes effect in each by itself: one could still answer a request.
-        while not _all_stopped(group):
-            if time.monotonic() > end:
-                raise ServerError(self._report(f"did not stop within {_STOP_TIMEOUT_S:.0f} s of SIGSTOP"))
-            time.sleep(0.002)
+        self._wait_for_group(self.pid, _STOPPED, "did not stop within {:.0f} s of SIGSTOP")
 
     def resume(self) -> None:
         """SIGCONT after pause()."""
@@ -149,6 +147,17 @@ class Process:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+        # Its children are not ours to wait for, and one that still ends may hold the port which the next start needs.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        self._wait_for_group(child.pid, _ENDED, "left processes that live {:.0f} s after it")
+
+    def _wait_for_group(self, group: int, states: str, otherwise: str) -> None:
+        end = time.monotonic() + _STOP_TIMEOUT_S
+        while not _all_are(states, group):
+            if time.monotonic() > end:
+                raise ServerError(self._report(otherwise.format(_STOP_TIMEOUT_S)))
+            time.sleep(0.002)
 
     def _report(self, what: str) -> str:
         code = None if self._child is None else self._child.poll()
@@ -157,14 +166,17 @@ class Process:
         return f"{self.name} {what}{ended}.\nCommand: {self.command[0]} … in {self.directory}\nEnd of its log:\n{tail}"
 
 
-def _all_stopped(group: int) -> bool:
-    """Whether every thread of every process of the group is stopped, or has ended (proc(5): states T, Z and X)."""
+def _all_are(states: str, group: int) -> bool:
+    """Whether every thread of every process of the group is in one of these states (letters of proc(5))."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(_stat(process)[2]) == group and any(_stat(t)[0] not in "TZX" for t in process.glob("task/*")):
-                return False
+            threads = list(process.glob("task/*")) if int(_stat(process)[2]) == group else []
         except OSError:
             continue  # It ended meanwhile.
+        for thread in threads:
+            with suppress(OSError):  # As above.
+                if _stat(thread)[0] not in states:
+                    return False
     return True
 
 
