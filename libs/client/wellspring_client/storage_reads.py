@@ -71,7 +71,12 @@ class NamespaceReads:
             request.page_token = answer.next_page_token
 
     async def get_many(
-        self, records: Sequence[str | bytes], key: str | bytes = b"", *, timeout: float | None = None
+        self,
+        records: Sequence[str | bytes],
+        key: str | bytes = b"",
+        *,
+        consistency: "pb.Consistency.ValueType" = pb.CONSISTENCY_UNSPECIFIED,
+        timeout: float | None = None,
     ) -> list[pb.Item | None]:
         """The same item of each of many records, in order, None where it is not there. Raises the first error of a
         record.
@@ -82,7 +87,10 @@ class NamespaceReads:
             request = pb.BatchGetRequest(
                 requests=[
                     pb.GetRequest(
-                        namespace=self.name, record=as_bytes(records[index]), selection=selection([key], None, None)
+                        namespace=self.name,
+                        record=as_bytes(records[index]),
+                        selection=selection([key], None, None),
+                        consistency=consistency,
                     )
                     for index in todo[:_BATCH]
                 ]

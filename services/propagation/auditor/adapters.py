@@ -1,12 +1,9 @@
 """The engine and the store by gRPC."""
 
-import os
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
 
-from libs.ids.ids import nonce
 from libs.purge.naming import TAGS_ATTRIBUTE
 from services.propagation.auditor.hashes import possible_hashes
 from services.propagation.auditor.ports import (
@@ -26,9 +23,11 @@ from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, wo
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client import packed
 from wellspring_client.calls import Caller
-from wellspring_client.errors import NotFound, ServerFault, from_status
+from wellspring_client.errors import NotFound, ServerFault
 from wellspring_client.propagation import Propagation
+from wellspring_client.storage import Namespace
 from wellspring_client.storage_reads import NamespaceReads
+from wellspring_client.tokens import WriteTokens
 
 _ADMIN = propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"]
 _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
@@ -42,7 +41,6 @@ _GIVEN_UP = (
     propagation_pb2.ExplainResponse.Step.DECISION_CANCELLED,
 )
 _Watched = propagation_pb2.WatchChangesResponse
-_BUDGET_SPENT = "BATCH_BUDGET_SPENT"
 _STRONG = storage_pb2.CONSISTENCY_STRONG_GLOBAL
 _MAY_BE_CUT_BYTES = MAX_TAGS_BYTES // 2
 """Of tags: an executor stores those that fit; with so many some may have been left out, and the hash cannot be told."""
@@ -121,49 +119,24 @@ class GrpcPages:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._tokens = WriteTokens()
 
     async def fetch(
         self, namespace: str, item_key: bytes, wanted: Sequence[Wanted], *, strong: bool = False
     ) -> list[StoredPage | None]:
         """The pages in order, None where there is none."""
-        found: list[StoredPage | None] = []
-        while len(found) < len(wanted):
-            left = wanted[len(found) :]
-            request = storage_pb2.BatchGetRequest(
-                requests=[
-                    storage_pb2.GetRequest(
-                        namespace=namespace,
-                        record=one.record,
-                        selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[item_key])),
-                        consistency=_STRONG if strong else storage_pb2.CONSISTENCY_UNSPECIFIED,
-                    )
-                    for one in left
-                ]
-            )
-            answer = await self._caller.unary(_STORAGE, "BatchGet", request, storage_pb2.BatchGetResponse, None)
-            for place, (one, result) in enumerate(zip(left, answer.results, strict=True)):
-                if result.status.code:
-                    error = from_status(result.status)
-                    if place and error.reason == _BUDGET_SPENT:
-                        break  # the answer is full: the rest is asked for again
-                    raise error
-                items = result.response.items
-                found.append(await self._page(namespace, one, items[0]) if items else None)
-        return found
+        consistency = _STRONG if strong else storage_pb2.CONSISTENCY_UNSPECIFIED
+        reads = NamespaceReads(self._caller, namespace)
+        items = await reads.get_many([one.record for one in wanted], item_key, consistency=consistency)
+        return [
+            await self._page(namespace, one, item) if item is not None else None
+            for one, item in zip(wanted, items, strict=True)
+        ]
 
     async def remove(self, namespace: str, item_key: bytes, record: bytes) -> None:
         """Deletes a page that was written by a plain put."""
-        token = storage_pb2.WriteToken(nonce=nonce(os.urandom))
-        token.time.FromNanoseconds(time.time_ns())
-        request = storage_pb2.DeleteRequest(
-            namespace=namespace,
-            record=record,
-            selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[item_key])),
-            token=token,
-            allow_missing=True,
-            annotations={"cause": "audit"},
-        )
-        await self._caller.unary(_STORAGE, "Delete", request, storage_pb2.DeleteResponse, None)
+        store = Namespace(self._caller, namespace, self._tokens)
+        await store.delete(record, keys=[item_key], allow_missing=True, annotations={"cause": "audit"})
 
     async def scan(self, namespace: str, item_keys: Sequence[bytes], token: str) -> AsyncIterator[ScanPage]:
         """The items under these keys of all records, from `token` on."""
