@@ -12,10 +12,8 @@ each event to the same stub: no retry, no state, no store, no purge.
 import argparse
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -28,6 +26,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from tools.bench import endtoend_loop
 from tools.bench.endtoend_world import HUB, NAMESPACE, WARM, Deployment, Service, declarations, environment, page
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.dev.servers.kafka import Kafka
 from tools.dev.servers.ports import accepts, free_port
 from wellspring.propagation.v1 import propagation_pb2
@@ -39,12 +38,6 @@ WARM_PAGES = 1_000
 _SAMPLE = 200
 _LOOK_EVERY_S = 0.1
 _LONG_S = 900.0
-Figures = dict[str, float | int]
-
-
-def log(text: str) -> None:
-    """Progress, beside the figures."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -204,8 +197,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--executors", type=int, default=1)
     parser.add_argument("--body-bytes", type=int, default=2_048, help="of a page")
     parser.add_argument("--loop", choices=("kafka", "memory"), default="kafka", help="where the bare loop's events are")
-    parser.add_argument("--folder", help="where the data goes while it runs; on a real disk (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    add_options(parser)
     asked = parser.parse_args()
     if not 100 <= asked.pages <= 10_000_000:
         parser.error("--pages: 100 to 10,000,000 are allowed")
@@ -213,16 +205,9 @@ def main(tell: Callable[[str], None] = print) -> int:
         parser.error("--executors: 1 to 16 are allowed")
     if not 256 <= asked.body_bytes <= 1 << 20:
         parser.error("--body-bytes: 256 to 1,048,576 are allowed")
-    folder = Path(tempfile.mkdtemp(prefix="bench-endtoend-", dir=asked.folder))
-    try:
+    with run_folder("endtoend", asked.folder) as folder:
         figures = Bench(folder, asked.pages, asked.executors, asked.body_bytes).run(asked.loop)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if asked.json:
-        tell(json.dumps(figures))
-    else:
-        width = max(map(len, figures))
-        tell("\n".join(f"{name:<{width}}  {value:>14,}" for name, value in figures.items()))
+    tell_figures(figures, asked.json, tell)
     return 0
 
 

@@ -10,10 +10,7 @@ so.
 
 import argparse
 import asyncio
-import json
-import shutil
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from urllib.parse import quote
 import numpy as np
 
 from tools.bench.endtoend_world import HUB, NAMESPACE, VIEW, WARM, Deployment, Service, declarations, page
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.dev.servers.ports import accepts, free_port
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client import aio
@@ -34,12 +32,6 @@ _WARM_EDITS = 20
 _PAUSE_S = 0.02
 _LONG_S = 60.0
 _RUNNING_SHARE = 0.001
-Figures = dict[str, float | int]
-
-
-def log(text: str) -> None:
-    """Progress, beside the figures."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -157,8 +149,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--pages", type=int, default=1_000_000, help="of the root that runs beside the edits")
     parser.add_argument("--edits", type=int, default=300, help="of one page each, idle and again beside the root")
     parser.add_argument("--executors", type=int, default=1)
-    parser.add_argument("--folder", help="where the data goes while it runs; on a real disk (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    add_options(parser)
     asked = parser.parse_args()
     if not 10_000 <= asked.pages <= 10_000_000:
         parser.error("--pages: 10,000 to 10,000,000 are allowed")
@@ -166,16 +157,9 @@ def main(tell: Callable[[str], None] = print) -> int:
         parser.error("--edits: 10 to 10,000 are allowed")
     if not 1 <= asked.executors <= 16:
         parser.error("--executors: 1 to 16 are allowed")
-    folder = Path(tempfile.mkdtemp(prefix="bench-fairness-", dir=asked.folder))
-    try:
+    with run_folder("fairness", asked.folder) as folder:
         figures = Bench(folder, asked.pages, asked.edits, asked.executors).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if asked.json:
-        tell(json.dumps(figures))
-    else:
-        width = max(map(len, figures))
-        tell("\n".join(f"{name:<{width}}  {value:>14,}" for name, value in figures.items()))
+    tell_figures(figures, asked.json, tell)
     return 0
 
 

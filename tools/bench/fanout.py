@@ -12,10 +12,8 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -33,18 +31,13 @@ from tools.bench import fanout_raw
 from tools.bench.fanout_engine import Engine
 from tools.bench.fanout_executor import BATCH_ITEMS
 from tools.bench.fanout_world import HUB, choose, declarations
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client import aio
 from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels
 
 _LONG_S = 600.0
-Figures = dict[str, float | int]
-
-
-def log(text: str) -> None:
-    """Progress, beside the figures."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Executor:
@@ -255,21 +248,13 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dependents", type=int, default=1_000_000, help="of the change; pages are twice as many")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", help="where the data goes while it runs; on a real disk (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    add_options(parser)
     asked = parser.parse_args()
     if not 1_000 <= asked.dependents <= 100_000_000:
         parser.error("--dependents: 1,000 to 100,000,000 are allowed")
-    folder = Path(tempfile.mkdtemp(prefix="bench-fanout-", dir=asked.folder))
-    try:
+    with run_folder("fanout", asked.folder) as folder:
         figures = Bench(folder, asked.dependents, asked.seed).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if asked.json:
-        tell(json.dumps(figures))
-    else:
-        width = max(map(len, figures))
-        tell("\n".join(f"{name:<{width}}  {value:>14,}" for name, value in figures.items()))
+    tell_figures(figures, asked.json, tell)
     return 0
 
 

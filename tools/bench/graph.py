@@ -12,10 +12,8 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +26,7 @@ from libs.embedded.store import EmbeddedStore
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
 from tools.bench import graph_raw, graph_world
 from tools.bench.fanout_engine import Engine
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.bench.graph_world import LARGEST, SECOND, VIEWS, Sizes, declaration, part_name
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client.calls import Caller
@@ -40,13 +39,7 @@ _COMPACTION_BUDGET = "2ms"
 _SAMPLED_PARTS = 200
 _TOLD_EVERY_S = 15.0
 _COUNTS = 9
-Figures = dict[str, float | int]
 _Answer = TypeVar("_Answer", bound=Message)
-
-
-def log(text: str) -> None:
-    """Progress, beside the figures."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Probe:
@@ -232,24 +225,16 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--write-buffer-mib", type=int, default=128, help="backend.embedded.write_buffer_bytes")
     parser.add_argument("--name-cache-mib", type=int, default=512, help="limits.name_cache_bytes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", help="where the data goes while it runs; on a real disk (default: a temporary one)")
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    add_options(parser)
     asked = parser.parse_args()
     parts = asked.parts or max(1, asked.resources // 10)
     if not 100 <= asked.resources <= 100_000_000:
         parser.error("--resources: 100 to 100,000,000 are allowed")
     if not 2 * asked.resources <= asked.edges <= 200 * asked.resources:
         parser.error("--edges: 2 to 200 for each resource are allowed")
-    folder = Path(tempfile.mkdtemp(prefix="bench-graph-", dir=asked.folder))
-    try:
+    with run_folder("graph", asked.folder) as folder:
         figures = Bench(folder, Sizes(asked.resources, asked.edges, parts), asked).run()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if asked.json:
-        tell(json.dumps(figures))
-    else:
-        width = max(map(len, figures))
-        tell("\n".join(f"{name:<{width}}  {value:>14,}" for name, value in figures.items()))
+    tell_figures(figures, asked.json, tell)
     return 0
 
 
