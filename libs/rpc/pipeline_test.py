@@ -29,7 +29,7 @@ async def failure(call: Any) -> grpc.aio.AioRpcError:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (the condition is anything)
             await asyncio.sleep(0.005)
 

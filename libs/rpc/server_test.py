@@ -35,13 +35,13 @@ async def health_of(server: Server, service: str) -> int:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (the condition is anything)
             await asyncio.sleep(0.005)
 
 
 async def until_health(server: Server, service: str, status: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await health_of(server, service) != status:  # noqa: ASYNC110  (asked over the wire)
             await asyncio.sleep(0.01)
 
@@ -217,12 +217,12 @@ def test_an_endless_stream_is_sent_elsewhere_when_the_server_stops(engine: str) 
             assert (await stream.read()).index == 0
             stopping = asyncio.ensure_future(running.server.stop())
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while True:
                         await stream.read()
             told = details(caught.value)
             assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await stopping
             assert running.servicer.closed_streams == 1
 
@@ -259,7 +259,7 @@ def test_background_work_that_fails_ends_the_server() -> None:
 
         server.add_background("fails", fails)
         server.add_service(SERVICE, EchoServicer())
-        async with server, asyncio.timeout(10):
+        async with server, asyncio.timeout(60):
             await server.stopping.wait()
             assert server.failed
 

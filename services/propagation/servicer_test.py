@@ -51,7 +51,7 @@ def test_from_an_edit_to_the_end():
             await complete(site, done(rest))
             visible = await site.propagation.AwaitVisible(
                 pb.AwaitVisibleRequest(visibility_token=result.visibility_token, resource=pages(1)[0], view="html"),
-                timeout=5,
+                timeout=60,
             )
             assert visible.visible and visible.version == batch.rendered_version
             listed = await site.propagation.ListChanges(pb.ListChangesRequest(states=[pb.Root.STATE_DONE]))
@@ -71,7 +71,7 @@ def test_a_waiting_lease_is_woken_by_work():
             waiting = asyncio.create_task(lease(site, wait_s=20))
             await asyncio.sleep(0.1)
             await publish(site, change())
-            (batch,) = await asyncio.wait_for(waiting, 5)
+            (batch,) = await asyncio.wait_for(waiting, 60)
             assert len(packed.decode_ids(batch.ids)) == 3
 
     asyncio.run(main())

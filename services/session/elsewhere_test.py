@@ -113,7 +113,7 @@ def test_SES_11_a_server_that_stops_is_unavailable_after_the_bound_and_its_feed_
             async with serving(tools) as address:
                 client = await stack.enter_async_context(wellspring_client.aio.connect(session=address))
                 realm = client.session.realm("web")
-                verifier = await stack.enter_async_context(Verifier(realm, bound_s=1))
+                verifier = await stack.enter_async_context(Verifier(realm, bound_s=5))
                 await until(lambda: asyncio.sleep(0, verifier.fresh))
                 one, two = await realm.create("alice"), await realm.create("bob")
                 await verifier.token(one.token.value)

@@ -56,7 +56,7 @@ def embedded(tmp_path, **more):
     return {"embedded": {"path": str(tmp_path / "engine" / "data"), **more}}
 
 
-def connected(served, timeout=10):
+def connected(served, timeout=60):
     return wellspring_client.connect(propagation=served.address, timeout=timeout)
 
 

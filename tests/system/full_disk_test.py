@@ -71,7 +71,7 @@ def test_a_disk_without_a_reserve_that_fills_up_loses_nothing_that_was_acknowled
     served.start()
     kept, errors = {}, []
     try:
-        with wellspring_client.connect(storage=served.address, timeout=5) as client:
+        with wellspring_client.connect(storage=served.address, timeout=30) as client:
             client.storage.create_namespace("notes")
             notes = client.storage.namespace("notes")
             for number in range(60):

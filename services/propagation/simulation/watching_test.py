@@ -31,7 +31,7 @@ def take(world: World, token: str = "", *, beginning: bool = False, outputs: boo
         stream = watching.every(world.engine, request)
         try:
             while len(told.events) < most:
-                async with asyncio.timeout(0.2):
+                async with asyncio.timeout(1):
                     answer = await anext(stream)
                 told.events += answer.events
                 told.token = answer.resume_token
