@@ -175,7 +175,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
         (["incarnation_file=/tmp/x"], "incarnation_file"),
         (["realms=[{name: web, timeouts: [{level: 2, idle: 1h, absolute: 2d}]}]"], "NIST"),
-        (["realms=[{name: web, kind: opaque}]"], "opaque"),
+        (["realms=[{name: web, kind: opaque, ttl: 40d}]"], "realm.ttl"),
         (["realms=[{name: Web}]"], "beginning with a letter"),
         (["nonsense=1"], "nonsense"),
         (

@@ -10,6 +10,7 @@ from services.session.answers import time
 from services.session.domain.policy import (
     CEILINGS,
     Caller,
+    Kind,
     Limit,
     Partition,
     Policy,
@@ -21,16 +22,11 @@ from wellspring.session.v1 import session_admin_pb2 as pb
 
 SETTABLE = frozenset(field.name for field in pb.Realm.DESCRIPTOR.fields) - {"name", "create_time", "etag"}
 _UNSET = Policy()
-_Choice = TypeVar("_Choice", Limit, Partition)
+_Choice = TypeVar("_Choice", Kind, Limit, Partition)
 
 
 def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
     """The policy that a message says; what it leaves out has its default. Bounds are checked by `policy.check`."""
-    if given.kind == pb.Realm.KIND_OPAQUE:
-        raise Unimplemented(
-            "realm.kind: opaque realms belong to the Kask-shaped front, which is not there",
-            reason="OPAQUE_REALMS_NOT_SUPPORTED",
-        )
     if given.keep_hints:
         raise Unimplemented("realm.keep_hints: no hints of clients are kept", reason="HINTS_NOT_SUPPORTED")
     return Policy(
@@ -47,6 +43,8 @@ def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
         callers=tuple(Caller(c.identity, tuple(c.methods), tuple(c.data_keys)) for c in given.callers),
         justification=given.policy_justification,
         max_anonymous=given.max_anonymous,
+        kind=_choice(Kind, given.kind, _UNSET.kind, "kind"),
+        ttl_us=_micros(given, "ttl", _UNSET.ttl_us),
     )
 
 
@@ -55,7 +53,7 @@ def message_of(realm: Realm) -> pb.Realm:
     policy = realm.policy
     return pb.Realm(
         name=realm.name,
-        kind=pb.Realm.KIND_MINTED,
+        kind=pb.Realm.Kind.ValueType(int(policy.kind)),
         timeouts=[
             pb.Timeouts(level=level, idle=duration(t.idle_us), absolute=duration(t.absolute_us))
             for level, t in enumerate(policy.timeouts, 1)
@@ -74,6 +72,7 @@ def message_of(realm: Realm) -> pb.Realm:
         ],
         policy_justification=policy.justification,
         max_anonymous=policy.max_anonymous,
+        ttl=duration(policy.ttl_us),
         create_time=time(realm.created_us),
         etag=realm.etag,
     )

@@ -12,9 +12,10 @@ from services.session import answers, requests, watching
 from services.session.crypto import assertions
 from services.session.domain import creating, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
-from services.session.domain.errors import GuessLimit, SessionInvalid
+from services.session.domain.errors import GuessLimit, RealmIsOpaque, SessionInvalid
 from services.session.domain.guesses import Guesses
 from services.session.domain.model import Session
+from services.session.domain.policy import Kind
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from wellspring.session.v1 import session_pb2 as pb
@@ -149,8 +150,10 @@ class SessionsServicer:
         )
 
     async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
-        realm = self._enter(request.realm, call, "Revoke")
+        realm = self._tools.realms.enter(request.realm, call.identity, "Revoke")
         requests.reason(request.reason)
+        if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
+            raise RealmIsOpaque
         count = await self._revoke(realm, request, call)
         receipt = pb.RevokeResponse.Enforcement(
             datacentre=self._tools.datacentre,
@@ -222,7 +225,10 @@ class SessionsServicer:
         return watching.watch(self._tools, self._pages, request, call)
 
     def _enter(self, name: str, call: Call, method: str) -> Realm:
-        return self._tools.realms.enter(name, call.identity, method)
+        realm = self._tools.realms.enter(name, call.identity, method)
+        if realm.policy.kind is Kind.OPAQUE:
+            raise RealmIsOpaque
+        return realm
 
     def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         return answers.session(self._tools.keyring, realm.policy, call.identity, session)

@@ -238,11 +238,39 @@ def test_what_is_not_done_says_so():
             r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id="seal-1")),
             r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="x")),
             r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")),
-            r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", kind=2))),
             r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", keep_hints=True))),
         ):
             code, message, reason, _ = await failure(call)
             assert code is grpc.StatusCode.UNIMPLEMENTED and message and reason
+
+    over_the_wire(test)
+
+
+def test_an_opaque_realm_has_no_tokens_and_keeps_its_kind():
+    async def test(r):
+        opaque = admin_pb.Realm(name="wiki", kind=admin_pb.Realm.KIND_OPAQUE)
+        opaque.ttl.seconds = 3600
+        made = await r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=opaque))
+        assert made.kind == admin_pb.Realm.KIND_OPAQUE and made.ttl.seconds == 3600
+        assert await r.admin.GetRealm(admin_pb.GetRealmRequest(name="wiki")) == made
+        token = (await r.create()).token
+        for call in (
+            r.create(realm="wiki"),
+            r.validate(token, realm="wiki"),
+            r.sessions.Get(pb.GetRequest(realm="wiki", handle="A" * 43)),
+            r.sessions.Revoke(pb.RevokeRequest(realm="wiki", subject="alice")),
+            r.sessions.EraseSubject(pb.EraseSubjectRequest(realm="wiki", subject="alice")),
+        ):
+            code, _, reason, _ = await failure(call)
+            assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REALM_IS_OPAQUE")
+        await r.sessions.Revoke(pb.RevokeRequest(realm="wiki", whole_realm=True))
+        minted = admin_pb.Realm(name="wiki", kind=admin_pb.Realm.KIND_MINTED, etag=made.etag)
+        code, message, reason, _ = await failure(r.admin.UpdateRealm(admin_pb.UpdateRealmRequest(realm=minted)))
+        assert reason == "POLICY_REFUSED" and "realm.kind" in message
+        for ttl_s in (400 * 86400, 31 * 86400):
+            opaque.name, opaque.ttl.seconds = "long", ttl_s
+            code, message, reason, _ = await failure(r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=opaque)))
+            assert reason == "POLICY_REFUSED" and "realm.ttl" in message
 
     over_the_wire(test)
 

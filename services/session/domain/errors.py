@@ -10,7 +10,8 @@ WellspringError
 │   └── RequestReused          REQUEST_ID_REUSED        the request_id came with another request before
 ├── NotFound
 │   ├── RealmNotFound          REALM_NOT_FOUND          no such realm, or none that the caller may use
-│   └── SessionNotFound        SESSION_NOT_FOUND        no live session has this handle
+│   ├── SessionNotFound        SESSION_NOT_FOUND        no live session has this handle
+│   └── ValueNotFound          VALUE_NOT_FOUND          an opaque realm keeps nothing under this key (any more)
 ├── AlreadyExists
 │   └── RealmExists            REALM_EXISTS
 ├── PermissionDenied
@@ -20,8 +21,11 @@ WellspringError
 │   └── RealmChanged           REALM_CHANGED            the etag given is not the current one
 ├── FailedPrecondition
 │   ├── SubjectDiffers         SUBJECT_DIFFERS          a session of one subject cannot become another's
+│   ├── KeyNeeded              KEY_NEEDED               something would not open without the key to be retired
 │   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
-│   └── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
+│   ├── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
+│   ├── KeyDeleted             KEY_DELETED              this key of an opaque realm was deleted, and is not used again
+│   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
 ├── ResourceExhausted
 │   ├── SessionLimit           SESSION_LIMIT            the subject (or the anonymous) have as many as allowed
 │   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
@@ -101,6 +105,15 @@ class SessionNotFound(NotFound):
         super().__init__("no live session has this handle")
 
 
+class ValueNotFound(NotFound):
+    """Absent, expired, deleted and revoked: the same words."""
+
+    default_reason = "VALUE_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("nothing is kept under this key")
+
+
 class RealmExists(AlreadyExists):
     """The realm to be created is there."""
 
@@ -144,10 +157,47 @@ class AuthenticationRevoked(FailedPrecondition):
     default_reason = "AUTHENTICATION_REVOKED"
 
 
+class KeyNeeded(FailedPrecondition):
+    """A key of the keyring cannot be retired yet: by a session of `realm`, or for `left_s` seconds whatever happens."""
+
+    default_reason = "KEY_NEEDED"
+
+    def __init__(self, key_id: str, realm: str, left_s: int = 0) -> None:
+        if realm:
+            what = (
+                f"{key_id} is needed by a session of the realm {realm} at least; sessions stop needing it as they end,"
+                " and all at once when their realms are revoked as a whole"
+            )
+        else:
+            what = (
+                f"{key_id} was superseded a moment ago: calls and assertions under way may need it for {left_s} s yet"
+            )
+        super().__init__(what, metadata={"key_id": key_id, "realm": realm, "seconds": str(left_s)})
+
+
 class AnonymousNotAllowed(FailedPrecondition):
     """The realm has no anonymous sessions."""
 
     default_reason = "ANONYMOUS_NOT_ALLOWED"
+
+
+class KeyDeleted(FailedPrecondition):
+    """The key was deleted, or the realm revoked, less than the realm's TTL ago."""
+
+    default_reason = "KEY_DELETED"
+
+    def __init__(self) -> None:
+        super().__init__("this key was deleted; a new session needs a new key")
+
+
+class RealmIsOpaque(FailedPrecondition):
+    """An opaque realm has no tokens, handles and subjects."""
+
+    default_reason = "REALM_IS_OPAQUE"
+
+    def __init__(self) -> None:
+        what = "the realm is opaque: its keys are its callers', over the Kask-shaped HTTP front"
+        super().__init__(f"{what}; Revoke of the whole realm and WatchRevocations are what it has here")
 
 
 class SessionLimit(ResourceExhausted):

@@ -31,6 +31,13 @@ class Limit(IntEnum):
     EVICT_LEAST_RECENTLY_USED = 3
 
 
+class Kind(IntEnum):
+    """Who makes what proves possession; the numbers of the contract."""
+
+    MINTED = 1
+    OPAQUE = 2
+
+
 class Partition(IntEnum):
     """What happens while another data centre cannot be heard; the numbers of the contract."""
 
@@ -71,7 +78,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A realm's policy, times in microseconds. No `callers`: whoever the server's allow-list lets in may use it."""
+    """A realm's policy, times in microseconds. No `callers`: whoever the server's allow-list lets in may use it.
+
+    Of an opaque realm `ttl_us`, `max_data_bytes` (of a key with its value), `callers` and `justification` count.
+    """
 
     timeouts: tuple[Timeouts, Timeouts, Timeouts] = CEILINGS
     rotation_interval_us: int = HOUR
@@ -86,6 +96,8 @@ class Policy:
     callers: tuple[Caller, ...] = ()
     justification: str = ""
     max_anonymous: int = 0
+    kind: Kind = Kind.MINTED
+    ttl_us: int = DAY
 
     def of_level(self, level: int) -> Timeouts:
         """Timeouts of an assurance level; an anonymous session (0) has those of level 1."""
@@ -112,6 +124,7 @@ _BOUNDS: Final[dict[str, tuple[int, int, str]]] = {
     "max_data_keys": (1, 1000, "1 to 1000 are allowed"),
     "revocation_bound_us": (SECOND // 2, 5 * MINUTE, "500ms to 5m are allowed"),
     "max_anonymous": (0, 10**9, "0 to 1000000000 are allowed"),
+    "ttl_us": (SECOND, LONGEST.idle_us, "1s to 365d are allowed"),
 }
 """The same limits as in the configuration's contract."""
 
@@ -133,6 +146,8 @@ def _mistakes(name: str, policy: Policy) -> Iterator[tuple[str, str]]:
         yield "realm.policy_justification", f"at most {MAX_JUSTIFICATION} characters are allowed"
     for level, (given, ceiling) in enumerate(zip(policy.timeouts, CEILINGS, strict=True), 1):
         yield from _timeout_mistakes(level, given, ceiling, justified=bool(policy.justification.strip()))
+    if policy.ttl_us > CEILINGS[0].absolute_us and not policy.justification.strip():
+        yield "realm.ttl", "is above the ceiling of NIST SP 800-63B-4 (30 d); policy_justification must say why"
     if len(policy.callers) > MAX_CALLERS:
         yield "realm.callers", f"at most {MAX_CALLERS} are allowed"
     for at, caller in enumerate(policy.callers):
@@ -170,6 +185,7 @@ def decode(body: bytes) -> Policy:
     values = {key: value for key, value in plain.items() if key in known}
     values["timeouts"] = tuple(Timeouts(**t) for t in plain["timeouts"])
     values["limit"] = Limit(plain["limit"])
+    values["kind"] = Kind(plain.get("kind", Kind.MINTED))
     values["on_partition"] = Partition(plain["on_partition"])
     values["callers"] = tuple(
         Caller(c["identity"], tuple(c["methods"]), tuple(c["data_keys"])) for c in plain["callers"]

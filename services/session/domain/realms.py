@@ -87,6 +87,9 @@ class Realms:
         """
         policies.check(name, policy)
         realm = self._expect(name, etag)
+        if policy.kind is not realm.policy.kind:
+            what = "cannot change: what a realm of one kind keeps means nothing in the other; make another realm"
+            raise PolicyRefused(f"realm.kind: {what}", violations=[("realm.kind", what)])
         record = RealmRecord(name, realm.version + 1, realm.created_us, policies.encode(policy))
         if not await self._store.put_realm(record, version=realm.version):
             raise RealmChanged(self._realms[name].etag if name in self._realms else "")
