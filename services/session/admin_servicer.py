@@ -8,10 +8,11 @@ from libs.errors.errors import InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests
-from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING
+from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING, Key
 from services.session.domain import validating
 from services.session.domain.errors import RealmNotFound
 from services.session.domain.realms import Realm
+from services.session.domain.rekeying import Rekeying
 from services.session.domain.tools import Tools
 from services.session.realm_messages import SETTABLE, message_of, policy_of
 from wellspring.session.v1 import session_admin_pb2 as pb
@@ -23,9 +24,10 @@ _STATES = {NEXT: pb.Key.STATE_NEXT, ACTIVE: pb.Key.STATE_ACTIVE, RETIRING: pb.Ke
 class SessionAdminServicer:
     """``wellspring.session.v1.SessionAdmin``."""
 
-    def __init__(self, tools: Tools, pages: PageTokens) -> None:
+    def __init__(self, tools: Tools, pages: PageTokens, rekeying: Rekeying) -> None:
         self._tools = tools
         self._pages = pages
+        self._rekeying = rekeying
 
     async def CreateRealm(self, request: pb.CreateRealmRequest, call: Call) -> pb.Realm:
         realm = await self._tools.realms.create(request.realm.name, policy_of(request.realm))
@@ -57,17 +59,21 @@ class SessionAdminServicer:
         return pb.DeleteRealmResponse()
 
     async def ListKeys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
-        return pb.ListKeysResponse(
-            keys=[
-                pb.Key(
-                    key_id=key.key_id,
-                    purpose=_PURPOSES.get(key.purpose, key.purpose),
-                    state=_STATES[key.state],
-                    create_time=answers.time(key.created_s * 1_000_000),
-                )
-                for key in self._tools.keyring.everything()
-            ]
-        )
+        keys = [self._key(key) for key in await self._rekeying.keys()]
+        for key_id in await self._rekeying.retired():
+            purpose = key_id.rpartition("-")[0]
+            keys.append(pb.Key(key_id=key_id, purpose=_PURPOSES.get(purpose, purpose), state=pb.Key.STATE_RETIRED))
+        return pb.ListKeysResponse(keys=keys)
+
+    async def PromoteKey(self, request: pb.PromoteKeyRequest, call: Call) -> pb.Key:
+        return self._key(await self._rekeying.promote(requests.key_id(request.key_id), call.identity))
+
+    async def RetireKey(self, request: pb.RetireKeyRequest, call: Call) -> pb.Key:
+        retired = await self._rekeying.retire(requests.key_id(request.key_id), call.identity)
+        purpose = request.key_id.rpartition("-")[0]
+        state = pb.Key.STATE_RETIRED if retired.done else pb.Key.STATE_RETIRING
+        purpose = _PURPOSES.get(purpose, purpose)
+        return pb.Key(key_id=retired.key_id, purpose=purpose, state=state, remaining=retired.remaining)
 
     async def GetUsage(self, request: pb.GetUsageRequest, call: Call) -> pb.GetUsageResponse:
         usage = await self._tools.store.usage(self._realm(request.realm).name)
@@ -83,6 +89,15 @@ class SessionAdminServicer:
         if session is not None:
             answer.session.CopyFrom(answers.session(self._tools.keyring, realm.policy, call.identity, session))
         return answer
+
+    def _key(self, key: Key) -> pb.Key:
+        return pb.Key(
+            key_id=key.key_id,
+            purpose=_PURPOSES.get(key.purpose, key.purpose),
+            state=_STATES[key.state],
+            create_time=answers.time(key.created_s * 1_000_000),
+            remaining=self._rekeying.remaining(key.key_id),
+        )
 
     def _realm(self, name: str) -> Realm:
         realm = self._tools.realms.get(name)

@@ -16,6 +16,8 @@ _LEVELS: Final = {
     "subject_erased": logging.INFO,
     "realm_revoked": logging.WARNING,
     "guess_limit": logging.WARNING,
+    "key_promoted": logging.WARNING,
+    "key_retired": logging.WARNING,
 }
 """Of those that an operator should see; what happens all the time is told at DEBUG."""
 

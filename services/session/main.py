@@ -20,8 +20,10 @@ from services.session.audit.file import AuditFile
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
 from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
 from services.session.events import ToldEvents
+from services.session.keyring_file import File, Notes
 from services.session.opening import check_supported, make_tools
 from services.session.servicer import SessionsServicer
 from services.session.store.embedded import EmbeddedStore
@@ -66,6 +68,7 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     pages = wiring.page_tokens(
         config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
     )
+    rekeying = Rekeying(tools, File(Path(config.keyring_file)), Notes(store))
     limits = config.guess_limit
     guesses = Guesses(
         GuessLimits(
@@ -85,7 +88,7 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     )
     server.add_service(
         session_admin_pb2.DESCRIPTOR.services_by_name["SessionAdmin"],
-        SessionAdminServicer(tools, pages),
+        SessionAdminServicer(tools, pages, rekeying),
         depends_on=["store"],
     )
     sweeper = Sweeper(tools, int(wiring.seconds(config.sweep_interval) * 1e6), gone_after_us)

@@ -7,8 +7,9 @@ import pytest
 
 from services.session.conformance.harness import QUICK
 from services.session.crypto import keyring as keyrings
+from services.session.crypto import rotation
 from services.session.crypto.keyring import ACTIVE, RETIRING, Key, Keyring, KeyringUnusable
-from services.session.opening import open_keyring
+from services.session.keyring_file import open_keyring
 from services.session.store.embedded import EmbeddedStore
 
 
@@ -60,6 +61,33 @@ def test_a_keyring_older_than_the_data_is_refused(tmp_path):
     start(tmp_path)
     keyrings.save(path, old)
     refused(tmp_path, "older than the data: it lacks seal-2")
+
+
+def test_a_keyring_from_before_a_promotion_is_refused(tmp_path):
+    path = tmp_path / "keys" / "keyring.json"
+    start(tmp_path)
+    waiting = rotation.change(path, lambda ring: rotation.added(ring, "seal", 6)[0])
+    start(tmp_path)
+    rotation.change(path, lambda ring: rotation.promoted(ring, "seal-2", 7))
+    assert start(tmp_path).active("seal").number == 2
+    keyrings.save(path, waiting)
+    refused(tmp_path, "was written with seal-2: in this file that is a next key still")
+
+
+def test_a_keyring_without_a_key_that_was_not_retired_is_refused(tmp_path):
+    path = tmp_path / "keys" / "keyring.json"
+    start(tmp_path)
+    rotation.change(path, lambda ring: rotation.promoted(rotation.added(ring, "seal", 6)[0], "seal-2", 7))
+    start(tmp_path)
+    rotation.change(path, lambda ring: rotation.without(ring, "seal-1"))
+    refused(tmp_path, "it lacks seal-1")
+
+
+def test_a_key_made_retiring_by_hand_was_in_use_until_now(tmp_path):
+    path = tmp_path / "keys" / "keyring.json"
+    start(tmp_path)
+    rotation.change(path, lambda ring: rotation.promoted(rotation.added(ring, "tag", 6)[0], "tag-2", 0))
+    assert rotation.named(start(tmp_path), "tag-1").superseded_s == 5
 
 
 @pytest.mark.parametrize("text", ["", "{}", "not json", json.dumps({"format": 1, "keys": []})])

@@ -5,56 +5,19 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import uuid
 
 import grpc
 import pytest
 
 from services.session.audit.verify import keys_of, verify
+from services.session.conformance.process import Process
 from services.session.crypto import assertions, keyring
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring.session.v1 import session_pb2_grpc
 
 KILLS = 6
 BEARERS = 24
-
-
-class Process:
-    def __init__(self, path, *settings):
-        self.path = path
-        given = [
-            "server={listen: ['127.0.0.1:0'], drain_wait: 0s}",
-            f"backend={{embedded: {{path: {path / 'data'}, reserve_bytes: 0}}}}",
-            f"keyring_file={path / 'keyring.json'}",
-            "create_keyring=true",
-            "sweep_interval=50ms",
-            "realms=[{name: web, max_sessions_per_subject: 0}]",
-            *settings,
-        ]
-        self.command = [sys.executable, "-m", "services.session.main", *(a for s in given for a in ("--set", s))]
-        self.process = None
-        self.address = ""
-
-    def start(self):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        log = open(self.path / "log", "ab")  # noqa: SIM115 - the process writes to it
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=environment)
-        log.close()
-        line = self.process.stdout.readline()
-        assert line, (self.path / "log").read_text()
-        self.address = json.loads(line)["listen"][0]
-
-    def kill(self, how=signal.SIGKILL):
-        self.process.send_signal(how)
-        self.process.stdout.close()
-        return self.process.wait(30)
-
-    def fails(self):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run(self.command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-        return done.returncode, done.stderr
 
 
 class Ledger:

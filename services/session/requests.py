@@ -21,6 +21,7 @@ MAX_WANTED_KEYS: Final = 1000
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEY_ID: Final = re.compile(r"[a-z]{1,16}-[0-9]{1,3}")
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -36,6 +37,13 @@ def handle(text: str) -> str:
     """A session's public name."""
     if _HANDLE.fullmatch(text) is None:
         raise InvalidArgument.field("handle", "is not of a handle's form: 43 characters, as Session.handle has them")
+    return text
+
+
+def key_id(text: str) -> str:
+    """The name of a key of the keyring."""
+    if _KEY_ID.fullmatch(text) is None:
+        raise InvalidArgument.field("key_id", 'a key\'s name is expected, as ListKeys has it: "seal-2"')
     return text
 
 

@@ -4,7 +4,10 @@ import asyncio
 import base64
 import hashlib
 import json
+import tempfile
 import uuid
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -20,10 +23,12 @@ from libs.telemetry.telemetry import Telemetry
 from services.session.admin_servicer import SessionAdminServicer
 from services.session.conformance.harness import opened, service
 from services.session.crypto import keyring as keyrings
-from services.session.crypto import tokens
+from services.session.crypto import rotation, tokens
 from services.session.domain.guesses import Guesses, GuessLimits
 from services.session.domain.model import REVOCATIONS_KEPT_US
 from services.session.domain.policy import Caller
+from services.session.domain.rekeying import Rekeying
+from services.session.keyring_file import File, Notes
 from services.session.servicer import SessionsServicer
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
 from wellspring.session.v1 import session_admin_pb2_grpc, session_pb2_grpc
@@ -31,8 +36,9 @@ from wellspring.session.v1 import session_pb2 as pb
 
 
 class Running:
-    def __init__(self, s, channel):
+    def __init__(self, s, channel, path):
         self.s = s
+        self.keyring = path / "keyring.json"
         self.sessions = session_pb2_grpc.SessionsStub(channel)
         self.admin = session_admin_pb2_grpc.SessionAdminStub(channel)
 
@@ -45,10 +51,16 @@ class Running:
         return await self.sessions.Validate(pb.ValidateRequest(token=token, realm=realm, **more))
 
 
+@asynccontextmanager
+async def a_folder():
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
 def over_the_wire(test, *, guesses=None):
     async def main():
         clock = SystemClock()
-        async with opened("embedded") as store:
+        async with opened("embedded") as store, a_folder() as path:
             s = await service(store, clock=clock)
             telemetry = Telemetry(TelemetryOptions(), "session")
             server = Server(ServerOptions(service="session", drain_wait_s=0), telemetry)
@@ -56,10 +68,14 @@ def over_the_wire(test, *, guesses=None):
             counted = Guesses(guesses or GuessLimits(), clock.monotonic, bytes)
             sessions = SessionsServicer(s.tools, pages, counted, failure_floor_s=0.0, gone_after_us=86_400_000_000)
             server.add_service(pb.DESCRIPTOR.services_by_name["Sessions"], sessions)
-            admin = SessionAdminServicer(s.tools, pages)
+            keyrings.save(path / "keyring.json", s.tools.keyring)
+            notes = Notes(store)
+            await notes.remember(s.tools.keyring)
+            rekeying = Rekeying(s.tools, File(path / "keyring.json"), notes)
+            admin = SessionAdminServicer(s.tools, pages, rekeying)
             server.add_service(admin_pb.DESCRIPTOR.services_by_name["SessionAdmin"], admin)
             async with server, grpc.aio.insecure_channel(server.addresses[0]) as channel:
-                await test(Running(s, channel))
+                await test(Running(s, channel, path))
 
     asyncio.run(main())
 
@@ -234,8 +250,6 @@ def test_what_is_not_done_says_so():
         for call in (
             r.create(bind_key_thumbprint="x"),
             r.validate(made.token, proof=proof),
-            r.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id="seal-1")),
-            r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id="seal-1")),
             r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="x")),
             r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")),
             r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", keep_hints=True))),
@@ -271,6 +285,34 @@ def test_an_opaque_realm_has_no_tokens_and_keeps_its_kind():
             opaque.name, opaque.ttl.seconds = "long", ttl_s
             code, message, reason, _ = await failure(r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=opaque)))
             assert reason == "POLICY_REFUSED" and "realm.ttl" in message
+
+    over_the_wire(test)
+
+
+def test_keys_are_rotated_over_the_wire_and_what_cannot_be_is_said():
+    async def test(r):
+        made = await r.create(data={"n": b"1"})
+        rotation.change(r.keyring, lambda ring: rotation.added(ring, "seal", 9)[0])
+        listed = {key.key_id: key for key in (await r.admin.ListKeys(admin_pb.ListKeysRequest())).keys}
+        assert listed["seal-2"].state == admin_pb.Key.STATE_NEXT and listed["seal-2"].purpose == "keyring"
+        key = await r.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id="seal-2"))
+        assert key.state == admin_pb.Key.STATE_ACTIVE
+        for key_id, code, reason in (
+            ("seal-2", grpc.StatusCode.FAILED_PRECONDITION, "KEY_STATE_WRONG"),
+            ("seal-9", grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"),
+            ("Seal 9", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+        ):
+            got = await failure(r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id=key_id)))
+            assert (got[0], got[2]) == (code, reason)
+        key = await r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id="seal-1"))
+        assert (key.state, key.remaining) == (admin_pb.Key.STATE_RETIRED, 0)
+        listed = {key.key_id: key.state for key in (await r.admin.ListKeys(admin_pb.ListKeysRequest())).keys}
+        assert listed["seal-1"] == admin_pb.Key.STATE_RETIRED
+        assert "seal-1" not in {key.key_id for key in keyrings.load(r.keyring).everything()}
+        assert (await r.validate(made.token, data_keys=["n"])).data["n"].value == b"1"
+        r.keyring.write_text("{}")
+        code, message, reason, _ = await failure(r.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id="seal-2")))
+        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEYRING_UNUSABLE") and "damaged" in message
 
     over_the_wire(test)
 

@@ -11,6 +11,7 @@ import click
 from tools.cli.failures import Failure
 from tools.cli.output import counted, iso, textual
 from tools.cli.session_audit import audit
+from tools.cli.session_keys import keys
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8
 from wellspring.session.v1 import session_pb2 as pb
@@ -21,7 +22,7 @@ _LONGEST_TOKEN: Final = 4096
 
 @click.group()
 def session() -> None:
-    """Logins: create, validate, list, revoke.
+    """Logins: create, validate, list, revoke; the service's keys and audit.
 
     Tokens are secrets: they are read from a file or from standard input, never from the command line, and are written
     where you say.
@@ -29,6 +30,7 @@ def session() -> None:
 
 
 session.add_command(audit)
+session.add_command(keys)
 
 
 def _token_option(name: str, text: str) -> Callable[[Any], Any]:

@@ -311,6 +311,22 @@ class Sessions:
                 return
             request.page_token = answer.next_page_token
 
+    async def list_keys(self, *, timeout: float | None = None) -> Sequence[admin.Key]:
+        """The keys that the service seals, tags and signs with: names and states, never a secret."""
+        answer = await self.admin("ListKeys", admin.ListKeysRequest(), admin.ListKeysResponse, timeout=timeout)
+        return answer.keys
+
+    async def promote_key(self, key_id: str, *, timeout: float | None = None) -> admin.Key:
+        """Make a key the one that is used for what is new. Raises NotFound, FailedPrecondition."""
+        return await self.admin("PromoteKey", admin.PromoteKeyRequest(key_id=key_id), admin.Key, timeout=timeout)
+
+    async def retire_key(self, key_id: str, *, timeout: float | None = None) -> admin.Key:
+        """A bounded piece of retiring a key: call again while its state is RETIRING, ``remaining`` tells the rows left.
+
+        Raises FailedPrecondition while something needs the key.
+        """
+        return await self.admin("RetireKey", admin.RetireKeyRequest(key_id=key_id), admin.Key, timeout=timeout)
+
     async def admin(
         self, method: str, request: Message, answer: type[_Answer], *, timeout: float | None = None
     ) -> _Answer:

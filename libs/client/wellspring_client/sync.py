@@ -89,6 +89,9 @@ class Sessions:
         self._sessions = sessions
         self.create_realm = portal.call(sessions.create_realm)
         self.list_realms = portal.iterate(sessions.list_realms)
+        self.list_keys = portal.call(sessions.list_keys)
+        self.promote_key = portal.call(sessions.promote_key)
+        self.retire_key = portal.call(sessions.retire_key)
         self.key_set = portal.call(sessions.key_set)
 
     def realm(self, name: str) -> Realm:

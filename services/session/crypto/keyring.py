@@ -58,6 +58,8 @@ class Key:
     state: str
     secret: bytes
     created_s: int
+    superseded_s: int = 0
+    """When another key took its place as the active one; 0 before that. Later of two times if it happened twice."""
 
     @property
     def key_id(self) -> str:
@@ -81,12 +83,11 @@ class Keyring:
 
     def __init__(self, keys: Sequence[Key]) -> None:
         self._by_id: dict[tuple[str, int], Key] = {(key.purpose, key.number): key for key in keys}
-        self._active: dict[str, Key] = {}
-        for purpose in PURPOSES:
-            active = [key for key in keys if key.purpose == purpose and key.state == ACTIVE]
-            if len(active) != 1:
-                raise KeyringUnusable(f"a keyring has one active key for {purpose!r}, this one has {len(active)}")
-            self._active[purpose] = active[0]
+        self._active = _active(keys)
+
+    def take(self, other: "Keyring") -> None:
+        """Becomes the other keyring: whoever holds this one makes and opens with its keys from now on."""
+        self._by_id, self._active = dict(other._by_id), dict(other._active)
 
     def active(self, purpose: str) -> Key:
         """The key that makes what is new."""
@@ -116,6 +117,16 @@ class Keyring:
         """
         forever = (self.active("pseudonym").secret, self.active("pairwise").secret)
         return sha256(b"wellspring keyring\0" + b"".join(forever)).digest()[:16]
+
+
+def _active(keys: Sequence[Key]) -> dict[str, Key]:
+    found = {}
+    for purpose in PURPOSES:
+        active = [key for key in keys if key.purpose == purpose and key.state == ACTIVE]
+        if len(active) != 1:
+            raise KeyringUnusable(f"a keyring has one active key for {purpose!r}, this one has {len(active)}")
+        found[purpose] = active[0]
+    return found
 
 
 def generate(now_s: int) -> Keyring:
@@ -158,6 +169,7 @@ def save(path: Path, keyring: Keyring) -> None:
                 "number": key.number,
                 "state": key.state,
                 "created_s": key.created_s,
+                "superseded_s": key.superseded_s,
                 "secret": base64.b64encode(key.secret).decode(),
             }
             for key in keyring.everything()
@@ -184,7 +196,9 @@ def save(path: Path, keyring: Keyring) -> None:
 
 def _key(entry: Mapping[str, Any]) -> Key:
     secret = base64.b64decode(entry["secret"], validate=True)
-    key = Key(entry["purpose"], entry["number"], entry["state"], secret, entry["created_s"])
+    # A file of before keys were superseded by name has no such time: 0, as of a key that was not.
+    superseded_s = entry.get("superseded_s", 0)
+    key = Key(entry["purpose"], entry["number"], entry["state"], secret, entry["created_s"], superseded_s)
     valid = (
         key.purpose in PURPOSES
         and key.state in STATES
@@ -192,6 +206,7 @@ def _key(entry: Mapping[str, Any]) -> Key:
         and 1 <= key.number <= MAX_KEY_NUMBER
         and len(secret) == KEY_BYTES
         and isinstance(key.created_s, int)
+        and isinstance(key.superseded_s, int)
     )
     if not valid:
         raise ValueError("not a key")

@@ -170,7 +170,7 @@ class KeyNeeded(FailedPrecondition):
             )
         else:
             what = (
-                f"{key_id} was superseded a moment ago: calls and assertions under way may need it for {left_s} s yet"
+                f"{key_id} was superseded not long ago: calls and assertions under way may need it for {left_s} s yet"
             )
         super().__init__(what, metadata={"key_id": key_id, "realm": realm, "seconds": str(left_s)})
 

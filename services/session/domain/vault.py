@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from services.session.crypto import pseudonyms, sealing, tokens
-from services.session.crypto.keyring import Keyring
+from services.session.crypto.keyring import Keyring, KeyUnknown
 from services.session.crypto.sealing import SealBroken
 from services.session.crypto.tokens import Token
 from services.session.domain.model import Item
@@ -45,16 +45,30 @@ class Vault:
     async def subject_key(self, realm: str, subject: bytes, *, cached: bool = True) -> tuple[bytes, SubjectKey] | None:
         """A subject's key, open and sealed; None when there is none (any more)."""
         sealed = self._sealed.get((realm, subject)) if cached else None
-        if sealed is None:
+        while True:
             destroyed = self._destroyed
-            sealed = await self._store.subject_key(realm, subject)
             if sealed is None:
-                return None
-            # What was read before a destruction and arrives after it is not remembered.
-            if destroyed == self._destroyed:
-                self._remember(realm, subject, sealed)
+                sealed = await self._store.subject_key(realm, subject)
+                if sealed is None:
+                    return None
+                # What was read before a destruction and arrives after it is not remembered.
+                if destroyed == self._destroyed:
+                    self._remember(realm, subject, sealed)
+            try:
+                return self._unsealed(realm, subject, sealed), SubjectKey(sealed, fresh=False)
+            except KeyUnknown:
+                # It was sealed anew, and the keyring's key of before retired, between the read and now.
+                if destroyed == self._destroyed:
+                    raise
+                sealed = None
+
+    def rewrapped(self, realm: str, subject: bytes, sealed: bytes) -> bytes:
+        """A subject's key sealed anew by the active key. Raises SealBroken, KeyUnknown."""
         where = sealing.place("subject-key", realm, subject)
-        return sealing.unseal_by_keyring(self._keyring, sealed, where), SubjectKey(sealed, fresh=False)
+        return sealing.seal_by_keyring(self._keyring, self._unsealed(realm, subject, sealed), where, self._random)
+
+    def _unsealed(self, realm: str, subject: bytes, sealed: bytes) -> bytes:
+        return sealing.unseal_by_keyring(self._keyring, sealed, sealing.place("subject-key", realm, subject))
 
     async def ensured_key(self, realm: str, subject: bytes) -> tuple[bytes, SubjectKey]:
         """As `subject_key`, read anew; a fresh one, for the store to keep, when there is none."""
@@ -72,6 +86,11 @@ class Vault:
         """Forgets a subject's key, which is not in the store any more."""
         self._destroyed += 1
         self._sealed.pop((realm, subject), None)
+
+    def forget_all(self) -> None:
+        """Forgets every sealed form: another key of the keyring seals them now."""
+        self._destroyed += 1
+        self._sealed.clear()
 
     # Data keys
 

@@ -22,7 +22,18 @@ from services.session.domain.model import Created, Epoch, Item, RealmRecord, Rev
 from services.session.store import codec, layout
 from services.session.store.embedded_care import Care
 from services.session.store.embedded_rows import Rows
-from services.session.store.interface import End, Guard, Page, Patrolled, Revoked, Stored, SubjectKey, Usage
+from services.session.store.interface import (
+    End,
+    Guard,
+    Page,
+    Patrolled,
+    Revoked,
+    Rewrap,
+    Rewrapped,
+    Stored,
+    SubjectKey,
+    Usage,
+)
 
 VERSION: Final = 1
 _STEP: Final = 10_000
@@ -273,12 +284,20 @@ class EmbeddedStore:
         there = self._key_family.get(name)
         if there is not None or not key.fresh:
             return there == key.sealed
+        if self._care.refuses(key.sealed):
+            return False
         batch = self._keys.batch()
         batch.put(self._key_family, name, key.sealed)
         durable.add(self._keys.submit(batch))
         return True
 
     # Care
+
+    async def sealed_by(self, number: int) -> int:
+        return await self._care.sealed_by(number)
+
+    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
+        return await self._care.rewrap(number, rewrap, resume, limit)
 
     async def settled(self) -> None:
         await self._sessions.durable()

@@ -1,12 +1,16 @@
-"""Housekeeping of the embedded store: what has an end leaves at its end, in bounded steps."""
+"""Housekeeping of the embedded store: what has an end leaves at its end, keys are sealed anew, in bounded steps."""
+
+import asyncio
 
 from libs.embedded.batch import Batch
 from libs.embedded.family import Family
 from libs.embedded.store import EmbeddedStore as Directory
 from services.session.store import codec, layout
 from services.session.store.embedded_rows import Rows
+from services.session.store.interface import Rewrap, Rewrapped
 
 _BYTES = 1 << 22
+_STEP = 10_000
 
 
 class Care:
@@ -17,6 +21,7 @@ class Care:
         self._keys = keys
         self._rows = rows
         self._resume: dict[str, bytes | None] = {}
+        self._refused: set[int] = set()
 
     async def prune(self, now_us: int, limit: int) -> int:
         """See Store.prune."""
@@ -25,6 +30,38 @@ class Care:
             removed += await self._ended(family, now_us, limit)
         removed += await self._revocations(now_us, limit)
         return removed + await self._keys_of_nobody(limit)
+
+    def refuses(self, sealed: bytes) -> bool:
+        """Whether a key sealed so is kept no more: the keyring's key that did it is being retired."""
+        return sealed[0] in self._refused
+
+    async def sealed_by(self, number: int) -> int:
+        """See Store.sealed_by."""
+        keys, count, resume = self._keys.family("keys"), 0, None
+        while True:
+            page = keys.page(start=resume, max_items=_STEP, max_bytes=_BYTES)
+            count += sum(sealed[0] == number for _, sealed in page.items)
+            resume = page.resume
+            if resume is None:
+                return count
+            await asyncio.sleep(0)
+
+    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
+        """See Store.rewrap."""
+        keys = self._keys.family("keys")
+        self._refused.add(number)
+
+        def decide(batch: Batch) -> Rewrapped:
+            page = keys.page(start=resume, max_items=limit, max_bytes=_BYTES)
+            anew = []
+            for key, sealed in page.items:
+                if sealed[0] == number:
+                    realm, _, subject = key.partition(b"\0")
+                    anew.append((key, rewrap(realm.decode(), subject, sealed)))
+            batch.put_many(keys, anew)
+            return Rewrapped(len(anew), page.resume)
+
+        return await self._keys.transact(decide)
 
     async def scrub(self) -> None:
         """See Store.scrub: compaction writes tables anew without what is gone, and lets their logs go."""

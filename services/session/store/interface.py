@@ -78,6 +78,17 @@ class Patrolled(NamedTuple):
     resume: bytes | None
 
 
+class Rewrapped(NamedTuple):
+    """A piece of the walk over subjects' keys: how many were sealed anew; `resume` is None at the end of the walk."""
+
+    changed: int
+    resume: bytes | None
+
+
+Rewrap = Callable[[str, bytes, bytes], bytes]
+"""From realm, subject and a subject's key as it is sealed to the same key sealed by the keyring's active key."""
+
+
 class Store(Protocol):
     """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
 
@@ -182,6 +193,18 @@ class Store(Protocol):
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
         """Destroy a subject's key; whether there was one. It is in no copy that `sessions` data has."""
+        ...
+
+    async def sealed_by(self, number: int) -> int:
+        """How many subjects' keys are sealed by the keyring's key of this number."""
+        ...
+
+    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
+        """Seal anew those of the next `limit` subjects' keys that the keyring's key of this number sealed.
+
+        From the first call on, no fresh key sealed by that number is kept any more (`create` and `replace` answer
+        False), so that one walk from the beginning to the end leaves none.
+        """
         ...
 
     async def settled(self) -> None:

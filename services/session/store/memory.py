@@ -16,7 +16,18 @@ from services.session.domain.model import (
     Session,
     Tombstone,
 )
-from services.session.store.interface import End, Guard, Page, Patrolled, Revoked, Stored, SubjectKey, Usage
+from services.session.store.interface import (
+    End,
+    Guard,
+    Page,
+    Patrolled,
+    Revoked,
+    Rewrap,
+    Rewrapped,
+    Stored,
+    SubjectKey,
+    Usage,
+)
 
 _Name = tuple[str, str]
 
@@ -34,6 +45,7 @@ class MemoryStore:
         self._tombstones: dict[_Name, Tombstone] = {}
         self._created: dict[bytes, Created] = {}
         self._keys: dict[tuple[str, bytes], bytes] = {}
+        self._refused: set[int] = set()
         self._notes: dict[str, bytes] = {}
         self._revocations: dict[str, list[Revocation]] = {}
         self.reads = 0
@@ -214,9 +226,27 @@ class MemoryStore:
     def _keep_key(self, realm: str, subject: bytes, key: SubjectKey) -> bool:
         there = self._keys.get((realm, subject))
         if there is None and key.fresh:
+            if key.sealed[0] in self._refused:
+                return False
             self._keys[realm, subject] = key.sealed
             return True
         return there == key.sealed
+
+    async def sealed_by(self, number: int) -> int:
+        return sum(sealed[0] == number for sealed in self._keys.values())
+
+    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
+        self._refused.add(number)
+        names = sorted(self._keys, key=lambda key: key[0].encode() + b"\0" + key[1])
+        names = [key for key in names if resume is None or key[0].encode() + b"\0" + key[1] >= resume]
+        changed = 0
+        for realm, subject in names[:limit]:
+            sealed = self._keys[realm, subject]
+            if sealed[0] == number:
+                self._keys[realm, subject] = rewrap(realm, subject, sealed)
+                changed += 1
+        rest = names[limit:]
+        return Rewrapped(changed, rest[0][0].encode() + b"\0" + rest[0][1] if rest else None)
 
     async def settled(self) -> None:
         """All is as durable as it will be."""

@@ -1,0 +1,55 @@
+"""The session server as a process of its own, over an embedded store in a test's folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+class Process:
+    """`path` holds data, keyring and log; `settings` are more of the configuration, as ``--set`` takes them."""
+
+    def __init__(self, path: Path, *settings: str) -> None:
+        self.path = path
+        given = [
+            "server={listen: ['127.0.0.1:0'], drain_wait: 0s}",
+            f"backend={{embedded: {{path: {path / 'data'}, reserve_bytes: 0}}}}",
+            f"keyring_file={path / 'keyring.json'}",
+            "create_keyring=true",
+            "sweep_interval=50ms",
+            "realms=[{name: web, max_sessions_per_subject: 0}]",
+            *settings,
+        ]
+        self.command = [sys.executable, "-m", "services.session.main", *(a for s in given for a in ("--set", s))]
+        self.address = ""
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Waits until it listens; `address` says where."""
+        with open(self.path / "log", "ab") as log:
+            self._running = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=_environment())
+        assert self._running.stdout is not None
+        line = self._running.stdout.readline()
+        assert line, (self.path / "log").read_text()
+        self.address = json.loads(line)["listen"][0]
+
+    def kill(self, how: int = signal.SIGKILL) -> int:
+        """Ends it by a signal; its exit status."""
+        running = self._running
+        assert running is not None and running.stdout is not None
+        running.send_signal(how)
+        running.stdout.close()
+        return running.wait(60)
+
+    def fails(self) -> tuple[int, str]:
+        """Exit status and words of a start that must not succeed."""
+        done = subprocess.run(
+            self.command, capture_output=True, text=True, env=_environment(), timeout=120, check=False
+        )
+        return done.returncode, done.stderr
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
