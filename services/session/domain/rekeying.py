@@ -3,7 +3,8 @@
 What needs a key, and how retiring it finds that out:
 
 * ``seal``: subjects' keys; they are sealed anew, nothing else is touched
-* ``pepper``: sessions that keep a verifier made with it (of a token, of a token of before, of a rotation); refused
+* ``pepper``: sessions that keep a verifier made with it (of a token, of a token of before, of a rotation), and rows of
+  opaque realms, whose names it makes; refused
 * ``tag``: sessions made before it was superseded, whose tokens may bear its tag; refused
 * ``sign``: assertions, for the minutes that they and copies of the key set live
 
@@ -137,6 +138,8 @@ class Rekeying:
             step = {"seal": self._rewrap, "pepper": self._look, "tag": self._look}.get(key.purpose)
             if step is not None and not await self._walked(key, walk, step):
                 return Retired(key_id, False, max(1, walk.remaining))
+            if key.purpose == "pepper" and (realm := await self._tools.store.opaque.uses_pepper(key.number)):
+                raise KeyNeeded(key.key_id, realm)
             await self._forget(key)
         self._tools.events.record("key_retired", "", caller=caller, key=key_id)
         return Retired(key_id, True, 0)

@@ -19,6 +19,7 @@ from libs.embedded.store import EmbeddedStore as Directory
 from libs.errors.errors import WellspringError
 from services.session.domain.epochs import raised
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, RevocationKind, Session
+from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store import codec, layout
 from services.session.store.embedded_care import Care
 from services.session.store.embedded_rows import Rows
@@ -34,6 +35,7 @@ from services.session.store.interface import (
     SubjectKey,
     Usage,
 )
+from services.session.store.opaque_embedded import EmbeddedOpaque
 
 VERSION: Final = 1
 _STEP: Final = 10_000
@@ -50,6 +52,7 @@ class EmbeddedStore:
         self._key_family = keys.family("keys")
         self._rows = Rows(sessions)
         self._care = Care(sessions, keys, self._rows)
+        self.opaque = EmbeddedOpaque(sessions, self._keep_realm_key)
 
     @classmethod
     def open(cls, path: str | Path, settings: Settings | None = None) -> "EmbeddedStore":
@@ -290,6 +293,12 @@ class EmbeddedStore:
         batch.put(self._key_family, name, key.sealed)
         durable.add(self._keys.submit(batch))
         return True
+
+    async def _keep_realm_key(self, realm: str, sealed: bytes) -> bool:
+        durable = Durable()
+        kept = self._keep_key(realm, OPAQUE_REALM, SubjectKey(sealed, fresh=True), durable)
+        await durable.wait()
+        return kept
 
     # Care
 

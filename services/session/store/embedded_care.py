@@ -5,6 +5,7 @@ import asyncio
 from libs.embedded.batch import Batch
 from libs.embedded.family import Family
 from libs.embedded.store import EmbeddedStore as Directory
+from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store import codec, layout
 from services.session.store.embedded_rows import Rows
 from services.session.store.interface import Rewrap, Rewrapped
@@ -98,13 +99,20 @@ class Care:
         return await self._sessions.transact(decide)
 
     async def _keys_of_nobody(self, limit: int) -> int:
-        keys, subjects = self._keys.family("keys"), self._rows.subjects
+        keys = self._keys.family("keys")
 
         def decide(batch: Batch) -> int:
             page = keys.page(start=self._resume.get("keys"), max_items=limit, max_bytes=_BYTES)
             self._resume["keys"] = page.resume
-            unused = [key for key, _ in page.items if next(subjects.scan_keys(key), None) is None]
+            unused = [key for key, _ in page.items if not self._is_used(key)]
             batch.delete_many(keys, unused)
             return len(unused)
 
         return await self._keys.transact(decide)
+
+    def _is_used(self, key: bytes) -> bool:
+        """Whether the subject has a session; an opaque realm's own key is used as long as there is the realm."""
+        realm, _, subject = key.partition(b"\0")
+        if subject == OPAQUE_REALM:
+            return self._rows.realms.has(realm)
+        return next(self._rows.subjects.scan_keys(key), None) is not None

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, Revocation, Session, Tombstone
+from services.session.store.opaque_interface import OpaqueRows
 
 
 class Stored(NamedTuple):
@@ -91,6 +92,11 @@ Rewrap = Callable[[str, bytes, bytes], bytes]
 
 class Store(Protocol):
     """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
+
+    @property
+    def opaque(self) -> OpaqueRows:
+        """What opaque realms keep."""
+        ...
 
     async def realms(self) -> list[RealmRecord]:
         """All realms, by name."""

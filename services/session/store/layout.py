@@ -8,6 +8,8 @@ tombstones  realm \\0 handle                      revocations of one session
 epochs      realm \\0 [subject]                   revocations of all; they stay
 revocations realm \\0 number                      what was revoked, in order
 realms      name                                 policies
+opaque      realm \\0 name                         values of opaque realms (opaque_embedded.py)
+opaque_deleted  realm \\0 name                     what is left of deleted ones
 notes       name                                 facts about the store itself
 keys        realm \\0 subject                     (in a directory of its own) sealed subjects' keys
 """
@@ -31,6 +33,8 @@ SESSION_FAMILIES: Final = [
     FamilySpec("revocations"),
     FamilySpec("realms"),
     FamilySpec("notes"),
+    FamilySpec("opaque"),
+    FamilySpec("opaque_deleted"),
 ]
 KEY_FAMILIES: Final = [FamilySpec("keys")]
 

@@ -16,6 +16,7 @@ from services.session.domain.model import (
     Session,
     Tombstone,
 )
+from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store.interface import (
     End,
     Guard,
@@ -28,6 +29,7 @@ from services.session.store.interface import (
     SubjectKey,
     Usage,
 )
+from services.session.store.opaque_memory import MemoryOpaque
 
 _Name = tuple[str, str]
 
@@ -48,6 +50,7 @@ class MemoryStore:
         self._refused: set[int] = set()
         self._notes: dict[str, bytes] = {}
         self._revocations: dict[str, list[Revocation]] = {}
+        self.opaque = MemoryOpaque(lambda realm, key: self._keep_key(realm, OPAQUE_REALM, SubjectKey(key, fresh=True)))
         self.reads = 0
         self.writes = 0
 
@@ -264,6 +267,7 @@ class MemoryStore:
         stones = [name for name, stone in self._tombstones.items() if stone.until_us <= now_us]
         requests = [request for request, created in self._created.items() if created.until_us <= now_us]
         used = {(session.realm, session.subject) for session in self._sessions.values()}
+        used.update((realm, OPAQUE_REALM) for realm in self._realms)
         keys = [key for key in self._keys if key not in used]
         for name in stones:
             del self._tombstones[name]

@@ -1,0 +1,38 @@
+"""What an opaque realm keeps: rows by name, and what is left of deleted ones. Plain values; microseconds of 1970."""
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from services.session.domain.model import Epochs
+
+OPAQUE_REALM: Final = b"\xff" * 32
+"""In a subject's place, whose key in the store is the realm's own: no HMAC gives it."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpaqueRow:
+    """A value. `name`: see crypto/opaque; `stamp`: the realm's epochs when it was written; `until_us`: its end by the
+    policy of then."""
+
+    name: bytes
+    written_us: int
+    until_us: int
+    stamp: Epochs
+    sealed: bytes
+
+    def __repr__(self) -> str:
+        return f"OpaqueRow({self.written_us}, {self.until_us}, {len(self.sealed)} bytes)"
+
+
+class OpaqueTombstone(NamedTuple):
+    """A deletion, kept until nobody's late write could bring the value back."""
+
+    at_us: int
+    until_us: int
+
+
+class OpaqueStored(NamedTuple):
+    """One read: the row and the tombstone under any of a key's names; None for what is not there."""
+
+    row: OpaqueRow | None
+    tombstone: OpaqueTombstone | None

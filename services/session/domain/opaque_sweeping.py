@@ -1,0 +1,70 @@
+"""Housekeeping of opaque realms in bounded ticks: what is over leaves the store (and the disk with the next scrub).
+
+At most ROWS_A_TICK rows are looked at in a tick, and as many tombstones. Of a realm that was revoked as a whole the
+tombstones stay and the values go.
+"""
+
+import asyncio
+from typing import Final
+
+from services.session.crypto.opaque import handle_of
+from services.session.domain.epochs import is_below
+from services.session.domain.opaque import OpaqueState, judge, revoked
+from services.session.domain.opaque_model import OpaqueRow, OpaqueStored
+from services.session.domain.policy import Kind
+from services.session.domain.tools import Tools
+
+ROWS_A_TICK: Final = 2_000
+ROWS_A_STEP: Final = 100
+"""Looked at without letting a call in between."""
+
+
+class OpaqueSweeper:
+    """`interval_us` between ticks."""
+
+    def __init__(self, tools: Tools, interval_us: int) -> None:
+        self._tools = tools
+        self._rows = tools.store.opaque
+        self._interval_us = interval_us
+        self._resume: bytes | None = None
+
+    async def run(self) -> None:
+        """Ticks for ever."""
+        while True:
+            await self._tools.clock.clock.sleep(self._interval_us / 1e6)
+            await self.tick()
+
+    async def tick(self) -> int:
+        """One bounded piece of work; how many rows it removed."""
+        removed, left = 0, ROWS_A_TICK
+        while left > 0:
+            piece = await self._rows.patrol(self._resume, min(left, ROWS_A_STEP))
+            removed += await self._remove(piece.found)
+            left -= max(1, len(piece.found))
+            self._resume = piece.resume
+            if piece.resume is None:
+                break
+            await asyncio.sleep(0)
+        await self._rows.prune(self._tools.clock.now_us(), ROWS_A_TICK)
+        return removed
+
+    async def _remove(self, found: list[tuple[str, OpaqueStored]]) -> int:
+        now_us, removed = self._tools.clock.now_us(), 0
+        over: dict[str, list[OpaqueRow]] = {}
+        for name, stored in found:
+            row, realm = stored.row, self._tools.realms.get(name)
+            if row is None:
+                continue
+            if realm is None or realm.policy.kind is not Kind.OPAQUE:
+                over.setdefault(name, []).append(row)
+                continue
+            state = judge(realm, stored, now_us)
+            if state is OpaqueState.ENDED and is_below(row.stamp, realm.epoch):
+                removed += await self._rows.delete(name, [row.name], revoked(realm, row))
+            elif state is not OpaqueState.LIVE:
+                over.setdefault(name, []).append(row)
+        for name, rows in over.items():
+            removed += await self._rows.remove(name, rows)
+            for row in rows:
+                self._tools.events.record("opaque_swept", name, handle=handle_of(row.name))
+        return removed
