@@ -1,10 +1,11 @@
 """The end-to-end bench: an edit of one template, and every page that depends on it rendered, stored and purged.
 
-Engine, storage and executors are real processes with their defaults; the renderer and the cache are stubs that answer
-HTTP with a page of a fixed size, whose CPU is not counted. A small edit warms everything up; then the template with all
-the pages is edited, and CPU and time are taken until the root is done. Every page must be stored as the edit made it,
-and each must have been rendered and purged. In the same run a bare loop (aiohttp, events from Kafka) makes one GET for
-each event to the same stub: no retry, no state, no store, no purge.
+Engine, storage and executors are real processes with their defaults, but that the renderer is asked for `--pipeline`
+pages in a row on a connection; the renderer and the cache are stubs that answer HTTP with a page of a fixed size, whose
+CPU is not counted. A small edit warms everything up; then the template with all the pages is edited, and
+CPU and time are taken until the root is done. Every page must be stored as the edit made it, and each must have been
+rendered and purged. In the same run a bare loop (aiohttp, events from Kafka) makes one GET for each event to the same
+stub: no retry, no state, no store, no purge.
 
 ./bazelw run //tools/bench:endtoend -- --pages 20000 --executors 1 --json
 """
@@ -35,6 +36,7 @@ from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels
 
 WARM_PAGES = 1_000
+PIPELINE = 16
 _SAMPLE = 200
 _LOOK_EVERY_S = 0.1
 _LONG_S = 900.0
@@ -43,13 +45,18 @@ _LONG_S = 900.0
 class Bench:
     """One run, in a folder of its own."""
 
-    def __init__(self, folder: Path, pages: int, executors: int, body_bytes: int) -> None:
+    def __init__(self, folder: Path, pages: int, executors: int, body_bytes: int, pipeline: int = PIPELINE) -> None:
         self._pages = pages
         self._stub_port = free_port()
         arguments = ["--port", str(self._stub_port), "--body-bytes", str(body_bytes)]
         self._stub = Service("stub", "tools.bench.endtoend_stub", arguments, folder / "stub")
-        self._deployment = Deployment(folder, executors, self._stub_port)
-        self._figures: Figures = {"pages": pages, "executors": executors, "body_bytes": body_bytes}
+        self._deployment = Deployment(folder, executors, self._stub_port, pipeline)
+        self._figures: Figures = {
+            "pages": pages,
+            "executors": executors,
+            "body_bytes": body_bytes,
+            "pipeline": pipeline,
+        }
 
     def run(self, loop_from: str) -> Figures:
         """All of it. Ends the program with a sentence when a page was lost."""
@@ -196,6 +203,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--pages", type=int, default=20_000, help="that depend on the template")
     parser.add_argument("--executors", type=int, default=1)
     parser.add_argument("--body-bytes", type=int, default=2_048, help="of a page")
+    parser.add_argument("--pipeline", type=int, default=PIPELINE, help="GETs in a row on a connection to the renderer")
     parser.add_argument("--loop", choices=("kafka", "memory"), default="kafka", help="where the bare loop's events are")
     add_options(parser)
     asked = parser.parse_args()
@@ -205,8 +213,11 @@ def main(tell: Callable[[str], None] = print) -> int:
         parser.error("--executors: 1 to 16 are allowed")
     if not 256 <= asked.body_bytes <= 1 << 20:
         parser.error("--body-bytes: 256 to 1,048,576 are allowed")
+    if not 1 <= asked.pipeline <= 64:
+        parser.error("--pipeline: 1 to 64 are allowed")
     with run_folder("endtoend", asked.folder) as folder:
-        figures = Bench(folder, asked.pages, asked.executors, asked.body_bytes).run(asked.loop)
+        bench = Bench(folder, asked.pages, asked.executors, asked.body_bytes, asked.pipeline)
+        figures = bench.run(asked.loop)
     tell_figures(figures, asked.json, tell)
     return 0
 

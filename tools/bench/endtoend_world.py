@@ -87,9 +87,10 @@ class Service:
 
 
 class Deployment:
-    """Storage, engine and executors on an embedded backend in `folder`, with the defaults."""
+    """Storage, engine and executors on an embedded backend in `folder`, with the defaults; the renderer is asked for
+    `pipeline` pages in a row."""
 
-    def __init__(self, folder: Path, executors: int, stub_port: int) -> None:
+    def __init__(self, folder: Path, executors: int, stub_port: int, pipeline: int = 1) -> None:
         self._folder = folder
         self.storage_address, self.engine_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
         (folder / "views.yaml").write_text(views(stub_port))
@@ -112,7 +113,7 @@ class Deployment:
                 engine={"addresses": [self.engine_address]},
                 storage={"addresses": [self.storage_address]},
                 caches=[{"name": "stub", "urls": [f"http://127.0.0.1:{stub_port}"]}],
-                targets=[{"origin": f"http://127.0.0.1:{stub_port}", "max_concurrency": 64}],
+                targets=[{"origin": f"http://127.0.0.1:{stub_port}", "max_concurrency": 64, "pipeline": pipeline}],
             )
             for number in range(executors)
         ]

@@ -35,18 +35,19 @@ class Site:
             def __init__(self):
                 self.alarms = {}
 
-            def send(self, exchange):
+            def send(self, exchanges):
                 loop = asyncio.get_running_loop()
-                site.asked.append((loop.time(), exchange.data.split(b" ")[1]))
-                site.running += 1
-                site.most_running = max(site.most_running, site.running)
-                self.alarms[exchange] = loop.call_later(site.latency_s, self.answer, exchange, site.status)
+                for exchange in exchanges:
+                    site.asked.append((loop.time(), exchange.data.split(b" ")[1]))
+                    site.running += 1
+                    site.most_running = max(site.most_running, site.running)
+                    self.alarms[exchange] = loop.call_later(site.latency_s, self.answer, exchange, site.status)
 
             def answer(self, exchange, status):
                 del self.alarms[exchange]
                 site.running -= 1
                 exchange.status, exchange.body = status, b"page"
-                on_end(exchange)
+                on_end([exchange])
 
             def abort(self, exchange):
                 site.running -= 1

@@ -110,7 +110,7 @@ class Slots:
     def give_back(self, took_s: float, good: bool) -> None:
         """One has ended, after so long, well or not."""
         self.running -= 1
-        self.limit.ended(asyncio.get_running_loop().time(), took_s, good)
+        self.limit.ended(asyncio.get_running_loop().time(), took_s, bad=not good)
         self._wake()
 
     def _wake(self) -> None:

@@ -48,13 +48,13 @@ class Breaker:
         """When to ask again; 0: now."""
         return max(0.0, self._open_until_s - now_s) if self._open_until_s is not None else 0.0
 
-    def succeeded(self, now_s: float) -> bool:
-        """One ended well. True when that closed the breaker."""
+    def succeeded(self, now_s: float, count: int = 1) -> bool:
+        """So many ended well. True when that closed the breaker."""
         self._consecutive = 0
         if self._open_until_s is None:
-            self._count(now_s)
+            self._count(now_s, count)
         elif now_s >= self._open_until_s:  # an answer to what was sent before it opened proves nothing
-            self._proved += 1
+            self._proved += count
             if self._proved >= PROBES:
                 self._open_until_s = None
                 self._open_s = FIRST_OPEN_S
@@ -70,7 +70,7 @@ class Breaker:
             self._open_s = min(MOST_OPEN_S, 2 * self._open_s)
         else:
             self._consecutive += 1
-            self._count(now_s)
+            self._count(now_s, 1)
             self._failures += 1
             share = self._failures > SHARE * self._ends and self._ends >= SHARE_OF_AT_LEAST
             if self._consecutive < CONSECUTIVE and not share:
@@ -81,8 +81,8 @@ class Breaker:
         self.opened += 1
         return True
 
-    def _count(self, now_s: float) -> None:
+    def _count(self, now_s: float, count: int) -> None:
         if now_s - self._window_began_s > WINDOW_S:
             self._window_began_s = now_s
             self._ends = self._failures = 0
-        self._ends += 1
+        self._ends += count

@@ -1,50 +1,71 @@
-"""One HTTP/1.1 connection: one exchange at a time, its answer read no further than the exchange allows."""
+"""One HTTP/1.1 connection: requests go out together, and their answers come back in that order, each read no further
+than its exchange allows.
+
+Most answers are a 200 with a Content-Length, whole or nearly so in what was received at once: these are taken apart
+here. Whatever else there is (chunks, hints, other statuses, heads in pieces) goes through httptools.
+"""
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import httptools
 
-from services.propagation.targets.exchange import CONNECTION_LOST, MALFORMED, TOO_LARGE, Exchange
+from services.propagation.targets.exchange import CONNECTION_LOST, LATER, MALFORMED, TOO_LARGE, Exchange, Headers
 
 MAX_HEAD_BYTES = 64 << 10
 """Of an answer: status line, headers and trailers."""
 MAX_FRAMING = 8
 """Times the body: what the chunks' own lines may add."""
 
+# RFC 9112, sections 4 and 5, without folded lines.
+_PLAIN = re.compile(rb"HTTP/1\.1 200 [\t -~\x80-\xff]*\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n")
+_LENGTH = b"content-length"
+_FRAMING = frozenset({_LENGTH, b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade"})
+_MOST_DIGITS = 18
+
 
 class Connection(asyncio.Protocol):
-    """`on_free(connection, exchange, keep)` is called when an exchange has ended; `keep`: it can take another one."""
+    """`on_progress(connection, ended)` is called when exchanges have ended, or when the connection has while some were
+    unanswered. It can be given others while it is `usable` and not `busy`."""
 
     __slots__ = (
         "_body_at_end",
-        "_exchange",
+        "_deaf",
+        "_ended",
         "_in_head",
-        "_on_free",
-        "_over",
+        "_left",
+        "_loop",
+        "_on_progress",
         "_parser",
+        "_parsing",
+        "_queue",
         "_received",
-        "_stray",
         "_transport",
-        "answered",
         "closed",
         "idle_since_s",
         "used",
     )
 
-    def __init__(self, on_free: "Callable[[Connection, Exchange, bool], None]") -> None:
-        self._on_free = on_free
+    def __init__(self, on_progress: "Callable[[Connection, list[Exchange]], None]") -> None:
+        self._on_progress = on_progress
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
+        # Unanswered, in the order in which they were sent.
+        self._queue: deque[Exchange] = deque()
+        self._ended: list[Exchange] = []
+        # Bytes of a plain answer's body that are still to come.
+        self._left = 0
+        # Whether the parser is in the middle of an answer.
+        self._parsing = False
         self._in_head = False
         self._received = 0
         self._body_at_end = False
-        self._over = False
-        self._stray = False
-        self.answered = False
-        """Whether a byte of an answer to the present exchange has come."""
+        # What the parser goes on to say is nobody's.
+        self._deaf = False
         self.used = False
         """Whether an exchange has ended well on it."""
         self.closed = False
@@ -59,56 +80,112 @@ class Connection(asyncio.Protocol):
         """Whether a request can be written to it."""
         return not self.closed and self._transport is not None and not self._transport.is_closing()
 
-    def send(self, exchange: Exchange) -> None:
-        """Writes the request."""
-        assert self._transport is not None
-        self._exchange = exchange
-        exchange.connection = self
-        self.answered = False
-        self._in_head = True
-        self._received = 0
-        self._transport.write(exchange.data)
+    @property
+    def busy(self) -> bool:
+        """Whether something is unanswered."""
+        return bool(self._queue)
 
-    def abort(self) -> None:
-        """Ends the connection at once; the exchange on it is nobody's any more."""
-        self._exchange = None
+    def send(self, exchanges: Sequence[Exchange]) -> None:
+        """Writes the requests, at least one; nothing may be unanswered. The time of each begins when it is the first
+        unanswered one."""
+        assert self._transport is not None and not self._queue
+        for exchange in exchanges:
+            exchange.connection = self
+            exchange.began_s = exchange.deadline_s = LATER
+        self._queue.extend(exchanges)
+        self._next(self._loop.time())
+        data = exchanges[0].data if len(exchanges) == 1 else b"".join([exchange.data for exchange in exchanges])
+        self._transport.write(data)
+
+    def abort(self) -> list[Exchange]:
+        """Ends the connection at once; what was unanswered is nobody's any more, and is returned."""
         self._close()
+        return self.take_rest()
+
+    def take_rest(self) -> list[Exchange]:
+        """What is unanswered, and will not be answered here."""
+        rest = list(self._queue)
+        self._queue.clear()
+        return rest
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None:
+        if not self._queue:
             # Nothing was asked: what follows would be taken for the next answer.
             self._close()
             return
-        self.answered = True
+        at = 0 if self._parsing else self._take_plain(data)
+        if at < len(data) and not self.closed:
+            if self._queue:
+                self._parse(data[at:] if at else data)
+            else:
+                self._close()
+        self._tell()
+
+    def _take_plain(self, data: bytes) -> int:
+        """Ends what can be ended without the parser; how many bytes that took."""
+        now_s = self._loop.time()
+        queue, size, at = self._queue, len(data), 0
+        if self._left:
+            exchange = queue[0]
+            at = min(self._left, size)
+            exchange.chunks.append(data[:at] if at < size else data)
+            self._left -= at
+            if self._left:
+                return at
+            exchange.body = b"".join(exchange.chunks)
+            self._end(now_s)
+        while queue and at < size:
+            plain = _plain_head(data, at)
+            if plain is None:
+                break
+            exchange = queue[0]
+            start, length, exchange.headers = plain
+            exchange.status = 200
+            if length > exchange.max_body_bytes:
+                self._fail(TOO_LARGE, f"{length:,} bytes, more than {exchange.max_body_bytes:,}")
+                return size
+            at = start + length
+            if at > size:
+                exchange.chunks.append(data[start:])
+                self._left = at - size
+                return size
+            exchange.body = data[start:at]
+            self._end(now_s)
+        return at
+
+    def _parse(self, data: bytes) -> None:
         self._received += len(data)
-        self._over = self._stray = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # What the parser calls back must not raise into it, so this is its own word.
-            self._fail(MALFORMED, "the answer is no HTTP/1.1")
+            # What the parser calls back must not raise into it, so this is its own word. After the last answer of a
+            # connection it may say so of whatever follows.
+            if not self.closed:
+                self._fail(MALFORMED, "the answer is no HTTP/1.1")
             return
-        if self._stray:
-            self._fail(MALFORMED, "an answer came to what was not asked")
-            return
-        exchange = self._exchange
-        if exchange is not None and self._received - exchange.size > MAX_HEAD_BYTES + MAX_FRAMING * exchange.size:
-            self._fail(MALFORMED, f"headers of more than {MAX_HEAD_BYTES:,} bytes")
+        if self._deaf:
+            # An answer came to what was not asked.
+            self._close()
+        elif self._queue:
+            size = self._queue[0].size
+            if self._received - size > MAX_HEAD_BYTES + MAX_FRAMING * size:
+                self._fail(MALFORMED, f"headers of more than {MAX_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
-        """From the parser. A second answer in the bytes that ended the first is nobody's."""
-        self._stray = self._over
+        """From the parser. An answer more than was asked is nobody's."""
+        self._parsing = self._in_head = True
+        self._deaf = self._deaf or not self._queue
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """From the parser."""
-        if self._exchange is not None and self._in_head and not self._stray:
-            self._exchange.headers.append((name, value))
+        if self._in_head and not self._deaf:
+            self._queue[0].headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """From the parser."""
-        exchange = self._exchange
-        if exchange is None or self._stray:
+        if self._deaf:
             return
+        exchange = self._queue[0]
         status = self._parser.get_status_code()
         if status < 200:
             exchange.headers = []
@@ -117,14 +194,14 @@ class Connection(asyncio.Protocol):
         exchange.status = status
         self._body_at_end = False
         if not self._parser.should_keep_alive():
-            framed = any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in exchange.headers)
+            framed = any(name in (_LENGTH, b"transfer-encoding") for name, _ in exchange.headers)
             self._body_at_end = not framed
 
     def on_body(self, data: bytes) -> None:
         """From the parser."""
-        exchange = self._exchange
-        if exchange is None or self._stray:
+        if self._deaf:
             return
+        exchange = self._queue[0]
         exchange.size += len(data)
         if exchange.size > exchange.max_body_bytes:
             self._fail(TOO_LARGE, f"more than {exchange.max_body_bytes:,} bytes")
@@ -133,40 +210,84 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """From the parser, at the end of each answer."""
-        exchange = self._exchange
-        if exchange is None or self._stray or not exchange.status:
+        if self._deaf or not self._queue[0].status:
             return
-        self._over = True
-        self._end(exchange, bool(self._parser.should_keep_alive()))
+        self._parsing = False
+        self._end_parsed()
+        if not self._parser.should_keep_alive():
+            self._close()
 
     def eof_received(self) -> bool:
-        exchange = self._exchange
-        if exchange is not None and exchange.status and self._body_at_end:
-            self._end(exchange, keep=False)
+        if self._queue and self._queue[0].status and self._body_at_end:
+            self._end_parsed()
+            self._close()
+            self._tell()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        if self._exchange is not None:
+        self.closed = self._deaf = True
+        if self._queue and not self._lost_untouched(self._queue[0]):
             self._fail(CONNECTION_LOST, "the connection ended before the answer did")
+        self._tell()
 
-    def _end(self, exchange: Exchange, keep: bool) -> None:
+    def _lost_untouched(self, exchange: Exchange) -> bool:
+        """Whether the server ended a connection that it had answered on, just as it was used again: what it did not
+        begin to answer may be sent once more."""
+        begun = self._left or self._parsing
+        return self.used and not begun and exchange.idempotent and not exchange.resent
+
+    def _end_parsed(self) -> None:
+        exchange = self._queue[0]
         chunks = exchange.chunks
         exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._exchange = None
+        self._end(self._loop.time())
+
+    def _end(self, now_s: float) -> None:
+        """The first unanswered exchange has its answer."""
+        self._ended.append(self._queue.popleft())
         self.used = True
-        if not keep:
-            self._close()
-        self._on_free(self, exchange, keep)
+        if self._queue:
+            self._next(now_s)
+
+    def _next(self, now_s: float) -> None:
+        exchange = self._queue[0]
+        exchange.began_s = now_s
+        exchange.deadline_s = now_s + exchange.timeout_s
+        self._received = 0
 
     def _fail(self, error: str, detail: str) -> None:
-        exchange, self._exchange = self._exchange, None
-        self._close()
-        if exchange is not None:
+        if self._queue:
+            exchange = self._queue.popleft()
             exchange.error, exchange.detail = error, detail
-            self._on_free(self, exchange, False)
+            self._ended.append(exchange)
+        self._close()
 
     def _close(self) -> None:
-        self.closed = True
+        self.closed = self._deaf = True
         if self._transport is not None:
             self._transport.abort()
+
+    def _tell(self) -> None:
+        ended = self._ended
+        if ended or (self.closed and self._queue):
+            self._ended = []
+            self._on_progress(self, ended)
+
+
+def _plain_head(data: bytes, at: int) -> tuple[int, int, Headers] | None:
+    """(where the body begins, its length, the headers) of a 200 that is framed by one Content-Length and after which
+    the connection stays; None for all others, and for a head that is not whole."""
+    found = _PLAIN.match(data, at)
+    if found is None or found.end() - at > MAX_HEAD_BYTES:
+        return None
+    length = -1
+    headers: Headers = []
+    for line in found[1].split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip()
+        if name in _FRAMING:
+            if name != _LENGTH or length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
+                return None
+            length = int(value)
+        headers.append((name, value))
+    return (found.end(), length, headers) if length >= 0 else None

@@ -14,12 +14,16 @@ WITHHELD: Final = "WITHHELD"
 """Not sent: the target's breaker is open."""
 CANCELLED: Final = "CANCELLED"
 
+LATER: Final = float("inf")
+"""When what waits behind others on its connection began, and when it must have ended: not known yet."""
+
 
 class Exchange:
     """A request as bytes, and its answer: `status` with `headers` and `body`, or `error` with `detail`.
 
-    `on_end` is called once, with the exchange; it must not raise. `retry_after_s` is set for what was withheld.
-    `tag` is the caller's own.
+    Headers' names are in lower case. `on_end` is called once, with the exchange; it must not raise. `retry_after_s` is
+    set for what was withheld. `took_s` does not count the time behind others on the same connection. `tag` is the
+    caller's own.
     """
 
     __slots__ = (
@@ -81,13 +85,14 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """The first value of the header; `name` in lower case. None: there is none."""
         for given, value in self.headers:
-            if given.lower() == name:
+            if given == name:
                 return value
         return None
 
     def anew(self) -> None:
         """Forgets what came of an answer, to be sent once more."""
         self.resent = True
+        self.connection = None
         self.status = 0
         self.headers = []
         self.chunks = []

@@ -6,7 +6,7 @@ google/rpc/code.proto gives them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -35,7 +35,7 @@ class GrpcSender:
     """`method` is "/package.Service/Method". Never retries by itself: that is the caller's budget. Raises TargetInvalid
     when its TLS files cannot be read."""
 
-    def __init__(self, settings: TargetSettings, method: str, on_end: Callable[[Exchange], None]) -> None:
+    def __init__(self, settings: TargetSettings, method: str, on_end: Callable[[Sequence[Exchange]], None]) -> None:
         self._on_end = on_end
         self._connect_timeout_s = settings.connect_timeout_s
         self._metadata = (("authorization", settings.authorization),) if settings.authorization else ()
@@ -44,10 +44,12 @@ class GrpcSender:
         self._method = self._channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
         self._tasks: dict[Exchange, asyncio.Task[None]] = {}
 
-    def send(self, exchange: Exchange) -> None:
-        """Begins the call."""
-        # Owned here: `abort` and `close` cancel it, and it ends within its deadline.
-        self._tasks[exchange] = asyncio.get_running_loop().create_task(self._call(exchange))
+    def send(self, exchanges: Sequence[Exchange]) -> None:
+        """Begins the calls."""
+        loop = asyncio.get_running_loop()
+        for exchange in exchanges:
+            # Owned here: `abort` and `close` cancel it, and it ends within its deadline.
+            self._tasks[exchange] = loop.create_task(self._call(exchange))
 
     def abort(self, exchange: Exchange) -> None:
         """Cancels the call, without calling `on_end`."""
@@ -72,7 +74,7 @@ class GrpcSender:
         else:
             exchange.status, exchange.body = 200, body
         if self._tasks.pop(exchange, None) is not None:
-            self._on_end(exchange)
+            self._on_end((exchange,))
 
 
 def _failed(exchange: Exchange, error: grpc.aio.AioRpcError) -> None:

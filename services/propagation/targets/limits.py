@@ -51,12 +51,11 @@ class AdaptiveLimit:
         """What takes longer than this is slow; 0 while nothing is known."""
         return max(SLOW_FACTOR * self._usual_s, self._usual_s + SLOW_AT_LEAST_S) if self._usual_s else 0.0
 
-    def ended(self, now_s: float, took_s: float, good: bool) -> None:
-        """One that ran has ended."""
-        self._count += 1
+    def ended(self, now_s: float, took_s: float, count: int = 1, bad: int = 0) -> None:
+        """So many that ran have ended, after `took_s` all together; so many of them badly."""
+        self._count += count
         self._total_s += took_s
-        if not good:
-            self._bad += 1
+        self._bad += bad
         if self._count >= self.limit:
             self._judge(now_s)
 

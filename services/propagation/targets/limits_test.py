@@ -11,7 +11,7 @@ def rounds(limit: AdaptiveLimit, now_s: float, count: int, took_s: float, good: 
         now_s += took_s
         for _ in range(max(1, int(limit.limit))):
             limit.pressed = True
-            limit.ended(now_s, took_s, good)
+            limit.ended(now_s, took_s, bad=not good)
     return now_s
 
 
@@ -23,7 +23,7 @@ def test_success_raises_it_by_one_a_round_as_long_as_it_is_used():
     assert limit.limit == 16
     idle = AdaptiveLimit(16, start=2)
     for _ in range(100):
-        idle.ended(1.0, 0.1, True)
+        idle.ended(1.0, 0.1)
     assert idle.limit == 2
 
 
@@ -42,7 +42,7 @@ def test_one_failure_among_many_changes_nothing():
     limit = AdaptiveLimit(64, start=64)
     rng = Random(3)
     for n in range(64 * 100):
-        limit.ended(n / 100, 0.1, rng.random() > 0.03)
+        limit.ended(n / 100, 0.1, bad=rng.random() <= 0.03)
     assert limit.limit == 64
 
 
@@ -76,5 +76,5 @@ def test_quick_answers_are_not_judged_by_their_noise():
     limit = AdaptiveLimit(64, start=64)
     rng = Random(4)
     for n in range(64 * 200):
-        limit.ended(n / 1000, rng.choice([0.0005, 0.02]), True)
+        limit.ended(n / 1000, rng.choice([0.0005, 0.02]))
     assert limit.limit == 64

@@ -28,6 +28,7 @@ class TargetSettings:
 
     origin: str
     max_concurrency: int = MAX_CONCURRENCY
+    pipeline: int = 1
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     user_agent: str = USER_AGENT
     authorization: str = ""
@@ -75,6 +76,7 @@ def settings_of(targets: Sequence[propagation_pb2.Target]) -> dict[str, TargetSe
         found[origin] = TargetSettings(
             origin=origin,
             max_concurrency=target.max_concurrency or MAX_CONCURRENCY,
+            pipeline=target.pipeline or 1,
             connect_timeout_s=connect_ns / 1e9 or CONNECT_TIMEOUT_S,
             user_agent=_header(origin, "user_agent", target.user_agent or USER_AGENT),
             authorization=_authorization(origin, target.authorization_file),

@@ -23,10 +23,14 @@ _LOOK_EVERY_S = 0.25
 _LOOK_AT_LEAST_S = 0.005
 
 
-class Sender(Protocol):
-    """What carries exchanges: a Pool, or a test's stand-in."""
+OnEnd = Callable[[Sequence[Exchange]], None]
+"""Takes the exchanges that have ended in one step: what many at once cost is shared by them."""
 
-    def send(self, exchange: Exchange) -> None: ...
+
+class Sender(Protocol):
+    """What carries exchanges, and tells an OnEnd: a Pool, or a test's stand-in."""
+
+    def send(self, exchanges: Sequence[Exchange]) -> None: ...
 
     def abort(self, exchange: Exchange) -> None: ...
 
@@ -75,7 +79,7 @@ class Target:
         self,
         origin: str,
         max_concurrency: int,
-        make_sender: Callable[[Callable[[Exchange], None]], Sender],
+        make_sender: Callable[[OnEnd], Sender],
         rng: Random | None = None,
     ) -> None:
         self.origin = origin
@@ -166,20 +170,32 @@ class Target:
             return  # called again by what it calls: the loop below goes on
         self._busy = True
         try:
-            room = int(self.limit.limit) - len(self._running)
-            allowed = self.breaker.room(now_s)
-            if allowed is not None:
-                room = min(room, allowed - len(self._running))
-            while room > 0:
-                lane = self._next_lane()
-                if lane is None:
-                    return
-                self._waiting -= 1
-                self._start(lane, lane.waiting.popleft(), now_s)
-                room = min(room - 1, int(self.limit.limit) - len(self._running))
+            while starting := self._start(now_s):
+                self._sender.send(starting)
             self.limit.pressed = self.limit.pressed or self._waiting > 0
         finally:
             self._busy = False
+
+    def _start(self, now_s: float) -> list[Exchange]:
+        """What may run now besides what runs; it is counted as running."""
+        room = int(self.limit.limit) - len(self._running)
+        allowed = self.breaker.room(now_s)
+        if allowed is not None:
+            room = min(room, allowed - len(self._running))
+        starting: list[Exchange] = []
+        while len(starting) < room and (lane := self._next_lane()) is not None:
+            exchange = lane.waiting.popleft()
+            lane.running += 1
+            exchange.began_s = now_s
+            exchange.deadline_s = now_s + exchange.timeout_s
+            starting.append(exchange)
+        if starting:
+            self._waiting -= len(starting)
+            self._running.update(dict.fromkeys(starting))
+            look_s = min(now_s + _LOOK_EVERY_S, min([exchange.deadline_s for exchange in starting]))
+            if self._alarm is None or look_s < self._alarm_at_s:
+                self._look_at(look_s)
+        return starting
 
     def _next_lane(self) -> Lane | None:
         """The next lane that has something waiting and room for it."""
@@ -194,16 +210,6 @@ class Target:
                 return lane
         return None
 
-    def _start(self, lane: Lane, exchange: Exchange, now_s: float) -> None:
-        lane.running += 1
-        self._running[exchange] = None
-        exchange.began_s = now_s
-        exchange.deadline_s = now_s + exchange.timeout_s
-        look_s = min(exchange.deadline_s, now_s + _LOOK_EVERY_S)
-        if self._alarm is None or look_s < self._alarm_at_s:
-            self._look_at(look_s)
-        self._sender.send(exchange)
-
     def _look_at(self, when_s: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
@@ -217,45 +223,62 @@ class Target:
         for exchange in [one for one in self._running if now_s >= one.deadline_s]:
             self._sender.abort(exchange)
             exchange.error, exchange.detail = TIMEOUT, f"no answer in {exchange.timeout_s:g} s"
-            self._ended(exchange)
+            self._ended((exchange,))
         if not self._running:
             return
-        began = sorted(exchange.began_s for exchange in self._running)
-        self.limit.overdue(now_s, now_s - began[len(began) // 2])
+        began = sorted(exchange.began_s for exchange in self._running if exchange.began_s <= now_s)
+        if began:
+            self.limit.overdue(now_s, now_s - began[len(began) // 2])
         next_s = min(min(exchange.deadline_s for exchange in self._running), now_s + _LOOK_EVERY_S)
         self._look_at(max(next_s, now_s + _LOOK_AT_LEAST_S))
 
-    def _ended(self, exchange: Exchange) -> None:
-        if exchange not in self._running:
-            return
-        del self._running[exchange]
-        lane = exchange.lane
-        if isinstance(lane, Lane):
-            lane.running -= 1
+    def _ended(self, exchanges: Sequence[Exchange]) -> None:
         now_s = self._loop.time()
-        exchange.took_s = now_s - exchange.began_s
-        self._learn(exchange, now_s)
-        exchange.on_end(exchange)
+        running = self._running
+        total_s = 0.0
+        ended: list[Exchange] = []
+        bad: list[Exchange] = []
+        for exchange in exchanges:
+            if exchange not in running:
+                continue
+            del running[exchange]
+            lane = exchange.lane
+            if isinstance(lane, Lane):
+                lane.running -= 1
+            exchange.took_s = now_s - exchange.began_s
+            total_s += exchange.took_s
+            ended.append(exchange)
+            if exchange.status >= 400 or exchange.error is not None:
+                bad.append(exchange)
+        if not ended:
+            return
+        self._learn(now_s, len(ended), total_s, bad)
+        for exchange in ended:
+            exchange.on_end(exchange)
         if self._waiting:
             self._dispatch(now_s)
 
-    def _learn(self, exchange: Exchange, now_s: float) -> None:
+    def _learn(self, now_s: float, count: int, total_s: float, bad: Sequence[Exchange]) -> None:
+        """From so many ends; `bad` are those among them that may say something against the target."""
         # A page that is too large says nothing of the target.
-        broken = exchange.status >= 500 or (exchange.error is not None and exchange.error != TOO_LARGE)
-        self.limit.ended(now_s, exchange.took_s, not broken and exchange.status != TOO_MANY_REQUESTS)
-        if not broken:
-            if self.breaker.succeeded(now_s):
-                self.limit.restart()
-                logger.info("target answers again", extra=fields(target=self.origin))
-        elif self.breaker.failed(now_s):
-            why = exchange.error or f"HTTP {exchange.status}"
-            wait_s = round(self.breaker.retry_after_s(now_s), 1)
-            logger.warning("target fails: left alone", extra=fields(target=self.origin, why=why, for_s=wait_s))
-            for lane in list(self._lanes):
-                given_back, lane.waiting = lane.waiting, deque()
-                self._waiting -= len(given_back)
-                for waiting in given_back:
-                    self._withhold(waiting)
+        broken = [one for one in bad if one.status >= 500 or (one.error is not None and one.error != TOO_LARGE)]
+        refused = sum(one.status == TOO_MANY_REQUESTS for one in bad)
+        self.limit.ended(now_s, total_s, count, len(broken) + refused)
+        if len(broken) < count and self.breaker.succeeded(now_s, count - len(broken)):
+            self.limit.restart()
+            logger.info("target answers again", extra=fields(target=self.origin))
+        for exchange in broken:
+            if self.breaker.failed(now_s):
+                self._leave_alone(exchange.error or f"HTTP {exchange.status}", now_s)
+
+    def _leave_alone(self, why: str, now_s: float) -> None:
+        wait_s = round(self.breaker.retry_after_s(now_s), 1)
+        logger.warning("target fails: left alone", extra=fields(target=self.origin, why=why, for_s=wait_s))
+        for lane in list(self._lanes):
+            given_back, lane.waiting = lane.waiting, deque()
+            self._waiting -= len(given_back)
+            for waiting in given_back:
+                self._withhold(waiting)
 
     def _withhold(self, exchange: Exchange) -> None:
         exchange.error = WITHHELD

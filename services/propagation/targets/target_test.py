@@ -16,8 +16,8 @@ class Sender:
         self.ended = ended
         self.sent = []
 
-    def send(self, exchange):
-        self.sent.append(exchange)
+    def send(self, exchanges):
+        self.sent += exchanges
 
     def abort(self, exchange):
         """Nothing is under way."""
@@ -53,7 +53,7 @@ def tags(sender):
 
 def end(sender, exchange):
     exchange.status = 200
-    sender.ended(exchange)
+    sender.ended([exchange])
 
 
 def test_a_held_target_starts_what_is_first_and_what_does_not_yield():

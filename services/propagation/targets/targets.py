@@ -10,9 +10,9 @@ from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.exchange import Exchange
 from services.propagation.targets.pool import Pool
 from services.propagation.targets.settings import TargetSettings, origin_of
-from services.propagation.targets.target import Lane, Sender, Target
+from services.propagation.targets.target import Lane, OnEnd, Sender, Target
 
-MakeSender = Callable[[TargetSettings, Callable[[Exchange], None]], Sender]
+MakeSender = Callable[[TargetSettings, OnEnd], Sender]
 
 
 class Targets:
@@ -42,7 +42,7 @@ class Targets:
         origin = origin_of(url)
         return self.get(origin, partial(self._make_sender, self.settings(origin)))
 
-    def get(self, origin: str, make_sender: Callable[[Callable[[Exchange], None]], Sender]) -> Target:
+    def get(self, origin: str, make_sender: Callable[[OnEnd], Sender]) -> Target:
         """The target of that name; `make_sender` is for the first who asks."""
         target = self._targets.get(origin)
         if target is None:
