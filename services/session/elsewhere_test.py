@@ -17,6 +17,7 @@ from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
 from services.session.conformance.harness import opened, service
 from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.quotas import Limits, Quotas
 from services.session.servicer import SessionsServicer
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.assertions import Assertions
@@ -38,6 +39,7 @@ async def serving(tools, listen="127.0.0.1:0"):
         tools,
         PageTokens([bytes(32)], clock),
         Guesses(GuessLimits(), clock.monotonic, bytes),
+        Quotas(Limits(), clock.monotonic, bytes),
         failure_floor_s=0.0,
         gone_after_us=86_400_000_000,
     )

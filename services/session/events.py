@@ -16,6 +16,7 @@ _LEVELS: Final = {
     "subject_erased": logging.INFO,
     "realm_revoked": logging.WARNING,
     "guess_limit": logging.WARNING,
+    "anonymous_quota": logging.WARNING,
     "key_promoted": logging.WARNING,
     "key_retired": logging.WARNING,
 }

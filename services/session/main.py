@@ -20,6 +20,7 @@ from services.session.audit.file import AuditFile
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
 from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
 from services.session.events import ToldEvents
@@ -77,8 +78,19 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         clock.monotonic,
         os.urandom,
     )
+    quotas = Quotas(
+        Limits(
+            config.quotas.calls_per_caller_per_second,
+            config.quotas.anonymous_creates_per_second,
+            config.quotas.anonymous_creates_per_address_per_minute,
+            config.quotas.anonymous_creates_in_flight,
+            limits.max_addresses,
+        ),
+        clock.monotonic,
+        os.urandom,
+    )
     sessions = SessionsServicer(
-        tools, pages, guesses, failure_floor_s=wiring.seconds(config.failure_floor), gone_after_us=gone_after_us
+        tools, pages, guesses, quotas, failure_floor_s=wiring.seconds(config.failure_floor), gone_after_us=gone_after_us
     )
     server.add_service(
         session_pb2.DESCRIPTOR.services_by_name["Sessions"],

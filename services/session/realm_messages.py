@@ -43,6 +43,7 @@ def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
         callers=tuple(Caller(c.identity, tuple(c.methods), tuple(c.data_keys)) for c in given.callers),
         justification=given.policy_justification,
         max_anonymous=given.max_anonymous,
+        readmission_window_us=_micros(given, "readmission_window", _UNSET.readmission_window_us),
         kind=_choice(Kind, given.kind, _UNSET.kind, "kind"),
         ttl_us=_micros(given, "ttl", _UNSET.ttl_us),
     )
@@ -72,6 +73,7 @@ def message_of(realm: Realm) -> pb.Realm:
         ],
         policy_justification=policy.justification,
         max_anonymous=policy.max_anonymous,
+        readmission_window=duration(policy.readmission_window_us),
         ttl=duration(policy.ttl_us),
         create_time=time(realm.created_us),
         etag=realm.etag,

@@ -1,7 +1,7 @@
 """The data plane: each RPC is its realm entered, its request read, the domain asked, the answer written."""
 
-from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -12,10 +12,11 @@ from services.session import answers, requests, watching
 from services.session.crypto import assertions
 from services.session.domain import creating, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
-from services.session.domain.errors import GuessLimit, RealmIsOpaque, SessionInvalid
+from services.session.domain.errors import AnonymousQuota, GuessLimit, RealmIsOpaque, SessionInvalid
 from services.session.domain.guesses import Guesses
 from services.session.domain.model import Session
 from services.session.domain.policy import Kind
+from services.session.domain.quotas import Quotas
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from wellspring.session.v1 import session_pb2 as pb
@@ -32,11 +33,19 @@ class SessionsServicer:
     """
 
     def __init__(
-        self, tools: Tools, pages: PageTokens, guesses: Guesses, *, failure_floor_s: float, gone_after_us: int
+        self,
+        tools: Tools,
+        pages: PageTokens,
+        guesses: Guesses,
+        quotas: Quotas,
+        *,
+        failure_floor_s: float,
+        gone_after_us: int,
     ) -> None:
         self._tools = tools
         self._pages = pages
         self._guesses = guesses
+        self._quotas = quotas
         self._floor_s = failure_floor_s
         self._gone_after_us = gone_after_us
 
@@ -44,7 +53,7 @@ class SessionsServicer:
         realm = self._enter(request.realm, call, "Create")
         requests.unbound(thumbprint=request.bind_key_thumbprint)
         subject = requests.subject(request.subject, required=False)
-        minted = await creating.create(
+        work = creating.create(
             self._tools,
             realm,
             call.identity,
@@ -54,6 +63,10 @@ class SessionsServicer:
             requests.values(request.shared_data, "shared_data"),
             requests.request_id(request.request_id),
         )
+        if subject:
+            minted = await work
+        else:
+            minted = await self._held_apart(realm, call, work, request.client_hints.address)
         return pb.CreateResponse(token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session))
 
     async def Validate(self, request: pb.ValidateRequest, call: Call) -> pb.ValidateResponse:
@@ -150,6 +163,7 @@ class SessionsServicer:
         )
 
     async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
+        self._quotas.called(call.identity)
         realm = self._tools.realms.enter(request.realm, call.identity, "Revoke")
         requests.reason(request.reason)
         if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
@@ -224,7 +238,19 @@ class SessionsServicer:
     ) -> AsyncIterator[pb.WatchRevocationsResponse]:
         return watching.watch(self._tools, self._pages, request, call)
 
+    async def _held_apart(self, realm: Realm, call: Call, work: Coroutine[Any, Any, _Result], address: str) -> _Result:
+        """Work for somebody who is not logged in, if there is room for one more of them."""
+        try:
+            with self._quotas.anonymous(address):
+                return await work
+        except AnonymousQuota:
+            work.close()
+            if refused := self._quotas.to_tell():
+                self._tools.events.record("anonymous_quota", realm.name, caller=call.identity, refused=refused)
+            raise
+
     def _enter(self, name: str, call: Call, method: str) -> Realm:
+        self._quotas.called(call.identity)
         realm = self._tools.realms.enter(name, call.identity, method)
         if realm.policy.kind is Kind.OPAQUE:
             raise RealmIsOpaque

@@ -27,6 +27,7 @@ from services.session.crypto import rotation, tokens
 from services.session.domain.guesses import Guesses, GuessLimits
 from services.session.domain.model import REVOCATIONS_KEPT_US
 from services.session.domain.policy import Caller
+from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.rekeying import Rekeying
 from services.session.keyring_file import File, Notes
 from services.session.servicer import SessionsServicer
@@ -57,7 +58,7 @@ async def a_folder():
         yield Path(path)
 
 
-def over_the_wire(test, *, guesses=None):
+def over_the_wire(test, *, guesses=None, quotas=None):
     async def main():
         clock = SystemClock()
         async with opened("embedded") as store, a_folder() as path:
@@ -66,7 +67,10 @@ def over_the_wire(test, *, guesses=None):
             server = Server(ServerOptions(service="session", drain_wait_s=0), telemetry)
             pages = PageTokens([bytes(32)], clock)
             counted = Guesses(guesses or GuessLimits(), clock.monotonic, bytes)
-            sessions = SessionsServicer(s.tools, pages, counted, failure_floor_s=0.0, gone_after_us=86_400_000_000)
+            limited = Quotas(quotas or Limits(), clock.monotonic, bytes)
+            sessions = SessionsServicer(
+                s.tools, pages, counted, limited, failure_floor_s=0.0, gone_after_us=86_400_000_000
+            )
             server.add_service(pb.DESCRIPTOR.services_by_name["Sessions"], sessions)
             keyrings.save(path / "keyring.json", s.tools.keyring)
             notes = Notes(store)
@@ -315,6 +319,47 @@ def test_keys_are_rotated_over_the_wire_and_what_cannot_be_is_said():
         assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEYRING_UNUSABLE") and "damaged" in message
 
     over_the_wire(test)
+
+
+def test_ses_33_a_flood_of_anonymous_logins_is_refused_and_those_of_subjects_are_not():
+    async def test(r):
+        async def visitor():
+            return await r.create("", client_hints=pb.ClientHints(address="192.0.2.1"))
+
+        flood = await asyncio.gather(*(visitor() for _ in range(60)), return_exceptions=True)
+        refused = [error for error in flood if isinstance(error, grpc.aio.AioRpcError)]
+        assert 40 <= len(refused) < 60
+        assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        code, _, reason, _ = await failure(visitor())
+        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANONYMOUS_QUOTA")
+        made = await asyncio.gather(*(r.create(f"u{n}") for n in range(60)))
+        for one in made:
+            await r.validate(one.token)
+        told = r.s.events.of("anonymous_quota")
+        assert 1 <= len(told) < 20 and sum(facts["refused"] for facts in told) <= 61
+        assert "192.0.2.1" not in str(r.s.events.told)
+
+    over_the_wire(test, quotas=Limits(anonymous=10_000, anonymous_per_address=20, anonymous_in_flight=1000))
+
+
+def test_a_caller_has_its_own_quota_on_every_verb():
+    async def test(r):
+        made = await r.create()
+        codes = []
+        for _ in range(60):
+            try:
+                await r.validate(made.token)
+            except grpc.aio.AioRpcError as error:
+                codes.append(error.code())
+        assert codes and set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        for call in (
+            r.sessions.Get(pb.GetRequest(realm="web", handle=made.session.handle)),
+            r.sessions.Revoke(pb.RevokeRequest(realm="web", token=made.token)),
+        ):
+            code, _, reason, _ = await failure(call)
+            assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_QUOTA")
+
+    over_the_wire(test, quotas=Limits(per_caller=1))
 
 
 def test_a_watcher_hears_of_every_revocation_and_goes_on_where_it_was():

@@ -34,6 +34,13 @@ def request_name(keyring: Keyring, realm: str, caller: str, verb: str, request_i
     return hmac.digest(keyring.active("pseudonym").secret, text, "sha256")[:16]
 
 
+def place_in_line(keyring: Keyring, realm: str, who: bytes, since_us: int) -> float:
+    """A number in [0, 1) for somebody after one revocation of a realm; another one after the next."""
+    text = b"place\0%b\0%d\0%b" % (realm.encode(), since_us, who)
+    digest = hmac.digest(keyring.active("pseudonym").secret, text, "sha256")
+    return int.from_bytes(digest[:6], "big") / (1 << 48)
+
+
 def share(keyring: Keyring, handle: str) -> float:
     """A number in [0, 1) that belongs to the session and that nobody can predict: spreads expiries."""
     digest = hmac.digest(keyring.active("pseudonym").secret, b"share\0" + handle.encode(), "sha256")

@@ -25,6 +25,7 @@ from services.session.domain.model import (
 )
 from services.session.domain.operations import Limits, Operation, Totals, apply
 from services.session.domain.policy import SECOND, Limit, Policy
+from services.session.domain.readmission import check_turn
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools, until_written
 from services.session.store.interface import End, Guard, Stored
@@ -65,7 +66,8 @@ async def create(
     """A new session. `subject` empty: an anonymous one, with the level 0.
 
     Sent again (same caller, request_id and subject, within the window), it makes another session and ends the first.
-    Raises DataTooLarge, SessionLimit, AnonymousNotAllowed, AuthenticationRevoked, RequestReused, InvalidArgument.
+    Raises DataTooLarge, SessionLimit, AnonymousNotAllowed, AuthenticationRevoked, Readmission, RequestReused,
+    InvalidArgument.
     """
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else ANONYMOUS
     request = pseudonyms.request_name(tools.keyring, realm.name, caller, "Create", request_id)
@@ -79,6 +81,7 @@ async def create(
         if who == ANONYMOUS:
             retry = before is not None and before.until_us > now_us
             await check_anonymous(tools, current, leaving=1 if retry else 0)
+        check_turn(tools.keyring, current, who, request, now_us)
         epoch = await tools.store.subject_epoch(realm.name, who)
         auth_us = checked_auth_us(assurance, current, epoch, now_us)
         subject_key, kept_key = await tools.vault.ensured_key(realm.name, who)

@@ -28,6 +28,9 @@ WellspringError
 │   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
 ├── ResourceExhausted
 │   ├── SessionLimit           SESSION_LIMIT            the subject (or the anonymous) have as many as allowed
+│   ├── Readmission            READMISSION              the realm was revoked; this login's turn has not come
+│   ├── CallerQuota            CALLER_QUOTA             too many calls of this caller
+│   ├── AnonymousQuota         ANONYMOUS_QUOTA          too many anonymous sessions made at once, or in a while
 │   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
 └── Unavailable
     └── Contended              CONTENDED                many changes of one session at once
@@ -204,6 +207,24 @@ class SessionLimit(ResourceExhausted):
     """As many sessions as the realm allows."""
 
     default_reason = "SESSION_LIMIT"
+
+
+class Readmission(ResourceExhausted):
+    """The whole realm was revoked a while ago, and this login's turn has not come."""
+
+    default_reason = "READMISSION"
+
+
+class CallerQuota(ResourceExhausted):
+    """A caller's calls of this moment are spent."""
+
+    default_reason = "CALLER_QUOTA"
+
+
+class AnonymousQuota(ResourceExhausted):
+    """Those who are not logged in have what they may have of this server."""
+
+    default_reason = "ANONYMOUS_QUOTA"
 
 
 class GuessLimit(ResourceExhausted):

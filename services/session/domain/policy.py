@@ -96,6 +96,7 @@ class Policy:
     callers: tuple[Caller, ...] = ()
     justification: str = ""
     max_anonymous: int = 0
+    readmission_window_us: int = 0
     kind: Kind = Kind.MINTED
     ttl_us: int = DAY
 
@@ -124,6 +125,7 @@ _BOUNDS: Final[dict[str, tuple[int, int, str]]] = {
     "max_data_keys": (1, 1000, "1 to 1000 are allowed"),
     "revocation_bound_us": (SECOND // 2, 5 * MINUTE, "500ms to 5m are allowed"),
     "max_anonymous": (0, 10**9, "0 to 1000000000 are allowed"),
+    "readmission_window_us": (0, DAY, "0s (all at once) to 1d are allowed"),
     "ttl_us": (SECOND, LONGEST.idle_us, "1s to 365d are allowed"),
 }
 """The same limits as in the configuration's contract."""

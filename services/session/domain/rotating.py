@@ -10,6 +10,7 @@ from services.session.domain.bearer import Bearer, identify
 from services.session.domain.creating import Assurance, Minted, checked_auth_us, end_us, guard, new_record
 from services.session.domain.errors import SubjectDiffers
 from services.session.domain.model import DATA, REQUEST, SHARED, SHARED_REQUEST, Item, Retry, Session
+from services.session.domain.readmission import check_turn
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools, until_written
 from services.session.domain.validating import open_data_key
@@ -46,7 +47,7 @@ async def reauthenticate(
     """After somebody has authenticated again: new times and level, a new token and data key, no grace.
 
     An anonymous session becomes the subject's. Raises TokenMalformed, SessionInvalid, SubjectDiffers, SessionLimit,
-    AuthenticationRevoked, InvalidArgument.
+    AuthenticationRevoked, Readmission, InvalidArgument.
     """
     request = pseudonyms.request_name(tools.keyring, realm.name, caller, "Reauthenticate", request_id)
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else None
@@ -73,6 +74,7 @@ async def _step_up(
         raise SubjectDiffers("the session is another subject's; end it and create a new one")
     owner, epoch, stamp = session.subject, bearer.stored.subject_epoch, session.subject_stamp
     if session.anonymous and who is not None:
+        check_turn(tools.keyring, realm, who, request, now_us)
         owner, epoch = who, await tools.store.subject_epoch(realm.name, who)
         stamp = epoch.counters
     auth_us = checked_auth_us(assurance, realm, epoch, now_us)
