@@ -2,12 +2,14 @@
 
 What a page costs the loop is measured, so that a slice of cheap pages is large and one of dear ones is small. While
 first turns are under way nothing else begins, and what has begun asks no renderer, stores nothing and purges nothing:
-the loop, the store and the caches are theirs as soon as they have answered what was asked before.
+the loop, the store and the caches are theirs as soon as they have answered what was asked before. So that the store
+has not been asked for much before, slices are small and stored one after the other for a while after each of them.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
@@ -23,6 +25,8 @@ QUIET_S = 10.0
 QUIET_TIMES = 4.0
 """Without first turns for so long, slices may cost so much more: large ones are cheaper by the page for the store, too.
 Who comes then waits for one step of a slice, not for all of it."""
+STORE_APART_S = 0.02
+"""A slice is stored when the one before is, or after so long: then it is not work that it waits for, but a way."""
 _MEASURED_ITEMS = 200
 """Pages over which a cost is measured; the times of fewer are mostly of what goes on besides."""
 _NEWS = 0.3
@@ -54,6 +58,8 @@ class Pace:
         self.running = 0
         """Slices under way, those of first turns too."""
         self._quiet_from_s = 0.0
+        self._hush_from_s = 0.0
+        self._storing = asyncio.Lock()
         self._calm = asyncio.Event()
         self._calm.set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -64,8 +70,7 @@ class Pace:
         """How many pages a slice has now."""
         if not self._slice_s:
             return self._most_items
-        quiet = asyncio.get_running_loop().time() >= self._quiet_from_s
-        slice_s = self._slice_s * QUIET_TIMES if quiet else self._slice_s
+        slice_s = self._slice_s * QUIET_TIMES if self._quiet() else self._slice_s
         affordable = int(slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
         return min(self._most_items, max(LEAST_ITEMS, affordable))
 
@@ -92,16 +97,19 @@ class Pace:
         self.hush()
 
     def hush(self) -> None:
-        """First turns have come: from here on all else waits until they are done, `CALM_AT_MOST_S` at most."""
-        if self._calm.is_set():
-            self._calm.clear()
-            if self._hold is not None:
-                self._hold(True)
-        if self._alarm is not None:
-            self._alarm.cancel()
+        """First turns have come: from here on all else waits until they are done, `CALM_AT_MOST_S` at most.
+
+        Then it has as long a time before it waits again: a stream of first turns without end takes half of the time.
+        """
         loop = asyncio.get_running_loop()
-        self._quiet_from_s = loop.time() + QUIET_S
-        self._alarm = loop.call_later(CALM_AT_MOST_S, self._go_on)
+        now_s = loop.time()
+        self._quiet_from_s = now_s + QUIET_S
+        if not self._calm.is_set() or now_s < self._hush_from_s:
+            return
+        self._calm.clear()
+        self._alarm = loop.call_later(CALM_AT_MOST_S, self._waited_enough)
+        if self._hold is not None:
+            self._hold(True)
 
     def end_first(self) -> None:
         """It is done."""
@@ -109,7 +117,14 @@ class Pace:
         if not self.first:
             self._go_on()
 
+    def _waited_enough(self) -> None:
+        self._hush_from_s = asyncio.get_running_loop().time() + CALM_AT_MOST_S
+        self._go_on()
+
     def _go_on(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if not self._calm.is_set():
             self._calm.set()
             if self._hold is not None:
@@ -118,6 +133,43 @@ class Pace:
     async def turn(self) -> None:
         """Waits while first turns are under way: before each step of all other work."""
         await self._calm.wait()
+
+    @asynccontextmanager
+    async def storing(self) -> AsyncIterator[None]:
+        """A slice of other work is stored within, in its turn: one after the other, unless first turns are rare.
+
+        What the store was asked for before a first turn came, that one waits for.
+        """
+        if self._quiet():
+            await self.turn()
+            yield
+            return
+        await self._storing.acquire()
+        free, alarm = _Once(self._storing.release), None
+        try:
+            await self.turn()
+            alarm = asyncio.get_running_loop().call_later(STORE_APART_S, free)
+            yield
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+            free()
+
+    def _quiet(self) -> bool:
+        """Whether no first turns have come for a while."""
+        return asyncio.get_running_loop().time() >= self._quiet_from_s
+
+
+class _Once:
+    """Calls it the first time only."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
 
 
 class PacedDocuments:
@@ -133,8 +185,8 @@ class PacedDocuments:
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """See ports.Documents."""
-        await self._pace.turn()
-        return await self._documents.put(namespace, item_key, outputs, version)
+        async with self._pace.storing():
+            return await self._documents.put(namespace, item_key, outputs, version)
 
 
 class PacedCaches:

@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
+
 from libs.clock.virtual import VirtualClock
 from services.propagation.executor.pace import (
     CALM_AT_MOST_S,
     LEAST_ITEMS,
     QUIET_S,
+    STORE_APART_S,
     UNMEASURED_ITEMS,
     Pace,
     PacedCaches,
@@ -150,11 +153,15 @@ def test_a_first_turn_that_takes_long_is_waited_for_a_moment_only():
         await pace.turn()
         assert round(clock.monotonic(), 3) == CALM_AT_MOST_S
         assert pace.first == 1
-        pace.begin_first()  # the next one is waited for again
-        pace.end_first()
-        assert pace.first == 1
+        pace.begin_first()  # others have had no time yet
         await pace.turn()
-        assert round(clock.monotonic(), 3) == 2 * CALM_AT_MOST_S
+        assert round(clock.monotonic(), 3) == CALM_AT_MOST_S
+        await asyncio.sleep(CALM_AT_MOST_S)
+        pace.begin_first()  # now they have: this one is waited for again
+        pace.end_first()
+        assert pace.first == 2
+        await pace.turn()
+        assert round(clock.monotonic(), 3) == round(3 * CALM_AT_MOST_S, 3)
 
     paced(test)
 
@@ -173,6 +180,136 @@ def test_targets_are_held_while_first_turns_are_under_way_and_not_longer():
         await pace.turn()
         assert held == [True, False, True, False]
         pace.end_first()
-        assert held == [True, False, True, False]
+        pace.begin_first()
+        assert held == [True, False, True, False], "others have had no time yet"
 
     paced(test, hold=held.append)
+
+
+class Slow(Told):
+    """A store that takes a while."""
+
+    def __init__(self, clock, takes_s):
+        super().__init__(clock)
+        self.takes_s = takes_s
+        self.running = self.most = 0
+
+    async def put(self, namespace, item_key, outputs, version):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(self.takes_s)
+            return await super().put(namespace, item_key, outputs, version)
+        finally:
+            self.running -= 1
+
+
+async def stored(pace, store, puts):
+    documents = PacedDocuments(store, pace)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(puts):
+            group.create_task(documents.put("n", b"", [], b""))
+
+
+def test_where_first_turns_come_slices_are_stored_one_after_the_other():
+    async def test(pace, cpu, clock):
+        store = Slow(clock, 0.004)
+        await stored(pace, store, 4)
+        assert store.most == 4, "no first turn has come yet"
+        pace.begin_first()
+        pace.end_first()
+        store.most = 0
+        await stored(pace, store, 4)
+        assert store.most == 1
+        await asyncio.sleep(QUIET_S)
+        await stored(pace, store, 4)
+        assert store.most == 4
+
+    paced(test)
+
+
+def test_a_store_that_is_far_away_is_not_waited_for():
+    async def test(pace, cpu, clock):
+        pace.begin_first()
+        pace.end_first()
+        store, began_s = Slow(clock, 1.0), clock.monotonic()
+        await stored(pace, store, 10)
+        assert store.most == 10
+        assert round(clock.monotonic() - began_s, 3) == 1.0 + 9 * STORE_APART_S
+
+    paced(test)
+
+
+def test_a_put_that_waits_for_the_one_before_waits_for_first_turns_too():
+    async def test(pace, cpu, clock):
+        store = Slow(clock, 0.01)
+        pace.begin_first()
+        pace.end_first()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stored(pace, store, 3))
+            await asyncio.sleep(0.005)
+            pace.begin_first()
+            await asyncio.sleep(0.05)
+            assert len(store.at) == 1, "what had been sent before was answered, and nothing was sent after it"
+            pace.end_first()
+        assert [round(at, 3) for _, at in store.at] == [0.01, 0.065, 0.075]
+
+    paced(test)
+
+
+def test_puts_that_fail_or_are_cancelled_hold_up_no_other():
+    class Broken(Told):
+        async def put(self, namespace, item_key, outputs, version):
+            raise ValueError("no store")
+
+    async def test(pace, cpu, clock):
+        pace.begin_first()
+        pace.end_first()
+        store = Slow(clock, 5.0)
+        documents = PacedDocuments(store, pace)
+        for ends_s in (STORE_APART_S / 2, STORE_APART_S * 2):
+            one, other = (asyncio.create_task(documents.put("n", b"", [], b"")) for _ in range(2))
+            await asyncio.sleep(ends_s)
+            one.cancel()
+            other.cancel()
+            await asyncio.gather(one, other, return_exceptions=True)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no store"):
+                await PacedDocuments(Broken(clock), pace).put("n", b"", [], b"")
+        assert await PacedDocuments(Told(clock), pace).put("n", b"", [b"page"], b"") == [None]
+
+    paced(test)
+
+
+def test_a_stream_of_first_turns_stops_nothing_for_ever():
+    """Each is over at once and the next is there: between two of them all else goes on."""
+
+    async def test(pace, cpu, clock):
+        store, edits = Slow(clock, 0.001), 0
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(stored(pace, store, 20))
+            while not storing.done() and edits < 200:
+                pace.begin_first()
+                await asyncio.sleep(0.01)
+                pace.end_first()
+                edits += 1
+                await asyncio.sleep(0)
+        assert edits < 200
+
+    paced(test)
+
+
+def test_first_turns_that_never_end_leave_half_of_the_time_to_all_else():
+    """The next one is always begun before the last one is over."""
+
+    async def test(pace, cpu, clock):
+        free_s = 0.0
+        pace.begin_first()
+        while clock.monotonic() < 20 * CALM_AT_MOST_S:
+            await asyncio.sleep(0.001)
+            pace.begin_first()
+            pace.end_first()
+            free_s += 0.001 * pace._calm.is_set()
+        assert 0.4 < free_s / clock.monotonic() < 0.6
+
+    paced(test)

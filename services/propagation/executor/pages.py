@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from wellspring.propagation.v1 import work_pb2
+from wellspring_client import packed
 
 DEFAULT_MAX_OUTPUT_BYTES = 8 << 20
 DEFAULT_RENDER_TIMEOUT_S = 30.0
@@ -67,6 +68,19 @@ class Withheld(Exception):
 
 
 Outcome = Page | RenderFailed | SawOlder | Withheld
+
+
+def items_of(batch: work_pb2.Batch) -> list[Item]:
+    """What the batch asks for, in its order."""
+    ids = packed.decode_ids(batch.ids).tolist()
+    names = batch.names.decode().split("\0")
+    hashes = batch.accepted_hashes
+    attempts = packed.decode_counts(batch.attempts).tolist()
+    before = dict(zip(attempts[::2], attempts[1::2], strict=True))
+    return [
+        Item(i, name, hashes[16 * n : 16 * n + 16], before.get(n, 0))
+        for n, (i, name) in enumerate(zip(ids, names, strict=True))
+    ]
 
 
 def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: int) -> RenderFailed | None:

@@ -14,14 +14,13 @@ from libs.telemetry.logs import fields
 from services.propagation.executor.completer import Completer, Counters
 from services.propagation.executor.loop_lag import LoopLag
 from services.propagation.executor.pace import Pace, PacedCaches, PacedDocuments
-from services.propagation.executor.pages import Item
+from services.propagation.executor.pages import Item, items_of
 from services.propagation.executor.ports import Caches, Documents, Work
 from services.propagation.executor.runtimes import Runtimes, ViewRuntime
 from services.propagation.executor.slices import Report, affordable, minimum_versions, run_slice
 from services.propagation.executor.sources import Sources
 from services.propagation.targets.targets import Targets
 from wellspring.propagation.v1 import work_pb2
-from wellspring_client import packed
 from wellspring_client.errors import Aborted, Unavailable, WellspringError
 
 logger = logging.getLogger(__name__)
@@ -96,6 +95,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._polled: set[str] = set()
         self._polls = 0
+        self._asking: set[asyncio.Task[None]] = set()
         self._held: set[_Held] = set()
         self._pace = Pace(options.slice_items, options.slice_s, self.targets.hold)
         self._paced_documents: Documents = PacedDocuments(documents, self._pace)
@@ -118,6 +118,8 @@ class Worker:
         """No new lease; what has begun is finished."""
         self._stopping.set()
         self._wake.set()
+        for task in self._asking:
+            task.cancel()
 
     async def run(self) -> None:
         """Leases and works until stopped."""
@@ -148,7 +150,11 @@ class Worker:
             await _wait(self._wake, LOOK_EVERY_S if self._left_alone() else None)
 
     async def _serve_first_turns(self, group: asyncio.TaskGroup) -> None:
-        """Keeps a call waiting for roots that had no turn yet, while not too many of their batches are under way."""
+        """Keeps a call waiting for roots that had no turn yet, while not too many of their batches are under way.
+
+        What it brings is begun by the very task that waited, and another one waits on: handing it over would cost
+        turns of a busy loop, each of them milliseconds.
+        """
         while not self._stopping.is_set():
             by_view = self._runtimes.by_view
             asked = {name: self._options.reserved_items for name, runtime in by_view.items() if runtime.room() is None}
@@ -156,9 +162,18 @@ class Worker:
                 await self._pause(EMPTY_S)
                 continue
             try:
-                await self._lease(asked, group, first=True)
+                batches = await self._lease(asked, first=True)
             except WellspringError:  # the ordinary calls tell it
                 await self._pause(IDLE_RETRY_S)
+                continue
+            if batches:
+                for _ in batches:
+                    self._pace.begin_first()
+                group.create_task(self._serve_first_turns(group))
+                for batch in batches[1:]:
+                    group.create_task(self._run_first(batch))
+                await self._run_first(batches[0])
+                return
 
     def _capacity(self) -> dict[str, int]:
         """Items that may be leased now, by view."""
@@ -180,7 +195,11 @@ class Worker:
 
     async def _poll(self, asked: dict[str, int], group: asyncio.TaskGroup) -> None:
         try:
-            await self._lease(asked, group)
+            for batch in await self._lease(asked):
+                runtime = self._runtimes.of(batch.view, batch.views_revision)
+                if runtime is not None:
+                    runtime.held += 1
+                group.create_task(self._run_batch(batch, runtime))
         except WellspringError as error:
             self.connected = not isinstance(error, Unavailable)
             logger.warning("engine did not give work", extra=fields(reason=error.reason))
@@ -190,13 +209,14 @@ class Worker:
             self._polled -= asked.keys()
             self._wake.set()
 
-    async def _lease(self, asked: dict[str, int], group: asyncio.TaskGroup, first: bool = False) -> None:
+    async def _lease(self, asked: dict[str, int], first: bool = False) -> list[work_pb2.Batch]:
+        """What the engine gives; nothing once the worker is to stop."""
         runtimes = self._runtimes
         if runtimes.revision < 0:
             await runtimes.read(0)
             # A lease waits for work, perhaps long: the engine has answered already.
             self.connected = True
-            return
+            return []
         request = work_pb2.LeaseRequest(
             executor=self._options.name,
             capacity=[work_pb2.LeaseRequest.Capacity(view=name, items=items) for name, items in asked.items()],
@@ -204,50 +224,47 @@ class Worker:
             views_revision=runtimes.revision,
             first_turns=first,
         )
-        lease = asyncio.ensure_future(self._leased(request))
-        stopped = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait((lease, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not lease.done():
-            lease.cancel()
-            return
-        response = lease.result()
+        response = await self._unless_stopped(request)
+        if response is None:
+            return []
         self.connected = True
+        if first and response.batches:
+            self._pace.hush()
         if response.views_revision != runtimes.revision:
             await runtimes.read(response.views_revision)
-        for batch in response.batches:
-            runtime = runtimes.of(batch.view, batch.views_revision)
-            if first:
-                self._pace.begin_first()
-                group.create_task(self._run_first(batch, runtime))
-                continue
-            if runtime is not None:
-                runtime.held += 1
-            group.create_task(self._run_batch(batch, runtime))
         if not response.batches:
             # An engine that is stopping answers at once.
             await self._pause(max(EMPTY_S, response.retry_after.ToNanoseconds() / 1e9))
+        return list(response.batches)
 
-    async def _leased(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
-        response = await self._work.lease(request)
-        if request.first_turns and response.batches:
-            # Here already: each turn of a busy loop until the batch is begun takes milliseconds.
-            self._pace.hush()
-        return response
+    async def _unless_stopped(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse | None:
+        """The engine's answer; None when the worker is stopped first."""
+        if self._stopping.is_set():
+            return None
+        task = _this_task()
+        self._asking.add(task)
+        try:
+            return await self._work.lease(request)
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            task.uncancel()
+            return None
+        finally:
+            self._asking.discard(task)
 
-    async def _run_first(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
+    async def _run_first(self, batch: work_pb2.Batch) -> None:
         """A batch of first turns: few pages, beside whatever fills the slots."""
-        items = _items(batch)
+        runtime = self._runtimes.of(batch.view, batch.views_revision)
+        items = items_of(batch)
         held, withheld, counted = _Held(batch), Report(), True
         self._held.add(held)
         try:
             if runtime is None:
                 await self._completer.give_back(batch, items)
                 return
-            async with asyncio.TaskGroup() as group:
-                sources = self._sources(batch, runtime)
-                rendering = self._render_slice(held, runtime, items, sources, withheld, first=True)
-                held.tasks = [group.create_task(rendering)]
+            held.tasks = [_this_task()]
+            await self._render_slice(held, runtime, items, self._sources(batch, runtime), withheld, first=True)
             if held.telling:
                 await held.told.wait()
             counted = False
@@ -263,7 +280,7 @@ class Worker:
         return Sources(self._documents, view.source_namespace, view.source_prefix, minimum_versions(batch), most_bytes)
 
     async def _run_batch(self, batch: work_pb2.Batch, runtime: ViewRuntime | None) -> None:
-        items = _items(batch)
+        items = items_of(batch)
         if runtime is None:
             await self._completer.give_back(batch, items)
             return
@@ -376,13 +393,7 @@ async def _wait(event: asyncio.Event, seconds: float | None) -> None:
         return
 
 
-def _items(batch: work_pb2.Batch) -> list[Item]:
-    ids = packed.decode_ids(batch.ids).tolist()
-    names = batch.names.decode().split("\0")
-    hashes = batch.accepted_hashes
-    attempts = packed.decode_counts(batch.attempts).tolist()
-    before = dict(zip(attempts[::2], attempts[1::2], strict=True))
-    return [
-        Item(i, name, hashes[16 * n : 16 * n + 16], before.get(n, 0))
-        for n, (i, name) in enumerate(zip(ids, names, strict=True))
-    ]
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
