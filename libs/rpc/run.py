@@ -11,6 +11,7 @@ SIGTERM and SIGINT drain; a second one ends the process at once, which loses not
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -105,6 +106,7 @@ async def _serve(
             await server.stop()
             raise
         async with server:
+            _settle()
             _tell(server, options, worker)
             await server.stopping.wait()
         return 1 if server.failed else 0
@@ -115,6 +117,20 @@ async def _serve(
         return 1
     finally:
         await telemetry.stop()
+
+
+_SWITCH_S = 0.0005
+
+
+def _settle() -> None:
+    """Spares calls the waits of the interpreter that take milliseconds.
+
+    What is there now stays: a full collection that looked at all of it stood still for 20 to 40 ms. And a thread that
+    comes back to a busy loop, with what the disk has made durable, waits for the loop 0.5 ms instead of 5.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_S)
 
 
 def _tell(server: Server, options: ServerOptions, worker: Worker | None) -> None:
