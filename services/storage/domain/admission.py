@@ -66,7 +66,7 @@ class Gate:
         namespace = self.namespace
         if namespace.settings.callers:
             namespace.check_access(identity, write=write)
-        if namespace.purge_us:
+        if namespace.purge_us or namespace.restoring:
             namespace.check_ready()
         limit = namespace.settings.quota.max_concurrent
         if limit and self.in_flight >= limit:

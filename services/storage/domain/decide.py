@@ -90,10 +90,20 @@ class Decision:
 
     ``removed`` are items that are there, with what was known of them; ``tombs`` the stamps to leave, by item key.
     ``deleted_items`` counts those of the removed that readers saw. ``outcome`` says how it went; a SUPERSEDED one
-    may still leave tombstones, behind what readers see.
+    may still leave tombstones, behind what readers see. ``write_us``: by item key, of puts that were written before.
     """
 
-    __slots__ = ("deleted_items", "ordered", "outcome", "puts", "range_tombs", "removed", "tombs", "version")
+    __slots__ = (
+        "deleted_items",
+        "ordered",
+        "outcome",
+        "puts",
+        "range_tombs",
+        "removed",
+        "tombs",
+        "version",
+        "write_us",
+    )
 
     def __init__(self, version: bytes, ordered: bool = False) -> None:
         self.outcome = Outcome.APPLIED
@@ -103,6 +113,7 @@ class Decision:
         self.removed: dict[bytes, Known] = {}
         self.tombs: dict[bytes, Stamp] = {}
         self.range_tombs: list[RangeTomb] = []
+        self.write_us: dict[bytes, int] = {}
         self.deleted_items = 0
 
     def superseded(self) -> "Decision":

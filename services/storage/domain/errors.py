@@ -4,19 +4,26 @@ WellspringError
 ├── InvalidArgument
 │   ├── ValueTooLarge           VALUE_TOO_LARGE          an inline value above its limit: Upload it
 │   ├── ClockDrift              CLOCK_DRIFT              the token's time is too far from the server's clock
+│   ├── ExportInvalid           EXPORT_INVALID           what is to be imported is no export, or of another release
 │   └── PageTokenInvalid        PAGE_TOKEN_INVALID       forged, of another request, or of another server's key
 ├── NotFound
 │   ├── NamespaceNotFound       NAMESPACE_NOT_FOUND      no such namespace, or none that the caller may see
 │   ├── ItemNotFound            ITEM_NOT_FOUND           a delete, undelete or download of nothing
-│   └── VersionNotFound         VERSION_NOT_FOUND        the delete to take back is not known (any more)
+│   ├── VersionNotFound         VERSION_NOT_FOUND        the delete to take back is not known (any more)
+│   ├── SnapshotNotFound        SNAPSHOT_NOT_FOUND       no snapshot of that name
+│   └── OperationNotFound       OPERATION_NOT_FOUND      no such operation, or ended long ago
 ├── AlreadyExists
 │   ├── NamespaceExists         NAMESPACE_EXISTS         with other settings
+│   ├── SnapshotExists          SNAPSHOT_EXISTS          the name of a snapshot is taken
 │   └── TokenReused             TOKEN_REUSED             the token came with another body before
 ├── Aborted
 │   ├── ConditionFailed         CONDITION_FAILED         metadata "etag" (the current one) and "index"
 │   └── NamespaceChanged        NAMESPACE_CHANGED        the etag given is not the current one
 ├── FailedPrecondition
 │   ├── NamespaceDeleted        NAMESPACE_DELETED        in its grace period, before it is gone
+│   ├── NamespaceRestoring      NAMESPACE_RESTORING      before all of a snapshot is in it
+│   ├── SnapshotInUse           SNAPSHOT_IN_USE          a restore reads the snapshot to be deleted
+│   ├── BackupsNotConfigured    BACKUPS_NOT_CONFIGURED   the server has no folder for snapshots
 │   ├── ModeMismatch            MODE_MISMATCH            a condition that the namespace's mode does not have
 │   └── ValueChunked            VALUE_CHUNKED            the value lies in chunks: Download it
 ├── PermissionDenied
@@ -26,6 +33,7 @@ WellspringError
 │   └── OffsetOutOfRange        OFFSET_OUT_OF_RANGE      a download that begins after the value's end
 ├── ResourceExhausted
 │   ├── QuotaExceeded           QUOTA_EXCEEDED           the namespace's bytes, records or rate are spent
+│   ├── OperationsExhausted     OPERATIONS_EXHAUSTED     as many operations or exports are under way as may
 │   ├── RangeDeletesExhausted   RANGE_DELETES_EXHAUSTED  one LWW record has too many range deletes in its grace
 │   └── BatchBudgetSpent        BATCH_BUDGET_SPENT       of a batch's answer: ask again for the rest
 ├── Unavailable
@@ -67,6 +75,12 @@ class PageTokenInvalid(InvalidArgument):
     default_reason = "PAGE_TOKEN_INVALID"
 
 
+class ExportInvalid(InvalidArgument):
+    """What is to be imported or restored is no export, or none that this release reads."""
+
+    default_reason = "EXPORT_INVALID"
+
+
 class NamespaceNotFound(NotFound):
     """No such namespace, or none that the caller may see: the two answer alike."""
 
@@ -78,6 +92,18 @@ class NamespaceNotFound(NotFound):
         return cls(
             f"there is no namespace {name!r}; ListNamespaces names those there are", metadata={"namespace": name}
         )
+
+
+class SnapshotNotFound(NotFound):
+    """No snapshot of that name."""
+
+    default_reason = "SNAPSHOT_NOT_FOUND"
+
+
+class OperationNotFound(NotFound):
+    """No operation of that name, or one that ended more than 30 days ago."""
+
+    default_reason = "OPERATION_NOT_FOUND"
 
 
 class ItemNotFound(NotFound):
@@ -96,6 +122,12 @@ class NamespaceExists(AlreadyExists):
     """A namespace of this name exists with other settings."""
 
     default_reason = "NAMESPACE_EXISTS"
+
+
+class SnapshotExists(AlreadyExists):
+    """A snapshot of this name exists."""
+
+    default_reason = "SNAPSHOT_EXISTS"
 
 
 class TokenReused(AlreadyExists):
@@ -132,8 +164,26 @@ class NamespaceDeleted(FailedPrecondition):
     default_reason = "NAMESPACE_DELETED"
 
 
+class NamespaceRestoring(FailedPrecondition):
+    """Not all of the snapshot is in the namespace yet."""
+
+    default_reason = "NAMESPACE_RESTORING"
+
+
+class SnapshotInUse(FailedPrecondition):
+    """A restore reads the snapshot."""
+
+    default_reason = "SNAPSHOT_IN_USE"
+
+
+class BackupsNotConfigured(FailedPrecondition):
+    """The server has no folder for snapshots, exports and imports."""
+
+    default_reason = "BACKUPS_NOT_CONFIGURED"
+
+
 class ModeMismatch(FailedPrecondition):
-    """A condition that the namespace's mode does not have."""
+    """A condition that the namespace's mode does not have, or an import of another mode."""
 
     default_reason = "MODE_MISMATCH"
 
@@ -166,6 +216,12 @@ class QuotaExceeded(ResourceExhausted):
     """The namespace's quota is spent."""
 
     default_reason = "QUOTA_EXCEEDED"
+
+
+class OperationsExhausted(ResourceExhausted):
+    """As many operations, or exports, are under way as may."""
+
+    default_reason = "OPERATIONS_EXHAUSTED"
 
 
 class RangeDeletesExhausted(ResourceExhausted):

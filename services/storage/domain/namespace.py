@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from libs.errors.errors import InvalidArgument
-from services.storage.domain.errors import AccessDenied, NamespaceDeleted, NamespaceNotFound
+from services.storage.domain.errors import AccessDenied, NamespaceDeleted, NamespaceNotFound, NamespaceRestoring
 from services.storage.domain.model import Mode
 
 SECOND_US: Final = 1_000_000
@@ -132,13 +132,15 @@ class Settings:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Namespace:
     """A namespace as it is. ``number`` names it inside the store and is never used again; ``purge_us`` is 0 while it is
-    ready, else when its data goes. ``revision`` counts changes of the settings and of the state."""
+    ready, else when its data goes. ``revision`` counts changes of the settings and of the state. ``restoring``: its
+    data is still on the way from a snapshot, and nobody may read or write."""
 
     settings: Settings
     number: int
     create_us: int
     purge_us: int = 0
     revision: int = 1
+    restoring: bool = False
 
     @property
     def name(self) -> str:
@@ -151,7 +153,13 @@ class Namespace:
         return f"{self.number:x}-{self.revision:x}"
 
     def check_ready(self) -> None:
-        """Raises NamespaceDeleted in the grace period before it is gone."""
+        """Raises NamespaceDeleted in the grace period before it is gone, NamespaceRestoring before all of it is
+        there."""
+        if self.restoring:
+            raise NamespaceRestoring(
+                f"the namespace {self.name!r} is being restored from a snapshot; ListOperations tells how far it is",
+                metadata={"namespace": self.name},
+            )
         if self.purge_us:
             raise NamespaceDeleted(
                 f"the namespace {self.name!r} is deleted and its data goes soon; UndeleteNamespace takes that back",

@@ -156,7 +156,7 @@ class Application:
         expire_us = put.expire_us
         row = rows.encode(
             version,
-            now_us,
+            self._decision.write_us.get(key, now_us),
             expire_us,
             ordered=ordered,
             content_type=put.content_type,

@@ -40,11 +40,11 @@ class Catalog:
         """By name."""
         return sorted(self.by_number.values(), key=lambda space: space.name)
 
-    async def create(self, settings: Settings, now_us: int) -> Namespace:
+    async def create(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
         """As ``Store.create_namespace``."""
         row = self._families.meta.get(layout.META_NUMBER)
         number = 1 if row is None else int(_NUMBER.unpack(row)[0])
-        space = Namespace(settings, number, now_us)
+        space = Namespace(settings, number, now_us, restoring=restoring)
         batch = self._kv.batch()
         batch.put(self._families.meta, layout.META_NUMBER, _NUMBER.pack(number + 1))
         batch.put(self._families.meta, _key(space), encode(space))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
 from libs.errors.errors import WellspringError
+from services.storage.domain.copying import Copied
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Namespace, Settings
@@ -110,6 +111,17 @@ class Usage(NamedTuple):
     counted_us: int
 
 
+class RecordProfile(NamedTuple):
+    """What one record holds: of the items that are there, swept or not. ``largest`` is about the size of its biggest
+    value."""
+
+    record: bytes
+    items: int
+    size_bytes: int
+    tombstones: int
+    largest: int
+
+
 class Store(Protocol):
     """One backend."""
 
@@ -118,7 +130,7 @@ class Store(Protocol):
     async def namespaces(self) -> list[Namespace]:
         """All of them, those in their grace period too, by name."""
 
-    async def create_namespace(self, settings: Settings, now_us: int) -> Namespace:
+    async def create_namespace(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
         """A new namespace with a number never used before. The caller has made sure that the name is free."""
 
     async def replace_namespace(self, namespace: Namespace) -> None:
@@ -191,6 +203,33 @@ class Store(Protocol):
 
     def chunks(self, namespace: Namespace, manifest: Manifest, offset: int, limit: int) -> AsyncIterator[bytes]:
         """The bytes [offset, offset + limit) of an uploaded value, in pieces. Raises ChecksumMismatch."""
+
+    # The whole
+
+    def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
+        """All that readers see, as it was at one moment; a record comes in one piece, its items by key, and after a
+        chunked item its bytes in pieces of at most 1 MiB. Raises ChecksumMismatch. Use it up, or close it."""
+
+    async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
+        """Writes items with the versions they bring, those of one record together; True for each that was written, as
+        ``domain.copying.merge`` says. Raises QuotaExceeded (unless ``free``) when not all of them fit: some of the
+        records may have been written, each whole."""
+
+    async def profile(self, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:
+        """Sizes of the ``limit`` records from ``start`` on."""
+
+    async def rebucket(self, namespace: Namespace, record: bytes) -> tuple[int, int] | None:
+        """Spreads a wide record over as many buckets as it needs; how many it had and has. None: no such record."""
+
+    # Documents: a few small things that all servers of a store share
+
+    async def document(self, kind: str, name: str) -> bytes | None: ...
+
+    async def documents(self, kind: str) -> list[tuple[str, bytes]]:
+        """(name, document) of a kind, by name."""
+
+    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
+        """Writes a document; None removes it."""
 
     # Care
 

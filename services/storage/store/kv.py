@@ -3,7 +3,7 @@
 ``store/memory.py`` has the same in memory, for tests and simulation.
 """
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from libs.errors.errors import WellspringError
@@ -53,9 +53,21 @@ class Batch(Protocol):
 
     def put(self, family: Any, key: bytes, value: bytes) -> None: ...
 
+    def put_many(self, family: Any, items: Iterable[tuple[bytes, bytes]]) -> None: ...
+
     def delete(self, family: Any, key: bytes) -> None: ...
 
     def delete_range(self, family: Any, start: bytes, end: bytes) -> None: ...
+
+
+class Snapshot(Protocol):
+    """Families as they were at one moment; one read of a family at a time."""
+
+    def get(self, family: Any, key: bytes) -> bytes | None: ...
+
+    def scan(self, family: Any, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]: ...
+
+    def close(self) -> None: ...
 
 
 class Kv(Protocol):
@@ -74,5 +86,8 @@ class Kv(Protocol):
 
     async def durable(self) -> None:
         """Waits until everything applied so far is durable."""
+
+    def snapshot(self, *names: str) -> Any:
+        """A ``Snapshot`` of the families named, as they are now. Close it: it pins what is removed meanwhile."""
 
     def close(self) -> None: ...

@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from libs.errors.errors import WellspringError
+from services.storage.domain.copying import Copied
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store.catalog import Catalog
+from services.storage.store.copying import Copier
+from services.storage.store.documents import Documents
 from services.storage.store.families import Families
 from services.storage.store.feedreader import FeedReader
 from services.storage.store.history import History
@@ -16,6 +19,7 @@ from services.storage.store.interface import (
     KeptVersion,
     Page,
     Read,
+    RecordProfile,
     Remembered,
     Scan,
     ScanPage,
@@ -24,8 +28,10 @@ from services.storage.store.interface import (
 )
 from services.storage.store.kv import Kv
 from services.storage.store.ledger import Ledger
+from services.storage.store.loading import Loader
 from services.storage.store.manifest import Manifest
 from services.storage.store.past import PastReader
+from services.storage.store.profiling import Profiler
 from services.storage.store.reader import Reader
 from services.storage.store.settling import Settling
 from services.storage.store.sweeper import Sweeper
@@ -69,6 +75,12 @@ class LocalStore:
         self._feed = FeedReader(families, self._ledger, settling)
         self._past = PastReader(families, history, self._ledger, settling, self._writer, clock_us)
         self._uploads = Uploads(kv, families, settling, self._writer, clock_us)
+        self._copier = Copier(kv, families, clock_us)
+        self._loader = Loader(
+            kv, families, self._ledger, self._catalog, settling, self._writer, clock_us, options.grace_us
+        )
+        self._profiler = Profiler(families)
+        self._documents = Documents(kv, families)
         self._sweeper = Sweeper(
             kv,
             families,
@@ -86,8 +98,8 @@ class LocalStore:
     async def namespaces(self) -> list[Namespace]:
         return self._catalog.all()
 
-    async def create_namespace(self, settings: Settings, now_us: int) -> Namespace:
-        return await self._catalog.create(settings, now_us)
+    async def create_namespace(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
+        return await self._catalog.create(settings, now_us, restoring=restoring)
 
     async def replace_namespace(self, namespace: Namespace) -> None:
         await self._catalog.replace(namespace)
@@ -162,6 +174,31 @@ class LocalStore:
 
     def chunks(self, namespace: Namespace, manifest: Manifest, offset: int, limit: int) -> AsyncIterator[bytes]:
         return self._uploads.chunks(namespace, manifest, offset, limit)
+
+    # The whole
+
+    def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
+        return self._copier.copy(namespace)
+
+    async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
+        return await self._loader.load(namespace, items, free=free)
+
+    async def profile(self, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:
+        return await self._profiler.profile(namespace, start, limit)
+
+    async def rebucket(self, namespace: Namespace, record: bytes) -> tuple[int, int] | None:
+        return self._profiler.buckets(namespace, record)
+
+    # Documents
+
+    async def document(self, kind: str, name: str) -> bytes | None:
+        return self._documents.get(kind, name)
+
+    async def documents(self, kind: str) -> list[tuple[str, bytes]]:
+        return self._documents.all(kind)
+
+    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
+        await self._documents.put(kind, name, body)
 
     # Care
 

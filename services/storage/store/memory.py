@@ -5,7 +5,7 @@ With ``manual`` set nothing becomes durable until :meth:`MemoryKv.sync`.
 
 import asyncio
 import bisect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from libs.embedded.family import bounds
 from libs.errors.errors import WellspringError
@@ -78,6 +78,23 @@ class MemoryFamily:
             self.delete(key)
 
 
+class MemorySnapshot:
+    """Copies of families."""
+
+    def __init__(self, families: dict[int, list[tuple[bytes, bytes]]]) -> None:
+        """``families`` by ``id``."""
+        self._families = families
+
+    def get(self, family: MemoryFamily, key: bytes) -> bytes | None:
+        return dict(self._families[id(family)]).get(key)
+
+    def scan(self, family: MemoryFamily, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        return (row for row in self._families[id(family)] if row[0].startswith(prefix or b""))
+
+    def close(self) -> None:
+        self._families.clear()
+
+
 class MemoryBatch:
     """Changes in order."""
 
@@ -90,6 +107,10 @@ class MemoryBatch:
 
     def put(self, family: MemoryFamily, key: bytes, value: bytes) -> None:
         self.changes.append(lambda: family.put(key, value))
+
+    def put_many(self, family: MemoryFamily, items: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in items:
+            self.put(family, key, value)
 
     def delete(self, family: MemoryFamily, key: bytes) -> None:
         self.changes.append(lambda: family.delete(key))
@@ -125,6 +146,10 @@ class MemoryKv:
     async def durable(self) -> None:
         if self._pending:
             await self._enter()
+
+    def snapshot(self, *names: str) -> MemorySnapshot:
+        families = [self._families[name] for name in names]
+        return MemorySnapshot({id(family): list(family.scan()) for family in families})
 
     def sync(self) -> None:
         """Makes durable all that was applied."""

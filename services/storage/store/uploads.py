@@ -81,12 +81,16 @@ class Uploads:
             at += size
 
     def _chunk(self, namespace: Namespace, upload: bytes, index: int, size: int) -> bytes:
-        row = self._families.chunks.get(layout.chunk_key(namespace.number, upload, index))
-        if row is None or len(row) != size + _CRC_SIZE:
-            raise ChecksumMismatch(
-                "a piece of the value is gone: the value was replaced or deleted long ago, or the disk lost it"
-            )
-        chunk = row[_CRC_SIZE:]
-        if int(google_crc32c.value(chunk)).to_bytes(_CRC_SIZE, "big") != row[:_CRC_SIZE]:
-            raise ChecksumMismatch("a stored piece of the value does not match its checksum; restore a backup")
-        return chunk
+        return checked_chunk(self._families.chunks.get(layout.chunk_key(namespace.number, upload, index)), size)
+
+
+def checked_chunk(row: bytes | None, size: int) -> bytes:
+    """The piece of ``size`` bytes that lies in a row of ``chunks``. Raises ChecksumMismatch."""
+    if row is None or len(row) != size + _CRC_SIZE:
+        raise ChecksumMismatch(
+            "a piece of the value is gone: the value was replaced or deleted long ago, or the disk lost it"
+        )
+    chunk = row[_CRC_SIZE:]
+    if int(google_crc32c.value(chunk)).to_bytes(_CRC_SIZE, "big") != row[:_CRC_SIZE]:
+        raise ChecksumMismatch("a stored piece of the value does not match its checksum; restore a backup")
+    return chunk
