@@ -6,7 +6,7 @@ The index keeps the newest version that it was told of: calls come late and twic
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 from services.propagation.simulation.seeded.site import Place
@@ -41,16 +41,17 @@ class Index:
 class _Way:
     """One process's connections to the index."""
 
-    def __init__(self, process: Process, index: Index, ended: Callable[[Exchange], None]) -> None:
+    def __init__(self, process: Process, index: Index, ended: Callable[[Sequence[Exchange]], None]) -> None:
         self._process = process
         self._index = index
         self._ended = ended
         # In order, and not a set: which of them is cancelled first must be the same in each run.
         self._tasks: dict[Exchange, asyncio.Task[None]] = {}
 
-    def send(self, exchange: Exchange) -> None:
-        """A request sets out."""
-        self._tasks[exchange] = asyncio.ensure_future(self._carry(exchange))
+    def send(self, exchanges: Sequence[Exchange]) -> None:
+        """Requests set out."""
+        for exchange in exchanges:
+            self._tasks[exchange] = asyncio.ensure_future(self._carry(exchange))
 
     def abort(self, exchange: Exchange) -> None:
         """Nobody waits for it any more."""
@@ -73,13 +74,13 @@ class _Way:
         except Unavailable as error:
             exchange.error, exchange.detail = CONNECTION_LOST, error.message
         if self._tasks.pop(exchange, None) is not None:
-            self._ended(exchange)
+            self._ended([exchange])
 
 
 def targets_of(process: Process, index: Index) -> Targets:
     """What a process calls."""
 
-    def make(_: TargetSettings, ended: Callable[[Exchange], None]) -> _Way:
+    def make(_: TargetSettings, ended: Callable[[Sequence[Exchange]], None]) -> _Way:
         return _Way(process, index, ended)
 
     return Targets(make_sender=make, rng=Random(process.rng.random()))  # noqa: S311  a seeded simulation
