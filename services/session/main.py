@@ -20,10 +20,12 @@ from services.session.audit.file import AuditFile
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
 from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.domain.opaque_sweeping import OpaqueSweeper
 from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
 from services.session.events import ToldEvents
+from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
 from services.session.opening import check_supported, make_tools
 from services.session.servicer import SessionsServicer
@@ -103,8 +105,11 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         SessionAdminServicer(tools, pages, rekeying),
         depends_on=["store"],
     )
-    sweeper = Sweeper(tools, int(wiring.seconds(config.sweep_interval) * 1e6), gone_after_us)
-    server.add_background("sweeper", sweeper.run)
+    interval_us = int(wiring.seconds(config.sweep_interval) * 1e6)
+    server.add_background("sweeper", Sweeper(tools, interval_us, gone_after_us).run)
+    server.add_background("opaque sweeper", OpaqueSweeper(tools, interval_us).run)
+    if config.HasField("kask"):
+        await open_front(server, config, tools, guesses)
 
 
 async def _audit(config: config_pb.SessionConfig, keyring: Keyring) -> AuditFile:
