@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from libs.purge.connection import Connection
@@ -21,8 +22,7 @@ _ACKNOWLEDGED = frozenset([*range(200, 300), 404])
 """A cache that knows no such page has nothing to forget."""
 
 
-@dataclass(frozen=True, slots=True)
-class Purge:
+class Purge(NamedTuple):
     """One purge: of a path (percent-encoded, with its query), or of all that carries one of the tags.
 
     `min_version`: what is at least so new may stay (16 bytes; empty: all goes). `host` is the site whose page it is,
@@ -84,28 +84,40 @@ class PurgeClient:
         self.instance = instance
         self._host, self._port = parts.hostname.encode("idna").decode(), parts.port or 80
         self._end = f" HTTP/1.1\r\nHost: {instance.host or parts.netloc}\r\n"
+        self._ends = f"{self._end}\r\n"
+        self._ends_for = (b"", "")
         self._idle: asyncio.LifoQueue[Connection | None] = asyncio.LifoQueue(instance.connections)
         for _ in range(instance.connections):
             self._idle.put_nowait(None)
 
     def request(self, purge: Purge) -> bytes:
         """The bytes of a purge on the wire. Raises ValueError for what cannot be part of a request."""
-        if _PRINTABLE.fullmatch(purge.path) is None:
-            raise ValueError(f"not fit for a purge (percent-encode it): {purge.path!r}")
-        end = self._end
-        if purge.host:
-            if _PRINTABLE.fullmatch(purge.host) is None:
-                raise ValueError(f"not fit for a purge's host: {purge.host!r}")
-            end = f" HTTP/1.1\r\nHost: {purge.host}\r\n"
-        text = f"PURGE {purge.path}{end}"
-        if purge.min_version:
-            text = f"{text}{MINIMUM_HEADER}: {purge.min_version.hex()}\r\n"
-        if purge.tags:
-            for tag in purge.tags:
+        path, min_version, tags, host = purge
+        if _PRINTABLE.fullmatch(path) is None:
+            raise ValueError(f"not fit for a purge (percent-encode it): {path!r}")
+        # Purges of a slice end alike, but for those of tags.
+        if tags or (min_version, host) != self._ends_for:
+            end = self._end_of(min_version, tags, host)
+            if tags:
+                return f"PURGE {path}{end}".encode("ascii")
+            self._ends_for, self._ends = (min_version, host), end
+        return f"PURGE {path}{self._ends}".encode("ascii")
+
+    def _end_of(self, min_version: bytes, tags: tuple[str, ...], host: str) -> str:
+        """What stands in a request after its path."""
+        text = self._end
+        if host:
+            if _PRINTABLE.fullmatch(host) is None:
+                raise ValueError(f"not fit for a purge's host: {host!r}")
+            text = f" HTTP/1.1\r\nHost: {host}\r\n"
+        if min_version:
+            text = f"{text}{MINIMUM_HEADER}: {min_version.hex()}\r\n"
+        if tags:
+            for tag in tags:
                 if _PRINTABLE.fullmatch(tag) is None:
                     raise ValueError(f"not fit for a purge (percent-encode it): tag {tag!r}")
-            text = f"{text}{self.instance.tags_header}: {' '.join(purge.tags)}\r\n"
-        return f"{text}\r\n".encode("ascii")
+            text = f"{text}{self.instance.tags_header}: {' '.join(tags)}\r\n"
+        return f"{text}\r\n"
 
     async def purge(self, purges: Sequence[Purge]) -> dict[int, PurgeFailed]:
         """Ends when each has been answered or given up; why those that were not acknowledged were not, by index."""

@@ -58,7 +58,7 @@ class _Call:
             headers["Content-Type"] = _JSON if as_json else "text/plain; charset=utf-8"
         # The same for all pages of a slice: filled in before the URL's own fields.
         self._version = ""
-        encoders = request_encoders(view.name) | {"version": lambda _: self._version}
+        encoders = request_encoders(view.name) | {"version": lambda resources: [self._version] * len(resources)}
         self._template = UrlTemplate(targets, call.method or DEFAULT_METHOD, call.url, headers.items(), encoders)
         self.target = self._template.target
         self._lane = self.target.lane(view.max_concurrency or _UNBOUNDED)
@@ -93,11 +93,9 @@ class _Call:
     def _requests(self, items: Sequence[Item], version: str) -> list[bytes]:
         self._version = version
         more = f"{VERSION_HEADER}: {version}\r\n".encode()
-        return [self._template.request(item.resource, more, self._body_of(item.resource, version)) for item in items]
+        resources = [item.resource for item in items]
+        bodies = None if self._body is None else [self._body_of(self._body, one, version) for one in resources]
+        return self._template.requests(resources, more, bodies)
 
-    def _body_of(self, resource: str, version: str) -> bytes | None:
-        if self._body is None:
-            return None
-        return self._body.fill(
-            {"resource": resource, "view": self._view, "title": title_of(resource), "version": version}
-        )
+    def _body_of(self, body: BodyTemplate, resource: str, version: str) -> bytes:
+        return body.fill({"resource": resource, "view": self._view, "title": title_of(resource), "version": version})

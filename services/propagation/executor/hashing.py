@@ -7,6 +7,7 @@ from hashlib import blake2b
 HASH_BYTES = 16
 GONE = blake2b(digest_size=HASH_BYTES, person=b"wellspring-gone").digest()
 """The hash of a page that is gone: nothing of it is stored, so that a store without it can be told to be right."""
+_BEGUN = blake2b(digest_size=HASH_BYTES, person=b"wellspring-out")
 
 
 def output_hash(body: bytes | None, content_type: str, tags: Iterable[str]) -> bytes:
@@ -15,12 +16,18 @@ def output_hash(body: bytes | None, content_type: str, tags: Iterable[str]) -> b
     The tags count as a set: their order and doubles are not stored. BLAKE2b-128: keyed by nothing, since whoever can
     choose a page's bytes gains only that their own page stays.
     """
-    return GONE if body is None else possible_hashes(body, content_type, (tags,))[0]
+    if body is None:
+        return GONE
+    digest = _BEGUN.copy()
+    digest.update(body)
+    digest.update(_tail(content_type, tuple(tags)))
+    return digest.digest()
 
 
 def possible_hashes(body: bytes, content_type: str, tag_sets: Iterable[Iterable[str]]) -> list[bytes]:
     """The hash for each set of tags, in order; the body is gone through once."""
-    digest = blake2b(body, digest_size=HASH_BYTES, person=b"wellspring-out")
+    digest = _BEGUN.copy()
+    digest.update(body)
     hashes = []
     for tags in tag_sets:
         one = digest.copy()

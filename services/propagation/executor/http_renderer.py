@@ -51,10 +51,9 @@ class HttpRenderer:
 
     async def render(self, items: Sequence[Item], given: Slice) -> list[Outcome]:
         """One request each; GET and PUT may be sent twice."""
-        request = self._template.request
         exchanges = await exchange_all(
             self._lane,
-            [request(item.resource) for item in items],
+            self._template.requests([item.resource for item in items]),
             timeout_s=self._timeout_s,
             max_body_bytes=self._max_bytes,
             idempotent=self._template.idempotent,
@@ -70,24 +69,18 @@ class HttpRenderer:
 
 def _outcome(exchange: Exchange) -> Outcome:
     status = exchange.status
-    if status in _GONE:
-        return Page(b"", "text/plain", _dependencies_of(exchange), (), missing=True)
-    problem = problem_of(exchange, "RENDERER")
-    if problem is not None:
-        return problem
-    if status != 200:
-        return RenderFailed(f"RENDERER_HTTP_{status}", "a page comes with 200, 404 or 410", retryable=False)
+    if status != 200 or exchange.error is not None:
+        return _no_page(exchange)
     content_type, tags = b"application/octet-stream", b""
     dependencies: bytes | None = None
     for name, value in exchange.headers:
-        key = name.lower()
-        if key == b"content-type":
+        if name == b"content-type":
             content_type = value
-        elif key == DEPENDENCIES_HEADER:
+        elif name == DEPENDENCIES_HEADER:
             dependencies = value if dependencies is None else dependencies + b" " + value
-        elif key == TAGS_HEADER:
+        elif name == TAGS_HEADER:
             tags = tags + b" " + value
-        elif key == b"content-encoding" and value.strip().lower() != b"identity":
+        elif name == b"content-encoding" and value.strip().lower() != b"identity":
             return RenderFailed("RENDERER_GARBAGE", "a compressed answer, which was not asked for", retryable=False)
     try:
         return Page(
@@ -99,6 +92,16 @@ def _outcome(exchange: Exchange) -> Outcome:
     except UnicodeDecodeError:
         detail = "a header with bytes that are not ASCII; percent-encode them"
         return RenderFailed("RENDERER_GARBAGE", detail, retryable=False)
+
+
+def _no_page(exchange: Exchange) -> Outcome:
+    status = exchange.status
+    if status in _GONE:
+        return Page(b"", "text/plain", _dependencies_of(exchange), (), missing=True)
+    problem = problem_of(exchange, "RENDERER")
+    if problem is not None:
+        return problem
+    return RenderFailed(f"RENDERER_HTTP_{status}", "a page comes with 200, 404 or 410", retryable=False)
 
 
 def _dependencies_of(exchange: Exchange) -> Dependencies | None:

@@ -18,6 +18,7 @@ _ASPECT = re.compile(r"([a-z][a-z0-9_-]{0,63})?")
 _TAG = re.compile(r"[!-~]+")
 _CONTENT_TYPE = re.compile(rf"[ -~]{{0,{MAX_CONTENT_TYPE}}}")
 _CACHED_SETS = 32
+_OUTPUTS = "view/"
 
 Dependencies = tuple[tuple[str, str], ...]
 """(resource, aspect) each; an empty aspect is the content."""
@@ -77,10 +78,9 @@ def items_of(batch: work_pb2.Batch) -> list[Item]:
     hashes = batch.accepted_hashes
     attempts = packed.decode_counts(batch.attempts).tolist()
     before = dict(zip(attempts[::2], attempts[1::2], strict=True))
-    return [
-        Item(i, name, hashes[16 * n : 16 * n + 16], before.get(n, 0))
-        for n, (i, name) in enumerate(zip(ids, names, strict=True))
-    ]
+    accepted = [hashes[at : at + packed.HASH_BYTES] for at in range(0, len(hashes), packed.HASH_BYTES)]
+    tried = [before.get(at, 0) for at in range(len(ids))] if before else [0] * len(ids)
+    return list(map(Item._make, zip(ids, names, accepted, tried, strict=True)))
 
 
 def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: int) -> RenderFailed | None:
@@ -103,9 +103,8 @@ def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: in
     if view.max_dependencies and len(dependencies) > view.max_dependencies:
         detail = f"{len(dependencies)} dependencies, at most {view.max_dependencies} are allowed"
         return RenderFailed("TOO_MANY_DEPENDENCIES", detail, retryable=False)
-    own = f"view/{view.name}/{item.resource}"
     for resource, _ in dependencies:
-        if resource == own:
+        if resource.startswith(_OUTPUTS) and resource == f"{_OUTPUTS}{view.name}/{item.resource}":
             return RenderFailed("SELF_DEPENDENCY", "a page cannot depend on its own output", retryable=False)
     problem = _known_problem(dependencies) if len(dependencies) <= _CACHED_SETS else _problem(dependencies)
     return RenderFailed("DEPENDENCY_INVALID", problem, retryable=False) if problem else None

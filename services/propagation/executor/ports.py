@@ -1,8 +1,7 @@
 """What the executor asks of the other services and of caches, so that a test can stand in for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
@@ -21,8 +20,7 @@ class Work(Protocol):
     async def views(self) -> work_pb2.GetViewsResponse: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A rendered page on its way to the store; body None: the page is gone."""
 
     record: bytes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.purge.caches import tag_purges
-from libs.purge.client import purge_of_url
+from libs.purge.client import Purge, purge_of_url
 from services.propagation.executor.calls import ViewCalls
 from services.propagation.executor.pages import Item, Page, RenderFailed, Withheld
 from services.propagation.executor.ports import Caches, Documents, Output
@@ -42,12 +42,11 @@ class Publisher:
     ) -> list[Problem | None]:
         """In order None where all is done, or what was in the way."""
         problems: list[Problem | None] = [None] * len(changed)
-        effects = [self._effects.of(one.item.resource) for one in changed]
+        effects = self._effects.of([one.item.resource for one in changed])
         if self._stores:
             await self._store(changed, effects, rendered_version, documents, problems)
-        left = [at for at, problem in enumerate(problems) if problem is None]
-        for at, why in (await _purge([effects[at] for at in left], rendered_version, caches)).items():
-            problems[left[at]] = RenderFailed("PURGE_FAILED", why)
+        for at, why in (await _purge(effects, problems, rendered_version, caches)).items():
+            problems[at] = RenderFailed("PURGE_FAILED", why)
         if self._view.calls:
             left = [at for at, problem in enumerate(problems) if problem is None]
             found = await self.calls.make([changed[at].item for at in left], rendered_version)
@@ -58,16 +57,15 @@ class Publisher:
     async def _store(
         self,
         changed: Sequence[Changed],
-        effects: Sequence[Effects],
+        effects: Effects,
         rendered_version: bytes,
         documents: Documents,
         problems: list[Problem | None],
     ) -> None:
         outputs = []
-        for one, effect in zip(changed, effects, strict=True):
+        for one, record, tags in zip(changed, effects.records, effects.tags, strict=True):
             page = one.page
-            body = None if page.missing else page.body
-            outputs.append(Output(effect.record, body, page.content_type, (*effect.tags, *page.tags)))
+            outputs.append(Output(record, None if page.missing else page.body, page.content_type, tags + page.tags))
         store = self._view.store
         try:
             told = await documents.put(store.namespace, store.item_key, outputs, rendered_version)
@@ -79,16 +77,23 @@ class Publisher:
                 problems[at] = RenderFailed("STORE_REFUSED", refused)
 
 
-async def _purge(effects: Sequence[Effects], rendered_version: bytes, caches: Caches) -> dict[int, str]:
-    """Why a page is not purged from every cache, by its place in `effects`."""
-    purges = [purge_of_url(url, rendered_version) for effect in effects for url in effect.urls]
-    owners = [[number] for number, effect in enumerate(effects) for _ in effect.urls]
+async def _purge(
+    effects: Effects, problems: Sequence[Problem | None], rendered_version: bytes, caches: Caches
+) -> dict[int, str]:
+    """Why a page is not purged from every cache, by its place in `effects`. Those with problems are left out."""
+    purges: list[Purge] = []
+    owners: list[int] = []
+    for number, (urls, problem) in enumerate(zip(effects.urls, problems, strict=True)):
+        if problem is None:
+            for url in urls:
+                purges.append(purge_of_url(url, rendered_version))
+                owners.append(number)
     # Tags of many pages go together; one that is refused leaves all of them to be purged again.
-    tagged = [number for number, effect in enumerate(effects) if effect.tags]
-    for purge in tag_purges((tag for number in tagged for tag in effects[number].tags), rendered_version):
-        purges.append(purge)
-        owners.append(tagged)
+    tagged = [number for number, tags in enumerate(effects.tags) if tags and problems[number] is None]
+    purges += tag_purges((tag for number in tagged for tag in effects.tags[number]), rendered_version)
     if not purges:
         return {}
-    failed = await caches.purge(purges)
-    return {number: str(error) for index, error in failed.items() for number in owners[index]}
+    found: dict[int, str] = {}
+    for index, error in (await caches.purge(purges)).items():
+        found.update(dict.fromkeys([owners[index]] if index < len(owners) else tagged, str(error)))
+    return found

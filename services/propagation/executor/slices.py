@@ -81,9 +81,7 @@ async def run_slice(
             if problem is not None:
                 _not_done(report, item, problem)
                 continue
-            tags = () if outcome.missing else outcome.tags
-            body = None if outcome.missing else outcome.body
-            hashed = output_hash(body, outcome.content_type, tags)
+            hashed = output_hash(None if outcome.missing else outcome.body, outcome.content_type, outcome.tags)
             if hashed == item.accepted_hash:
                 report.done.append((item, hashed, outcome.dependencies))
             else:

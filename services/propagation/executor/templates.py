@@ -1,8 +1,12 @@
-"""Templates of a view, compiled: filled in with one resource at a time, by the million."""
+"""Templates of a view, compiled: filled in with one resource, or with all of a slice together, by the million.
+
+Whatever is done to each of many texts is done to all of them in as few steps as there are: joined by line feeds, which
+no resource's name holds, they are looked through and changed as one.
+"""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import NamedTuple
 from urllib.parse import quote
@@ -10,38 +14,47 @@ from urllib.parse import quote
 from libs.purge.naming import PATH_SAFE
 from wellspring.propagation.v1 import work_pb2
 
-Encoder = Callable[[str], str]
+Encoder = Callable[[Sequence[str]], Sequence[str]]
+"""What a field is of each of the resources, in order."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.~/-]*")
+_PLAIN_LINES = re.compile(r"[A-Za-z0-9_.~/\n-]*")
 BODY_FIELDS = ("resource", "view", "title", "version")
 _BODY_FIELD = re.compile(rf"\{{({'|'.join(BODY_FIELDS)})\}}")
 
 
 class Template:
-    """Text with {fields}; a doubled brace is a brace. `encoders` say what a field is of a resource.
+    """Text with {fields}; a doubled brace is a brace. `encoders` say what a field is of resources.
 
     Raises KeyError or ValueError for a template that views/checks.py refuses.
     """
 
-    __slots__ = ("_fields", "_format", "_only")
+    __slots__ = ("_fields", "_texts")
 
     def __init__(self, text: str, encoders: Mapping[str, Encoder]) -> None:
-        parts: list[str] = []
-        fields: list[Encoder] = []
+        # One more text than fields: what stands before, between and after them.
+        self._texts = [""]
+        self._fields: list[Encoder] = []
         for literal, field, _, _ in Formatter().parse(text):
-            parts.append(literal.replace("%", "%%"))
+            self._texts[-1] += literal
             if field is not None:
-                parts.append("%s")
-                fields.append(encoders[field])
-        self._format = "".join(parts)
-        self._fields = tuple(fields)
-        self._only = fields[0] if len(fields) == 1 else None
+                self._texts.append("")
+                self._fields.append(encoders[field])
 
-    def fill(self, resource: str) -> str:
-        """The text for one resource."""
-        if self._only is not None:
-            return self._format % self._only(resource)
-        return self._format % tuple(encode(resource) for encode in self._fields)
+    def fill(self, resources: Sequence[str], before: str = "", after: str = "") -> list[str]:
+        """The text for each resource, in order, between the same two texts."""
+        texts = self._texts
+        if not self._fields:
+            return [f"{before}{texts[0]}{after}"] * len(resources)
+        first, last = before + texts[0], texts[-1] + after
+        columns = [encode(resources) for encode in self._fields]
+        if len(columns) == 1:
+            return [f"{first}{value}{last}" for value in columns[0]]
+        between = texts[1:-1]
+        filled = []
+        for values in zip(*columns, strict=True):
+            inner = "".join([f"{text}{value}" for text, value in zip(between, values[1:], strict=True)])
+            filled.append(f"{first}{values[0]}{inner}{last}")
+        return filled
 
 
 class BodyTemplate:
@@ -61,14 +74,24 @@ class BodyTemplate:
         return "".join(filled).encode()
 
 
-def percent_encoded(text: str) -> str:
-    """As one segment of a URL, or a value of its query: all but letters, digits and "_.-~"."""
-    return text.replace("/", "%2F") if _PLAIN.fullmatch(text) else quote(text, safe="")
+def percent_encoded(texts: Sequence[str]) -> list[str]:
+    """Each as one segment of a URL, or a value of its query: all but letters, digits and "_.-~"."""
+    lines = _plain_lines(texts)
+    return [quote(text, safe="") for text in texts] if lines is None else lines.replace("/", "%2F").split("\n")
 
 
-def path_encoded(text: str) -> str:
-    """As a path of several segments."""
-    return text if _PLAIN.fullmatch(text) else quote(text, safe=PATH_SAFE)
+def path_encoded(texts: Sequence[str]) -> Sequence[str]:
+    """Each as a path of several segments."""
+    return [quote(text, safe=PATH_SAFE) for text in texts] if _plain_lines(texts) is None else texts
+
+
+def _plain_lines(texts: Sequence[str]) -> str | None:
+    """All in one, if none of them needs to be encoded."""
+    if not texts:
+        return None
+    lines = "\n".join(texts)
+    plain = _PLAIN_LINES.fullmatch(lines) is not None and lines.count("\n") == len(texts) - 1
+    return lines if plain else None
 
 
 def title_of(resource: str) -> str:
@@ -78,20 +101,20 @@ def title_of(resource: str) -> str:
 
 def request_encoders(view: str) -> dict[str, Encoder]:
     """What stands in the URL of a request to a renderer or to a hook."""
-    encoded_view = percent_encoded(view)
+    encoded_view = percent_encoded([view])
     return {
         "resource": percent_encoded,
-        "view": lambda _: encoded_view,
-        "title": lambda resource: percent_encoded(title_of(resource)),
+        "view": lambda resources: encoded_view * len(resources),
+        "title": lambda resources: percent_encoded([title_of(resource) for resource in resources]),
     }
 
 
 class Effects(NamedTuple):
-    """Where one output goes, and what forgets its predecessor."""
+    """Where outputs go, and what forgets their predecessors: by resource, in order."""
 
-    record: bytes
-    urls: tuple[str, ...]
-    tags: tuple[str, ...]
+    records: Sequence[bytes]
+    urls: Sequence[tuple[str, ...]]
+    tags: Sequence[tuple[str, ...]]
 
 
 class EffectTemplates:
@@ -106,25 +129,43 @@ class EffectTemplates:
                     return resource[len(prefix) :]
             return resource
 
+        def names(resources: Sequence[str]) -> list[str]:
+            if len(prefixes) == 1:
+                prefix = prefixes[0]
+                return [resource.removeprefix(prefix) for resource in resources]
+            return [name(resource) for resource in resources]
+
         in_url: dict[str, Encoder] = {
             "resource": percent_encoded,
-            "name": lambda resource: percent_encoded(name(resource)),
-            "path": lambda resource: path_encoded(name(resource)),
+            "name": lambda resources: percent_encoded(names(resources)),
+            "path": lambda resources: path_encoded(names(resources)),
         }
-        record = view.store.record or "{resource}"
-        self._record = None if record == "{resource}" else Template(record, {"resource": str, "name": name})
+        self._record = Template(view.store.record or "{resource}", {"resource": list, "name": names})
         self._urls = [Template(url, in_url) for url in view.purge.urls]
         self._tags = [Template(tag, in_url) for tag in view.purge.tags]
 
-    def of(self, resource: str) -> Effects:
-        """The effects of one resource's render."""
-        return Effects(
-            (self._record.fill(resource) if self._record is not None else resource).encode(),
-            tuple([url.fill(resource) for url in self._urls]),
-            tuple([tag.fill(resource) for tag in self._tags]) if self._tags else (),
-        )
+    def of(self, resources: Sequence[str]) -> Effects:
+        """The effects of each resource's render."""
+        records = [record.encode() for record in self._record.fill(resources)]
+        return Effects(records, _rows(self._urls, resources), _rows(self._tags, resources))
 
 
-def effects_of(view: work_pb2.View, resource: str) -> Effects:
+def _rows(templates: Sequence[Template], resources: Sequence[str]) -> list[tuple[str, ...]]:
+    """For each resource what all the templates make of it."""
+    if not templates:
+        return [()] * len(resources)
+    return list(zip(*[template.fill(resources) for template in templates], strict=True))
+
+
+class OneEffect(NamedTuple):
+    """Where one output goes, and what forgets its predecessor."""
+
+    record: bytes
+    urls: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def effects_of(view: work_pb2.View, resource: str) -> OneEffect:
     """The same for one resource alone."""
-    return EffectTemplates(view).of(resource)
+    effects = EffectTemplates(view).of([resource])
+    return OneEffect(effects.records[0], effects.urls[0], effects.tags[0])

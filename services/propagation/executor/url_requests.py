@@ -38,16 +38,23 @@ class UrlTemplate:
         path = path if path.startswith("/") else f"/{path}"
         # What is filled in is percent-encoded; what stands around it is checked once, here.
         self._path = Template(wire.check_target(path.partition("#")[0]), encoders)
-        self._start = wire.start_of(method)
+        self._start = wire.start_of(method).decode("ascii")
         self._head = wire.head_of(targets.settings(self.target.origin), headers)
         self._has_body = method in ("POST", "PUT", "PATCH")
         self.idempotent = method in wire.IDEMPOTENT
 
-    def request(self, resource: str, more: bytes = b"", body: bytes | None = None) -> bytes:
-        """The bytes for one resource. `more` are further header lines, as they are on the wire."""
-        if body is None and self._has_body:
-            body = b""
-        return wire.request(self._start, self._path.fill(resource).encode(), self._head + more, body)
+    def requests(
+        self, resources: Sequence[str], more: bytes = b"", bodies: Sequence[bytes] | None = None
+    ) -> list[bytes]:
+        """The bytes for each resource. `more` are further header lines, as they are on the wire."""
+        head = (self._head + more).decode("ascii")
+        if bodies is None and not self._has_body:
+            return [one.encode("ascii") for one in self._path.fill(resources, self._start, wire.end_of(head))]
+        starts = self._path.fill(resources, self._start)
+        return [
+            f"{start}{wire.end_of(head, len(body))}".encode("ascii") + body
+            for start, body in zip(starts, bodies or [b""] * len(resources), strict=True)
+        ]
 
 
 async def exchange_all(
@@ -75,10 +82,7 @@ async def exchange_all(
         if not left and not future.done():
             future.set_result(None)
 
-    exchanges = [
-        Exchange(data, ended, timeout_s=timeout_s, max_body_bytes=max_body_bytes, idempotent=idempotent)
-        for data in requests
-    ]
+    exchanges = [Exchange(data, ended, timeout_s, max_body_bytes, idempotent) for data in requests]
     lane.submit(*exchanges, first=first)
     try:
         await future

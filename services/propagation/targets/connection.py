@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -25,6 +26,8 @@ _PLAIN = re.compile(rb"HTTP/1\.1 200 [\t -~\x80-\xff]*\r\n((?:[!#$%&'*+.^_`|~0-9
 _LENGTH = b"content-length"
 _FRAMING = frozenset({_LENGTH, b"transfer-encoding", b"connection", b"proxy-connection", b"upgrade"})
 _MOST_DIGITS = 18
+_NO_FRAMING, _OTHER_FRAMING = -1, -2
+_KNOWN_BYTES = 256
 
 
 class Connection(asyncio.Protocol):
@@ -33,8 +36,10 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body_at_end",
+        "_chunks",
         "_deaf",
         "_ended",
+        "_headers",
         "_in_head",
         "_left",
         "_loop",
@@ -43,6 +48,7 @@ class Connection(asyncio.Protocol):
         "_parsing",
         "_queue",
         "_received",
+        "_size",
         "_transport",
         "closed",
         "idle_since_s",
@@ -62,7 +68,10 @@ class Connection(asyncio.Protocol):
         # Whether the parser is in the middle of an answer.
         self._parsing = False
         self._in_head = False
-        self._received = 0
+        # Of the present answer, as far as the parser has it: `_received` are its bytes, `_size` those of its body.
+        self._received = self._size = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._chunks: list[bytes] = []
         self._body_at_end = False
         # What the parser goes on to say is nobody's.
         self._deaf = False
@@ -89,11 +98,12 @@ class Connection(asyncio.Protocol):
         """Writes the requests, at least one; nothing may be unanswered. The time of each begins when it is the first
         unanswered one."""
         assert self._transport is not None and not self._queue
+        now_s = self._loop.time()
         for exchange in exchanges:
             exchange.connection = self
             exchange.began_s = exchange.deadline_s = LATER
         self._queue.extend(exchanges)
-        self._next(self._loop.time())
+        self._next(now_s)
         data = exchanges[0].data if len(exchanges) == 1 else b"".join([exchange.data for exchange in exchanges])
         self._transport.write(data)
 
@@ -128,11 +138,11 @@ class Connection(asyncio.Protocol):
         if self._left:
             exchange = queue[0]
             at = min(self._left, size)
-            exchange.chunks.append(data[:at] if at < size else data)
+            self._chunks.append(data[:at] if at < size else data)
             self._left -= at
             if self._left:
                 return at
-            exchange.body = b"".join(exchange.chunks)
+            exchange.body, self._chunks = b"".join(self._chunks), []
             self._end(now_s)
         while queue and at < size:
             plain = _plain_head(data, at)
@@ -146,7 +156,7 @@ class Connection(asyncio.Protocol):
                 return size
             at = start + length
             if at > size:
-                exchange.chunks.append(data[start:])
+                self._chunks = [data[start:]]
                 self._left = at - size
                 return size
             exchange.body = data[start:at]
@@ -166,20 +176,19 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             # An answer came to what was not asked.
             self._close()
-        elif self._queue:
-            size = self._queue[0].size
-            if self._received - size > MAX_HEAD_BYTES + MAX_FRAMING * size:
-                self._fail(MALFORMED, f"headers of more than {MAX_HEAD_BYTES:,} bytes")
+        elif self._queue and self._received - self._size > MAX_HEAD_BYTES + MAX_FRAMING * self._size:
+            self._fail(MALFORMED, f"headers of more than {MAX_HEAD_BYTES:,} bytes")
 
     def on_message_begin(self) -> None:
         """From the parser. An answer more than was asked is nobody's."""
         self._parsing = self._in_head = True
         self._deaf = self._deaf or not self._queue
+        self._headers, self._chunks, self._size = [], [], 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """From the parser."""
         if self._in_head and not self._deaf:
-            self._queue[0].headers.append((name.lower(), value))
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """From the parser."""
@@ -188,25 +197,24 @@ class Connection(asyncio.Protocol):
         exchange = self._queue[0]
         status = self._parser.get_status_code()
         if status < 200:
-            exchange.headers = []
             return
         self._in_head = False
-        exchange.status = status
+        exchange.status, exchange.headers = status, self._headers
         self._body_at_end = False
         if not self._parser.should_keep_alive():
-            framed = any(name in (_LENGTH, b"transfer-encoding") for name, _ in exchange.headers)
+            framed = any(name in (_LENGTH, b"transfer-encoding") for name, _ in self._headers)
             self._body_at_end = not framed
 
     def on_body(self, data: bytes) -> None:
         """From the parser."""
         if self._deaf:
             return
-        exchange = self._queue[0]
-        exchange.size += len(data)
-        if exchange.size > exchange.max_body_bytes:
-            self._fail(TOO_LARGE, f"more than {exchange.max_body_bytes:,} bytes")
+        self._size += len(data)
+        most_bytes = self._queue[0].max_body_bytes
+        if self._size > most_bytes:
+            self._fail(TOO_LARGE, f"more than {most_bytes:,} bytes")
             return
-        exchange.chunks.append(data)
+        self._chunks.append(data)
 
     def on_message_complete(self) -> None:
         """From the parser, at the end of each answer."""
@@ -237,9 +245,8 @@ class Connection(asyncio.Protocol):
         return self.used and not begun and exchange.idempotent and not exchange.resent
 
     def _end_parsed(self) -> None:
-        exchange = self._queue[0]
-        chunks = exchange.chunks
-        exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks, self._chunks = self._chunks, []
+        self._queue[0].body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._end(self._loop.time())
 
     def _end(self, now_s: float) -> None:
@@ -253,7 +260,7 @@ class Connection(asyncio.Protocol):
         exchange = self._queue[0]
         exchange.began_s = now_s
         exchange.deadline_s = now_s + exchange.timeout_s
-        self._received = 0
+        self._received = self._size = 0
 
     def _fail(self, error: str, detail: str) -> None:
         if self._queue:
@@ -280,14 +287,28 @@ def _plain_head(data: bytes, at: int) -> tuple[int, int, Headers] | None:
     found = _PLAIN.match(data, at)
     if found is None or found.end() - at > MAX_HEAD_BYTES:
         return None
-    length = -1
-    headers: Headers = []
+    length = _NO_FRAMING
+    headers: list[tuple[bytes, bytes]] = []
     for line in found[1].split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip()
-        if name in _FRAMING:
-            if name != _LENGTH or length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
+        header, framing = _known_line(line) if len(line) <= _KNOWN_BYTES else _line(line)
+        if framing != _NO_FRAMING:
+            if length != _NO_FRAMING or framing == _OTHER_FRAMING:
                 return None
-            length = int(value)
-        headers.append((name, value))
+            length = framing
+        headers.append(header)
     return (found.end(), length, headers) if length >= 0 else None
+
+
+def _line(line: bytes) -> tuple[tuple[bytes, bytes], int]:
+    """A header's name and value, and the length of the body if it says that, or _OTHER_FRAMING."""
+    name, _, value = line.partition(b":")
+    name, value = name.lower(), value.strip()
+    framing = _NO_FRAMING
+    if name in _FRAMING:
+        plain = name == _LENGTH and value.isdigit() and len(value) <= _MOST_DIGITS
+        framing = int(value) if plain else _OTHER_FRAMING
+    return (name, value), framing
+
+
+# Most lines of a server's answers are the same, page after page; there are few of them, and none is long.
+_known_line = lru_cache(maxsize=1024)(_line)

@@ -1,9 +1,9 @@
 """One request and what becomes of it: the object that goes from a caller through a target to a connection and back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 UNREACHABLE: Final = "UNREACHABLE"
 CONNECTION_LOST: Final = "CONNECTION_LOST"
@@ -26,35 +26,25 @@ class Exchange:
     caller's own.
     """
 
-    __slots__ = (
-        "began_s",
-        "body",
-        "chunks",
-        "connection",
-        "data",
-        "deadline_s",
-        "detail",
-        "error",
-        "first",
-        "headers",
-        "idempotent",
-        "lane",
-        "max_body_bytes",
-        "on_end",
-        "resent",
-        "retry_after_s",
-        "size",
-        "status",
-        "tag",
-        "timeout_s",
-        "took_s",
-    )
+    # What an exchange begins with stands on the class: one is made for each page, and most of it is never set.
+    status = 0
+    headers: Headers = ()
+    body = b""
+    error: str | None = None
+    detail = ""
+    retry_after_s = 0.0
+    began_s = 0.0
+    deadline_s = 0.0
+    took_s = 0.0
+    resent = False
+    lane: object = None
+    first = False
+    connection: object = None
 
     def __init__(
         self,
         data: bytes,
         on_end: "Callable[[Exchange], None]",
-        *,
         timeout_s: float,
         max_body_bytes: int,
         idempotent: bool = True,
@@ -66,21 +56,6 @@ class Exchange:
         self.max_body_bytes = max_body_bytes
         self.idempotent = idempotent
         self.tag = tag
-        self.status = 0
-        self.headers: Headers = []
-        self.body = b""
-        self.error: str | None = None
-        self.detail = ""
-        self.retry_after_s = 0.0
-        self.began_s = 0.0
-        self.deadline_s = 0.0
-        self.took_s = 0.0
-        self.resent = False
-        self.chunks: list[bytes] = []
-        self.size = 0
-        self.lane: object = None
-        self.first = False
-        self.connection: object = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the header; `name` in lower case. None: there is none."""
@@ -94,6 +69,4 @@ class Exchange:
         self.resent = True
         self.connection = None
         self.status = 0
-        self.headers = []
-        self.chunks = []
-        self.size = 0
+        self.headers = ()

@@ -65,9 +65,15 @@ def start_of(method: str) -> bytes:
 
 def request(start: bytes, path: bytes, head: bytes, body: bytes | None = None) -> bytes:
     """The whole request. `path` must have been checked, or percent-encoded; None is no body at all."""
-    if body is None:
-        return b"%b%b HTTP/1.1\r\n%b\r\n" % (start, path, head)
-    return b"%b%b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b" % (start, path, head, len(body), body)
+    end = end_of(head.decode("ascii"), None if body is None else len(body))
+    return b"%b%b%b%b" % (start, path, end.encode("ascii"), body or b"")
+
+
+def end_of(head: str, body_bytes: int | None = None) -> str:
+    """What stands in a request after its path and before its body; None is no body at all."""
+    return (
+        f" HTTP/1.1\r\n{head}\r\n" if body_bytes is None else f" HTTP/1.1\r\n{head}Content-Length: {body_bytes}\r\n\r\n"
+    )
 
 
 def _line(name: str, value: str) -> str:
