@@ -1,15 +1,23 @@
 """The domain's answers as messages of the contract."""
 
+from typing import Final
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.errors.errors import WellspringError
+from libs.rpc.errors import to_status
+from services.storage.domain import limits
 from services.storage.domain.feed import ChangeEvent, change_id
-from services.storage.domain.model import Item, Receipt
+from services.storage.domain.model import Item, Outcome, Receipt
 from services.storage.domain.namespace import Namespace
 from services.storage.store.interface import KeptVersion, Page
 from services.storage.tokens import cookie
 from wellspring.storage.v1 import storage_pb2 as pb
 
 _US = 1_000_000
+_APPLIED: Final = Outcome.APPLIED
+_SHORT_CURSOR: Final = 24
+"""Bytes of a cursor with which a receipt's length is one byte on the wire."""
 
 
 def fill_receipt(answer: pb.Receipt, given: Receipt, namespace: Namespace, record: bytes, cursor: bytes) -> None:
@@ -26,6 +34,49 @@ def fill_receipt(answer: pb.Receipt, given: Receipt, namespace: Namespace, recor
         answer.change_id = change_id(namespace.name, version, record)
     if cost is not None:
         answer.cost.bytes_read, answer.cost.bytes_written, answer.cost.items_read, answer.cost.items_written = cost
+
+
+def mutated(given: Receipt, namespace: Namespace, record: bytes, cursor: bytes) -> bytes:
+    """A PutResponse, DeleteResponse or MutateResponse, serialised: they differ in nothing but their names."""
+    receipt = _plain_receipt(given, namespace, cursor)
+    if receipt is not None:
+        return b"\x0a%c%b" % (len(receipt), receipt)
+    answer = pb.MutateResponse()
+    fill_receipt(answer.receipt, given, namespace, record, cursor)
+    return answer.SerializeToString()
+
+
+def mutated_one(given: Receipt, namespace: Namespace, record: bytes, cursor: bytes) -> bytes:
+    """One result of a BatchMutateResponse, serialised: results one after the other are the response."""
+    receipt = _plain_receipt(given, namespace, cursor)
+    if receipt is not None:
+        return b"\x0a%c\x0a\x00\x12%c%b" % (len(receipt) + 4, len(receipt), receipt)
+    answer = pb.BatchMutateResponse()
+    result = answer.results.add()
+    fill_receipt(result.receipt, given, namespace, record, cursor)
+    result.status.SetInParent()
+    return answer.SerializeToString()
+
+
+def refused_one(error: WellspringError) -> bytes:
+    """The same for a mutation that was refused."""
+    answer = pb.BatchMutateResponse()
+    answer.results.add().status.CopyFrom(to_status(error))
+    return answer.SerializeToString()
+
+
+def _plain_receipt(given: Receipt, namespace: Namespace, cursor: bytes) -> bytes | None:
+    """The receipt of an applied write with nothing out of the ordinary, serialised field by field; None for any other.
+
+    To build the message would cost as much as to decide the put. ``answers_test.py`` holds the two against each other.
+    """
+    outcome, version, deleted_items, _, cost = given
+    if outcome is not _APPLIED or deleted_items or cost is not None or namespace.settings.binding is not None:
+        return None
+    if not 0 < len(cursor) <= _SHORT_CURSOR or len(version) != limits.VERSION_SIZE:
+        return None
+    size = 2 * len(cursor)
+    return b"\x0a%c%b\x10\x01\x1a\x10%b\x22\x20%b" % (size, cursor.hex().encode(), version, version.hex().encode())
 
 
 def timestamp(time_us: int) -> Timestamp:

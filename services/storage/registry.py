@@ -63,7 +63,7 @@ class Registry:
         if gate is None:
             gate = entered[name] = self.enter(name, identity, write=write)
         else:
-            gate.charge(self._monotonic_s(), write=write)
+            gate.charge_next(self._monotonic_s, write=write)
         return gate
 
     def get(self, name: str) -> Namespace:

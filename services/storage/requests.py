@@ -17,6 +17,7 @@ from wellspring.storage.v1 import storage_pb2 as pb
 _US: Final = 1_000_000
 _MAX_SECONDS: Final = limits.MAX_TIME_US // _US
 _FIRST: Final = (0,)
+_OLDER_THAN: Final = ConditionKind.OLDER_THAN
 _PUT_PATHS: Final = tuple(f"mutations[{index}].put" for index in range(limits.MAX_MUTATIONS))
 _VALUE_HELP: Final = "Upload takes values up to 1 GiB"
 _CONSISTENCIES: Final = frozenset(pb.Consistency.values())
@@ -152,7 +153,7 @@ class Reader:
         expire_us = 0
         if item.WhichOneof("expiration") is not None:
             expire_us = _read_expiry(item, token, path)
-        return Put(key, value, content_type, attributes, expire_us, condition)
+        return Put(key, value, content_type, attributes, expire_us, condition, False)
 
     def with_ttl(self, puts: tuple[Put, ...], token: WriteToken, space: Namespace) -> tuple[Put, ...]:
         """``puts`` with the namespace's default expiry."""
@@ -233,10 +234,11 @@ def read_condition(condition: pb.Condition, path: str) -> Condition | None:
             raise InvalidArgument.field(f"{path}.absent", "is false; true, or no condition, is allowed")
         return Condition(ConditionKind.ABSENT)
     if kind == "older_than":
-        if len(condition.older_than) != limits.VERSION_SIZE:
-            what = f"has {len(condition.older_than)} bytes; a version has {limits.VERSION_SIZE}"
+        version = condition.older_than
+        if len(version) != limits.VERSION_SIZE:
+            what = f"has {len(version)} bytes; a version has {limits.VERSION_SIZE}"
             raise InvalidArgument.field(f"{path}.older_than", what)
-        return Condition(ConditionKind.OLDER_THAN, condition.older_than)
+        return Condition(_OLDER_THAN, version)
     if not condition.etag:
         raise InvalidArgument.field(f"{path}.etag", "is empty; absent: true asks for nothing to be there")
     return Condition(ConditionKind.ETAG, _etag_bytes(condition.etag))

@@ -52,40 +52,31 @@ class StorageServicer:
 
     # Writes
 
-    async def Put(self, request: pb.PutRequest, call: Call) -> pb.PutResponse:
+    async def Put(self, request: pb.PutRequest, call: Call) -> bytes:
         gate = self._registry.enter(request.namespace, call.identity, write=True)
         try:
             space = gate.namespace
-            command = self._reader.put(request, space)
-            answer = pb.PutResponse()
-            await self._mutate(answer.receipt, space, command)
-            return answer
+            return await self._mutate(space, self._reader.put(request, space))
         finally:
             gate.leave()
 
-    async def Delete(self, request: pb.DeleteRequest, call: Call) -> pb.DeleteResponse:
+    async def Delete(self, request: pb.DeleteRequest, call: Call) -> bytes:
         gate = self._registry.enter(request.namespace, call.identity, write=True)
         try:
             space = gate.namespace
-            command = self._reader.delete(request, space)
-            answer = pb.DeleteResponse()
-            await self._mutate(answer.receipt, space, command)
-            return answer
+            return await self._mutate(space, self._reader.delete(request, space))
         finally:
             gate.leave()
 
-    async def Mutate(self, request: pb.MutateRequest, call: Call) -> pb.MutateResponse:
+    async def Mutate(self, request: pb.MutateRequest, call: Call) -> bytes:
         gate = self._registry.enter(request.namespace, call.identity, write=True)
         try:
             space = gate.namespace
-            command = self._reader.mutate(request, space)
-            answer = pb.MutateResponse()
-            await self._mutate(answer.receipt, space, command)
-            return answer
+            return await self._mutate(space, self._reader.mutate(request, space))
         finally:
             gate.leave()
 
-    async def BatchMutate(self, request: pb.BatchMutateRequest, call: Call) -> pb.BatchMutateResponse:
+    async def BatchMutate(self, request: pb.BatchMutateRequest, call: Call) -> bytes:
         _check_batch(len(request.requests))
         entered: dict[str, Gate] = {}
         writes: list[Write] = []
@@ -107,20 +98,17 @@ class StorageServicer:
         finally:
             for gate in entered.values():
                 gate.leave()
-        answer = pb.BatchMutateResponse()
-        writing = iter(writes)
+        parts = []
+        writing, cursor = iter(writes), self._store.feed_cursor
         for refused in results:
-            result = answer.results.add()
-            if refused is not None:
-                result.status.CopyFrom(to_status(refused))
-                continue
-            (space, command), given = next(writing), next(done)
-            if isinstance(given, WellspringError):
-                result.status.CopyFrom(to_status(given))
-            else:
-                self._fill_receipt(result.receipt, given, space, command.record)
-                result.status.SetInParent()
-        return answer
+            if refused is None:
+                (space, command), given = next(writing), next(done)
+                if isinstance(given, Receipt):
+                    parts.append(answers.mutated_one(given, space, command.record, cursor(space, given)))
+                    continue
+                refused = given
+            parts.append(answers.refused_one(refused))
+        return b"".join(parts)
 
     async def Undelete(self, request: pb.UndeleteRequest, call: Call) -> pb.UndeleteResponse:
         gate = self._registry.enter(request.namespace, call.identity, write=True)
@@ -141,11 +129,12 @@ class StorageServicer:
         finally:
             gate.leave()
 
-    async def _mutate(self, answer: pb.Receipt, space: Namespace, command: Command) -> None:
+    async def _mutate(self, space: Namespace, command: Command) -> bytes:
+        """The answer, serialised."""
         (given,) = await self._store.mutate((Write(space, command),))
         if isinstance(given, WellspringError):
             raise given
-        self._fill_receipt(answer, given, space, command.record)
+        return answers.mutated(given, space, command.record, self._store.feed_cursor(space, given))
 
     def _fill_receipt(self, answer: pb.Receipt, given: Receipt, space: Namespace, record: bytes) -> None:
         answers.fill_receipt(answer, given, space, record, self._store.feed_cursor(space, given))

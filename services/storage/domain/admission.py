@@ -1,6 +1,7 @@
 """Admission: a namespace that asks for more than its quota slows itself, and nobody else."""
 
 import math
+from collections.abc import Callable
 
 from services.storage.domain.errors import NamespaceBusy, QuotaExceeded
 from services.storage.domain.namespace import Namespace
@@ -41,6 +42,15 @@ class Bucket:
             self._left -= count
         self._mean += count
         return 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything can be refused."""
+        return self._rate > 0
+
+    def count(self) -> None:
+        """Counts one more, for the rate alone, in the moment of the last ``take``."""
+        self._mean += 1
 
     def rate_per_s(self, now_s: float) -> float:
         """What was taken lately, a second."""
@@ -88,6 +98,14 @@ class Gate:
                 retry_after_s=wait_s,
                 metadata={"namespace": self.namespace.name, "quota": f"max_{verb}_per_s"},
             )
+
+    def charge_next(self, clock_s: Callable[[], float], *, write: bool) -> None:
+        """As ``charge``, for one more operation of a batch that was let in a moment ago."""
+        bucket = self.writes if write else self.reads
+        if bucket.limited:
+            self.charge(clock_s(), write=write)
+        else:
+            bucket.count()
 
     def leave(self) -> None:
         """Ends a request that was let in."""

@@ -46,6 +46,18 @@ def _meaning(body: Any) -> Any:
     return puts, deletes, condition, tuple(sorted(notes.items()))
 
 
+@given(st.binary(min_size=250, max_size=300), st.integers(0), st.integers(1, 255), st.integers(0, 3))
+def test_one_byte_more_less_or_other_makes_another_body(value: bytes, place: int, other: int, how: int) -> None:
+    at = place % len(value)
+    changed = [
+        value[:at] + bytes((value[at] ^ other,)) + value[at + 1 :],
+        value[:at] + value[at + 1 :],
+        value + b"\0",
+        b"\0" + value,
+    ][how]
+    assert put_digest(Put(b"", changed)) != put_digest(Put(b"", value)) == body_digest([Put(b"", value)], (), None, {})
+
+
 def test_an_upload_is_told_by_its_checksum() -> None:
     put = Put(b"k", b"manifest")
     digests = {body_digest((put,), (), None, None, content) for content in (None, b"1", b"2")}

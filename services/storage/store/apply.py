@@ -84,8 +84,14 @@ class Application:
             record.immortal = record.last_expire_us = 0
         is_alive = lasting or record.alive(self._now_us, self._gone)
         self.created = is_alive and not was_alive
-        # A record whose last items had expired ends for the feed when they are taken out, by the sweep or before it.
-        self.deleted = not is_alive and (was_alive or (items > 0 and not record.items_count))
+        # A record whose last items had expired ends for the feed when they are taken out, by the sweep or before it,
+        # unless a delete ended it already, or it never began: an item may have expired when it comes.
+        taken_out = items > 0 and not record.items_count
+        self.deleted = not is_alive and (expiring or (not record.ended and (was_alive or taken_out)))
+        if is_alive or not record.items_count:
+            record.ended = False
+        elif self.deleted or not items:
+            record.ended = True
         self._stamp(before if was_alive else Stamp(b"", False))
         self.added_items, self.added_size = record.items_count - items, record.size - size
         self.added_records = (record.items_count > 0) - (items > 0)

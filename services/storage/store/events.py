@@ -46,9 +46,14 @@ def encode_put(
     if annotations:
         item = ItemChange(b"", False, content_type, size)
         return encode(ChangeEvent(record, version, (item,), 1, created, False, time_us, annotations))
+    return encode_plain(record, version, created, time_us, content_type, size)
+
+
+def encode_plain(record: bytes, version: bytes, created: bool, time_us: int, content_type: str, size: int) -> bytes:
+    """The same without annotations."""
     kind = content_type.encode()
     head = _EVENT.pack(version, created, time_us, 1, 1, 0, len(record))
-    return head + record + _FLAT.pack(0, False, size, len(kind)) + kind
+    return b"".join((head, record, _FLAT.pack(0, False, size, len(kind)), kind))
 
 
 def decode(row: bytes) -> ChangeEvent:

@@ -21,7 +21,7 @@ from services.storage.domain.model import (
     WriteToken,
 )
 from services.storage.domain.namespace import Settings
-from services.storage.store import flat, writer
+from services.storage.store.flat import FlatPuts
 from services.storage.store.interface import Write
 from services.storage.store.local import LocalStore
 from services.storage.store.memory import MemoryKv
@@ -80,14 +80,14 @@ def contents(mode: Mode, seed: int, put_flat: Callable[..., Receipt | None]) -> 
         return {name: dict(sorted(family.values.items())) for name, family in kv._families.items()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "put_flat", counting)
+        patch.setattr(FlatPuts, "put", counting)
         return asyncio.run(story()), taken
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize("seed", range(5))
 def test_both_paths_write_the_same(mode: Mode, seed: int) -> None:
-    quick, taken = contents(mode, seed, flat.put_flat)
+    quick, taken = contents(mode, seed, FlatPuts.put)
     general, none = contents(mode, seed, lambda *_: None)
     assert none == 0 and taken > 150, "the quick path was not taken"
     assert quick == general

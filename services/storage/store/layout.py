@@ -94,6 +94,11 @@ def token_key(number: int, time_us: int, nonce: bytes, record: bytes) -> bytes:
     return _TOKEN.pack(number, time_us, nonce) + record
 
 
+def token_time(key: bytes) -> int:
+    """The time in the key of a remembered mutation, microseconds."""
+    return int(_FEED.unpack_from(key)[1])
+
+
 def token_bound(number: int, time_us: int) -> bytes:
     """The first key of tokens made at ``time_us``."""
     return _FEED.pack(number, max(0, time_us))

@@ -16,14 +16,19 @@ _USAGE: Final = struct.Struct(">qqqQ16s")
 
 
 class Account:
-    """One namespace. ``sequence`` and ``newest`` are those of its last change; ``waiting`` watch for the next."""
+    """One namespace. ``sequence`` and ``newest`` are those of its last change; ``waiting`` watch for the next.
 
-    __slots__ = ("items", "newest", "number", "records", "sequence", "size", "waiting")
+    No token that is remembered has a later time than ``newest_token_us``: one that has was never seen, and need not be
+    looked up.
+    """
+
+    __slots__ = ("items", "newest", "newest_token_us", "number", "records", "sequence", "size", "waiting")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.sequence = 0
         self.newest = NO_VERSION
+        self.newest_token_us = 0
         self.records = self.items = self.size = 0
         self.waiting: set[asyncio.Future[None]] = set()
 
@@ -63,6 +68,8 @@ class Ledger:
         if row is not None:
             account.records, account.items, account.size, account.sequence, newest = _USAGE.unpack(row)
             account.newest = newest if any(newest) else NO_VERSION
+        token = self._families.tokens.last(layout.prefix(account.number))
+        account.newest_token_us = 0 if token is None else layout.token_time(token[0])
         last = self._families.feed.last(layout.prefix(account.number))
         if last is not None:
             account.sequence = max(account.sequence, layout.feed_sequence(last[0]))

@@ -1,7 +1,8 @@
 """A record's row, and the record as decisions see it.
 
 The row holds counts and the newest version; the flat item (that with the empty key) lies in it too when it is small, so
-that a flat record is one row: read by one get, written by one put. Range tombstones are few and lie here as well.
+that a flat record is one row: read by one get, written by one put. Range tombstones are few and lie here as well. The
+flags: the version is ordered, a flat row is there, range tombstones are there, the feed has told the record's end.
 
     flags 1 · version 16 · items 4 · immortal 4 · last_expire 8 · tombs 4 · size 8
     [count 2 · (flags 1 · version 16 · due 8 · length 2 · start · length 2 · end)…] · [flat row]
@@ -24,6 +25,7 @@ _U16 = struct.Struct(">H")
 ORDERED: Final = 1
 _FLAT: Final = 2
 _RANGES: Final = 4
+_ENDED: Final = 8
 _SMALL: Final = 512
 FLAT_ONLY: Final = _FLAT
 """The flags of a record whose row ends with its flat item and has no range tombstones."""
@@ -52,10 +54,12 @@ class StoredRecord:
     ``items`` counts what is there physically (expired items that were not swept yet too), ``immortal`` those without
     expiry, ``last_expire_us`` is no earlier than the last expiry of the others, ``tombs`` counts rows in ``tombs``;
     ``size`` is what the items are charged. ``loaded`` keeps the rows that a decision looked at, by key; without
-    ``keep_rows`` only the headers of large ones that a range went over.
+    ``keep_rows`` only the headers of large ones that a range went over. ``ended``: of a record whose items have all
+    expired, that the feed has told its end, or never its beginning.
     """
 
     __slots__ = (
+        "ended",
         "exists",
         "flat",
         "immortal",
@@ -90,13 +94,14 @@ class StoredRecord:
         self.flat: bytes | None = None
         self.exists = row is not None
         if row is None:
-            self.version, self.ordered = NO_VERSION, False
+            self.version, self.ordered, self.ended = NO_VERSION, False, False
             self.items_count = self.immortal = self.last_expire_us = self.tombs_count = self.size = 0
             return
         flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size = (
             ROW.unpack_from(row)
         )
         self.ordered = bool(flags & ORDERED)
+        self.ended = bool(flags & _ENDED)
         at = ROW.size
         if flags & _RANGES:
             at = self._load_ranges(row, at)
@@ -108,7 +113,7 @@ class StoredRecord:
         if not (self.items_count or self.tombs_count or self.range_tombs or self.flat is not None):
             return None
         flags = (ORDERED if self.ordered else 0) | (_FLAT if self.flat is not None else 0)
-        flags |= _RANGES if self.range_tombs else 0
+        flags |= (_RANGES if self.range_tombs else 0) | (_ENDED if self.ended else 0)
         head = ROW.pack(
             flags, self.version, self.items_count, self.immortal, self.last_expire_us, self.tombs_count, self.size
         )

@@ -7,6 +7,7 @@ A tombstone is a header alone.
 """
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from services.storage.domain.decide import Known
@@ -38,10 +39,20 @@ def encode(
     flags = (_ORDERED if ordered else 0) | (_CHUNKED if chunked else 0)
     if not (content_type or attributes):
         return _HEADER.pack(version, write_us, expire_us, flags) + value
+    return b"".join((_HEADER.pack(version, write_us, expire_us, flags | _META), meta(content_type, attributes), value))
+
+
+def header(version: bytes, write_us: int, *, ordered: bool, has_meta: bool) -> bytes:
+    """What stands before the media type and the value of an item in one piece and without expiry."""
+    return _HEADER.pack(version, write_us, 0, (_ORDERED if ordered else 0) | (_META if has_meta else 0))
+
+
+@lru_cache(maxsize=256)
+def meta(content_type: str, attributes: tuple[tuple[str, str], ...]) -> bytes:
+    """The media type and the attributes. Kept, because most items of a namespace have the same."""
     kind = content_type.encode()
     notes = b"".join(_text(text) for pair in attributes for text in pair)
-    header = _HEADER.pack(version, write_us, expire_us, flags | _META)
-    return b"".join((header, _U16.pack(len(kind)), kind, _U16.pack(len(notes)), notes, value))
+    return b"".join((_U16.pack(len(kind)), kind, _U16.pack(len(notes)), notes))
 
 
 def encode_tomb(version: bytes, write_us: int, *, ordered: bool) -> bytes:

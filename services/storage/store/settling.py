@@ -1,45 +1,51 @@
 """Which records have writes that a crash could still take back, so that reads of them wait and others do not."""
 
-from collections.abc import Awaitable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Collection, Iterable
+from itertools import chain
 
 from services.storage.store.kv import Kv
 
-_MANY: Final = 65_536
-
 
 class Settling:
-    """Numbers the batches in the order in which they are applied; the disk makes them durable in the same order."""
+    """Numbers the batches in the order in which they are applied; the disk makes them durable in the same order.
+
+    Places are kept in two generations, and the older is let go as a whole when all of it is durable: nothing is done
+    for a single place but to note it.
+    """
 
     def __init__(self, kv: Kv) -> None:
         self._kv = kv
         self._applied = 0
         self._durable = 0
-        self._unsettled: dict[bytes, int] = {}
+        self._young: dict[bytes, int] = {}
+        self._old: dict[bytes, int] = {}
+        self._old_until = 0
 
     def mark(self, places: Iterable[bytes]) -> None:
         """Notes that a batch that touches ``places`` was applied just now."""
+        if self._old_until <= self._durable:
+            self._old, self._old_until, self._young = self._young, self._applied, {}
         self._applied += 1
-        if len(self._unsettled) > _MANY:
-            self._unsettled = {place: at for place, at in self._unsettled.items() if at > self._durable}
-        self._unsettled.update(dict.fromkeys(places, self._applied))
+        self._young.update(dict.fromkeys(places, self._applied))
 
-    async def wait(self, durable: Awaitable[None], places: Iterable[bytes]) -> None:
+    async def wait(self, durable: Awaitable[None]) -> None:
         """Waits for the batch that was marked last, and with it for those before."""
         mine = self._applied
         await durable
         self._durable = max(self._durable, mine)
-        unsettled = self._unsettled
-        for place in places:
-            if unsettled.get(place, mine + 1) <= mine:
-                del unsettled[place]
 
-    async def settle(self, places: Iterable[bytes] | None = None) -> None:
+    async def settle(self, places: Collection[bytes] | None = None) -> None:
         """Waits until what was read just now of ``places`` (None: of anything) is durable."""
         if self._durable == self._applied:
             return
-        if places is not None and all(self._unsettled.get(place, 0) <= self._durable for place in places):
+        if places is not None and not self._unsettled(places):
             return
         upto = self._applied
         await self._kv.durable()
         self._durable = max(self._durable, upto)
+
+    def _unsettled(self, places: Collection[bytes]) -> bool:
+        """Whether a batch that is not durable touches one of them. A place that both generations have was touched
+        later in the younger."""
+        at = chain(map(self._young.get, places), map(self._old.get, places))
+        return any(number is not None and number > self._durable for number in at)

@@ -117,7 +117,7 @@ class Sweeper:
         self._settling.mark(())
         if account is not None:
             account.wake()
-        await self._settling.wait(durable, ())
+        await self._settling.wait(durable)
 
     # Each of these gets the rests of due entries of one namespace and kind, sorted, and adds the operations of one
     # batch. Entries of one record come together and are one change of it: two of a record in one batch would not see

@@ -19,7 +19,7 @@ from services.storage.store import events, layout
 from services.storage.store.apply import Application
 from services.storage.store.catalog import Catalog
 from services.storage.store.families import Families, Operation, fill
-from services.storage.store.flat import TOKEN, put_flat, token_row
+from services.storage.store.flat import TOKEN, FlatPuts, Lane, token_row
 from services.storage.store.history import History
 from services.storage.store.interface import Write
 from services.storage.store.kv import Kv
@@ -158,35 +158,32 @@ class _Turn:
         self._now_us = now_us
         self._kv: Any = writer._kv
         self._batch: Any = self._kv.batch()
+        self._flat = FlatPuts(writer._families, now_us)
         self._grows = False
         self._touched: set[bytes] = set()
+        self._before: set[bytes] = set()  # places that this turn's batches before this one touched
         self._accounts: dict[int, Account] = {}
-        self._all: set[bytes] = set()
         self._waits: Any = None
 
     def run(self, writes: Sequence[Write], plan: Planner | None = None) -> list[Receipt | WellspringError]:
         """The answers, once :meth:`finish` has waited for them to be durable."""
         families = self._writer._families
-        places = [layout.prefix(write.namespace.number) + write.command.record for write in writes]
-        tokens = [_token_key(write) for write in writes]
+        lanes, places, tokens = self._keys(writes)
         record_rows = families.records.get_many(places) if len(places) > 1 else [families.records.get(places[0])]
-        token_rows = families.tokens.get_many(tokens) if len(tokens) > 1 else [families.tokens.get(tokens[0])]
+        token_rows = self._remembered(writes, lanes, tokens)
         results: list[Receipt | WellspringError] = []
         pending: list[int] = []
+        touched, before = self._touched, self._before
         for index, write in enumerate(writes):
-            record_row, token_row = record_rows[index], token_rows[index]
-            place = places[index]
-            if place in self._touched:
+            place, row, token_row = places[index], record_rows[index], token_rows[index]
+            if place in touched:
                 self._submit(results, pending)
-            if place in self._all:
-                record_row, token_row = families.records.get(place), families.tokens.get(tokens[index])
+            if place in before:
+                row, token_row = families.records.get(place), families.tokens.get(tokens[index])
             try:
-                receipt = self._one(write, place, record_row, tokens[index], token_row, plan)
+                results.append(self._one(lanes[index], write.command, place, row, tokens[index], token_row, plan))
                 pending.append(index)
-                self._grows = self._grows or plan is not None or bool(write.command.puts)
-                self._touched.add(place)
-                self._all.add(place)
-                results.append(receipt)
+                touched.add(place)
             except WellspringError as error:
                 results.append(error)
         self._submit(results, pending)
@@ -198,11 +195,46 @@ class _Turn:
         if self._waits is None:
             await settling.settle()
         else:
-            await settling.wait(self._waits, self._all)
+            await settling.wait(self._waits)
+
+    def _keys(self, writes: Sequence[Write]) -> tuple[list[Lane], list[bytes], list[bytes]]:
+        """Of each write its lane, the key of its record and the key of its token."""
+        lane: Lane | None = None
+        lanes: list[Lane] = []
+        places: list[bytes] = []
+        tokens: list[bytes] = []
+        for namespace, command in writes:
+            if lane is None or namespace is not lane.namespace:
+                lane = self._lane(namespace)
+            record, (time_us, nonce) = command[0], command[1]
+            lanes.append(lane)
+            places.append(lane.prefix + record)
+            tokens.append(layout.token_key(lane.number, time_us, nonce, record))
+        return lanes, places, tokens
+
+    def _lane(self, namespace: Namespace) -> Lane:
+        number = namespace.number
+        if number not in self._writer._catalog.by_number:
+            return Lane(namespace, None, self._now_us)
+        account = self._accounts[number] = self._writer._ledger.account(number)
+        return Lane(namespace, account, self._now_us)
+
+    def _remembered(self, writes: Sequence[Write], lanes: list[Lane], tokens: list[bytes]) -> list[bytes | None]:
+        """The rows of the tokens that were seen before this turn. One later than all that were is not looked for."""
+        family = self._writer._families.tokens
+        asked = [index for index, lane in enumerate(lanes) if writes[index][1][1][0] <= lane.seen_us]
+        found: list[bytes | None] = [None] * len(tokens)
+        if len(asked) == 1:
+            found[asked[0]] = family.get(tokens[asked[0]])
+        elif asked:
+            for index, row in zip(asked, family.get_many([tokens[index] for index in asked]), strict=True):
+                found[index] = row
+        return found
 
     def _one(
         self,
-        write: Write,
+        lane: Lane,
+        command: Command,
         place: bytes,
         row: bytes | None,
         token_key: bytes,
@@ -210,23 +242,22 @@ class _Turn:
         plan: Planner | None,
     ) -> Receipt:
         """Decides one mutation and adds to the batch what it writes. ``row`` is the record's."""
-        namespace, command = write
-        writer, now_us, number = self._writer, self._now_us, namespace.number
         if remembered is not None and not command.dry_run:
             return _repeated(parse_token(remembered), command)
-        if number not in writer._catalog.by_number:
-            raise NamespaceNotFound.named(namespace.name)  # it was purged while the request was under way
-        check_drift(command.token, now_us, namespace.settings.max_clock_drift_us)
-        account = self._accounts.get(number)
-        if account is None:
-            account = self._accounts[number] = writer._ledger.account(number)
-        families = writer._families
+        if lane.account is None:
+            raise NamespaceNotFound.named(lane.namespace.name)  # it was purged while the request was under way
+        if not lane.first_us <= command[1][0] <= lane.last_us:
+            check_drift(command.token, self._now_us, lane.namespace.settings.max_clock_drift_us)
         if plan is None:
-            done = put_flat(self._batch, families, namespace, command, place, row, token_key, account, now_us)
+            done = self._flat.put(lane, lane.account, command, place, row, token_key)
             if done is not None:
+                self._grows = True
                 return done
-        record = StoredRecord(number, command.record, row, families.items, families.tombs)
-        return self._decided(namespace, command, record, account, token_key, plan)
+        families = self._writer._families
+        record = StoredRecord(lane.number, command.record, row, families.items, families.tombs)
+        receipt = self._decided(lane.namespace, command, record, lane.account, token_key, plan)
+        self._grows = self._grows or plan is not None or bool(command.puts)
+        return receipt
 
     def _decided(
         self,
@@ -254,12 +285,14 @@ class _Turn:
             sequence = writer.apply(operations, namespace, record, decision, now_us=now_us, annotations=notes)
             remembered = token_row(command.body, outcome, decision.version, decision.deleted_items, sequence)
             operations.append((writer._families.tokens, token_key, remembered))
+            account.newest_token_us = max(account.newest_token_us, command.token.time_us)
             fill(self._batch, operations)
         cost = _cost(record, operations, decision) if command.want_cost else None
         return Receipt(outcome, decision.version, decision.deleted_items, sequence, cost)
 
     def _submit(self, results: list[Receipt | WellspringError], pending: list[int]) -> None:
         """Applies the batch; its mutations become errors when the store refuses it."""
+        self._flat.fill(self._batch)
         if not len(self._batch):
             return
         writer, kv = self._writer, self._kv
@@ -280,13 +313,9 @@ class _Turn:
                 account.wake()
         self._batch = kv.batch()
         self._grows = False
+        self._before |= self._touched
         self._touched.clear()
         pending.clear()
-
-
-def _token_key(write: Write) -> bytes:
-    command = write.command
-    return layout.token_key(write.namespace.number, command.token.time_us, command.token.nonce, command.record)
 
 
 def _repeated(token: Token, command: Command) -> Receipt:
