@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
-from libs.errors.errors import InvalidArgument
+from libs.errors.errors import InvalidArgument, Unimplemented
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests
 from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING, Key
-from services.session.domain import validating
+from services.session.domain import hints, validating
 from services.session.domain.errors import RealmNotFound
 from services.session.domain.realms import Realm
 from services.session.domain.rekeying import Rekeying
@@ -88,7 +88,23 @@ class SessionAdminServicer:
             answer.since.CopyFrom(answers.time(verdict.since_us))
         if session is not None:
             answer.session.CopyFrom(answers.session(self._tools.keyring, realm.policy, call.identity, session))
+            answer.session.hints.update(await hints.of_session(self._tools, realm, session))
         return answer
+
+    async def FenceDatacentre(self, request: pb.FenceDatacentreRequest, call: Call) -> pb.FenceDatacentreResponse:
+        raise self._alone("FenceDatacentre", requests.datacentre(request.datacentre))
+
+    async def UnfenceDatacentre(self, request: pb.UnfenceDatacentreRequest, call: Call) -> pb.UnfenceDatacentreResponse:
+        raise self._alone("UnfenceDatacentre", requests.datacentre(request.datacentre))
+
+    def _alone(self, verb: str, datacentre: str) -> Unimplemented:
+        own = self._tools.datacentre
+        return Unimplemented(
+            f"{verb} needs a second data centre: the sessions of {own!r} are in a store of this server alone, so that"
+            " no other one serves them that could be shut out; to stop serving them, stop this server",
+            reason="NEEDS_SECOND_DATACENTRE",
+            metadata={"datacentre": datacentre, "own": own},
+        )
 
     def _key(self, key: Key) -> pb.Key:
         return pb.Key(

@@ -31,6 +31,7 @@ def session(keyring: Keyring, policy: Policy, caller: str, given: Session) -> pb
         absolute_expire_time=time(absolute_end_us(given, policy)),
         home=given.home,
         anonymous=anonymous,
+        bound=bool(given.bind),
     )
     if not anonymous:
         answer.subject = pseudonyms.pairwise(keyring, given.realm, caller, given.subject)

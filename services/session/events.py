@@ -17,6 +17,7 @@ _LEVELS: Final = {
     "realm_revoked": logging.WARNING,
     "guess_limit": logging.WARNING,
     "anonymous_quota": logging.WARNING,
+    "orphaned_branch": logging.WARNING,
     "key_promoted": logging.WARNING,
     "key_retired": logging.WARNING,
 }

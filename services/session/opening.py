@@ -8,6 +8,7 @@ from libs.clock.clock import Clock
 from libs.config import wiring
 from libs.errors.errors import FailedPrecondition
 from services.session.domain.policy import check
+from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
 from services.session.domain.sweeping import CLOCK
@@ -44,7 +45,7 @@ async def make_tools(
 ) -> Tools:
     """Keyring, clock and realms over an open store; realms of the configuration are made when they are not there.
 
-    Raises KeyringUnusable, PolicyRefused, Unimplemented.
+    Raises KeyringUnusable, PolicyRefused.
     """
     ring = await open_keyring(Path(config.keyring_file), store, clock.time_ns() // 10**9, create=config.create_keyring)
     noted = (await store.noted([CLOCK])).get(CLOCK, b"0")
@@ -67,4 +68,5 @@ async def make_tools(
         datacentre=config.datacentre,
         home=zlib.crc32(config.datacentre.encode()) & 0xFFFF,
         request_window_us=int(wiring.seconds(config.request_id_window) * 1e6),
+        proofs=Proofs(steady.now_us),
     )

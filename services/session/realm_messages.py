@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from libs.errors.errors import InvalidArgument, Unimplemented
+from libs.errors.errors import InvalidArgument
 from services.session.answers import time
 from services.session.domain.policy import (
     CEILINGS,
@@ -27,8 +27,6 @@ _Choice = TypeVar("_Choice", Kind, Limit, Partition)
 
 def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
     """The policy that a message says; what it leaves out has its default. Bounds are checked by `policy.check`."""
-    if given.keep_hints:
-        raise Unimplemented("realm.keep_hints: no hints of clients are kept", reason="HINTS_NOT_SUPPORTED")
     return Policy(
         timeouts=_timeouts(given),
         rotation_interval_us=_micros(given, "rotation_interval", _UNSET.rotation_interval_us),
@@ -43,6 +41,8 @@ def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
         callers=tuple(Caller(c.identity, tuple(c.methods), tuple(c.data_keys)) for c in given.callers),
         justification=given.policy_justification,
         max_anonymous=given.max_anonymous,
+        keep_hints=given.keep_hints,
+        hints_lifetime_us=_micros(given, "hints_lifetime", _UNSET.hints_lifetime_us),
         readmission_window_us=_micros(given, "readmission_window", _UNSET.readmission_window_us),
         kind=_choice(Kind, given.kind, _UNSET.kind, "kind"),
         ttl_us=_micros(given, "ttl", _UNSET.ttl_us),
@@ -73,6 +73,8 @@ def message_of(realm: Realm) -> pb.Realm:
         ],
         policy_justification=policy.justification,
         max_anonymous=policy.max_anonymous,
+        keep_hints=policy.keep_hints,
+        hints_lifetime=duration(policy.hints_lifetime_us),
         readmission_window=duration(policy.readmission_window_us),
         ttl=duration(policy.ttl_us),
         create_time=time(realm.created_us),

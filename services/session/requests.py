@@ -6,9 +6,11 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from libs.errors.errors import InvalidArgument, Unimplemented
-from services.session.domain.creating import Assurance
+from libs.errors.errors import InvalidArgument
+from services.session.crypto import dpop
+from services.session.domain.creating import Assurance, Client
 from services.session.domain.operations import Operation, check, check_key
+from services.session.domain.proofs import Proof
 from services.session.domain.validating import ALL, check_data_keys
 from wellspring.session.v1 import session_pb2 as pb
 
@@ -18,10 +20,14 @@ MAX_METHOD_CHARS: Final = 32
 MAX_REASON_CHARS: Final = 256
 MAX_AUDIENCE_CHARS: Final = 256
 MAX_WANTED_KEYS: Final = 1000
+MAX_HINT_CHARS: Final = 1024
+MAX_PROOF_CHARS: Final = 4096
+MAX_URI_CHARS: Final = 2048
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEY_ID: Final = re.compile(r"[a-z]{1,16}-[0-9]{1,3}")
+_DATACENTRE: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -138,7 +144,37 @@ def reason(text: str) -> None:
         raise InvalidArgument.field("reason", f"at most {MAX_REASON_CHARS} characters are allowed")
 
 
-def unbound(*, thumbprint: str = "", proof: bool = False) -> None:
-    """Refuses what would make a session look bound to a key that nobody checks."""
-    if thumbprint or proof:
-        raise Unimplemented("sessions bound to a key of the client are not supported", reason="BINDING_NOT_SUPPORTED")
+def client(hints: pb.ClientHints, thumbprint: str) -> Client:
+    """What is told of the client of a new session."""
+    bind = b""
+    if thumbprint:
+        read = dpop.thumbprint_of(thumbprint)
+        if read is None:
+            what = "a thumbprint of RFC 7638 by SHA-256 is expected: 43 characters of base64url"
+            raise InvalidArgument.field("bind_key_thumbprint", what)
+        bind = read
+    for name, text in (("address", hints.address), ("user_agent", hints.user_agent)):
+        if len(text) > MAX_HINT_CHARS:
+            raise InvalidArgument.field(f"client_hints.{name}", f"at most {MAX_HINT_CHARS} characters are allowed")
+    return Client(hints.address, hints.user_agent, bind)
+
+
+def proof(given: pb.Proof, there: bool, retry: str = "") -> Proof | None:
+    """A proof of possession, of a JWT's form; whether it is good depends on the session. `there`: whether one came."""
+    if not there:
+        return None
+    if len(given.jwt) > MAX_PROOF_CHARS or not dpop.is_formed(given.jwt):
+        what = f"is not of a proof's form: a JWT of at most {MAX_PROOF_CHARS} characters, as RFC 9449 has it"
+        raise InvalidArgument.field("proof.jwt", what)
+    if not given.http_method or len(given.http_method) > MAX_METHOD_CHARS:
+        raise InvalidArgument.field("proof.http_method", f"1 to {MAX_METHOD_CHARS} characters are allowed")
+    if not given.http_uri or len(given.http_uri) > MAX_URI_CHARS:
+        raise InvalidArgument.field("proof.http_uri", f"1 to {MAX_URI_CHARS} characters are allowed")
+    return Proof(given.jwt, given.http_method, given.http_uri, retry)
+
+
+def datacentre(text: str) -> str:
+    """The name of a data centre."""
+    if _DATACENTRE.fullmatch(text) is None:
+        raise InvalidArgument.field("datacentre", "1 to 32 of a-z, 0-9, - are allowed, beginning with a letter")
+    return text

@@ -10,7 +10,7 @@ from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests, watching
 from services.session.crypto import assertions
-from services.session.domain import creating, listing, revoking, rotating, updating, validating
+from services.session.domain import creating, hints, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
 from services.session.domain.errors import AnonymousQuota, GuessLimit, RealmIsOpaque, SessionInvalid
 from services.session.domain.guesses import Guesses
@@ -51,7 +51,6 @@ class SessionsServicer:
 
     async def Create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
         realm = self._enter(request.realm, call, "Create")
-        requests.unbound(thumbprint=request.bind_key_thumbprint)
         subject = requests.subject(request.subject, required=False)
         work = creating.create(
             self._tools,
@@ -62,6 +61,7 @@ class SessionsServicer:
             requests.values(request.data, "data"),
             requests.values(request.shared_data, "shared_data"),
             requests.request_id(request.request_id),
+            requests.client(request.client_hints, request.bind_key_thumbprint),
         )
         if subject:
             minted = await work
@@ -71,7 +71,6 @@ class SessionsServicer:
 
     async def Validate(self, request: pb.ValidateRequest, call: Call) -> pb.ValidateResponse:
         realm = self._enter(request.realm, call, "Validate")
-        requests.unbound(proof=request.HasField("proof"))
         audience = request.assertion_audience
         if audience:
             requests.audience(audience, "assertion_audience")
@@ -82,6 +81,7 @@ class SessionsServicer:
             request.token.value,
             touch=request.touch,
             data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
+            proof=requests.proof(request.proof, request.HasField("proof")),
         )
         validated = await self._guarded(realm, call, work, request.client_hints.address)
         answer = pb.ValidateResponse(
@@ -98,10 +98,10 @@ class SessionsServicer:
         realm = self._enter(request.realm, call, "Get")
         handle = requests.handle(request.handle)
         if not request.shared_keys:
-            return self._public(realm, call, await validating.find(self._tools, realm, handle))
+            return await self._shown(realm, call, await validating.find(self._tools, realm, handle))
         names = requests.wanted_keys(request.shared_keys, "shared_keys")
         session, values = await validating.shared_values(self._tools, realm, call.identity, handle, names)
-        answer = self._public(realm, call, session)
+        answer = await self._shown(realm, call, session)
         answers.put_values(answer.shared_data, values)
         return answer
 
@@ -109,7 +109,9 @@ class SessionsServicer:
         realm = self._enter(request.realm, call, "UpdateData")
         operations = requests.operations(request.operations)
         request_id = requests.request_id(request.request_id)
-        work = updating.update_data(self._tools, realm, call.identity, request.token.value, operations, request_id)
+        proof = requests.proof(request.proof, request.HasField("proof"), f"UpdateData {call.identity} {request_id}")
+        text = request.token.value
+        work = updating.update_data(self._tools, realm, call.identity, text, operations, request_id, proof)
         updated = await self._guarded(realm, call, work)
         return pb.UpdateDataResponse(versions=updated.versions, counters=updated.counters)
 
@@ -130,13 +132,15 @@ class SessionsServicer:
         reasons = pb.RotateRequest
         if request.reason not in (reasons.REASON_PERIODIC, reasons.REASON_PRIVILEGE):
             raise InvalidArgument.field("reason", "REASON_PERIODIC or REASON_PRIVILEGE is expected")
+        request_id = requests.request_id(request.request_id)
         work = rotating.rotate(
             self._tools,
             realm,
             call.identity,
             request.token.value,
             privilege=request.reason == reasons.REASON_PRIVILEGE,
-            request_id=requests.request_id(request.request_id),
+            request_id=request_id,
+            proof=requests.proof(request.proof, request.HasField("proof"), f"Rotate {call.identity} {request_id}"),
         )
         minted = await self._guarded(realm, call, work)
         answer = pb.RotateResponse(
@@ -148,6 +152,8 @@ class SessionsServicer:
 
     async def Reauthenticate(self, request: pb.ReauthenticateRequest, call: Call) -> pb.ReauthenticateResponse:
         realm = self._enter(request.realm, call, "Reauthenticate")
+        request_id = requests.request_id(request.request_id)
+        retry = f"Reauthenticate {call.identity} {request_id}"
         work = rotating.reauthenticate(
             self._tools,
             realm,
@@ -155,7 +161,8 @@ class SessionsServicer:
             request.token.value,
             requests.assurance(request.assurance),
             requests.subject(request.subject, required=False),
-            requests.request_id(request.request_id),
+            request_id,
+            requests.proof(request.proof, request.HasField("proof"), retry),
         )
         minted = await self._guarded(realm, call, work)
         return pb.ReauthenticateResponse(
@@ -183,7 +190,8 @@ class SessionsServicer:
         if target == "handle":
             return await revoking.revoke_handle(tools, realm, caller, requests.handle(request.handle))
         if target == "others_of_token":
-            work = revoking.revoke_others(tools, realm, caller, request.others_of_token.value)
+            proof = requests.proof(request.proof, request.HasField("proof"))
+            work = revoking.revoke_others(tools, realm, caller, request.others_of_token.value, proof)
             return await self._guarded(realm, call, work)
         if target == "subject":
             subject = requests.subject(request.subject, required=True)
@@ -204,7 +212,7 @@ class SessionsServicer:
         token = ""
         if listed.resume is not None:
             token = self._pages.issue(listed.resume, method="ListBySubject", identity=identity)
-        sessions = [self._public(realm, call, session) for session in listed.sessions]
+        sessions = [await self._shown(realm, call, session) for session in listed.sessions]
         return pb.ListBySubjectResponse(sessions=sessions, next_page_token=token)
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, call: Call) -> pb.EraseSubjectResponse:
@@ -224,7 +232,8 @@ class SessionsServicer:
         lifetime_s = request.lifetime.seconds if request.HasField("lifetime") else LONGEST_S
         if not 1 <= lifetime_s <= LONGEST_S:
             raise InvalidArgument.field("lifetime", f"1 to {LONGEST_S} s are allowed")
-        work = validating.validate(self._tools, realm, call.identity, request.token.value)
+        proof = requests.proof(request.proof, request.HasField("proof"))
+        work = validating.validate(self._tools, realm, call.identity, request.token.value, proof=proof)
         validated = await self._guarded(realm, call, work)
         text, expires_s = self._assert(realm, validated.session, audience, lifetime_s)
         return pb.IssueAssertionResponse(assertion=text, expire_time=answers.time(expires_s * 1_000_000))
@@ -258,6 +267,12 @@ class SessionsServicer:
 
     def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         return answers.session(self._tools.keyring, realm.policy, call.identity, session)
+
+    async def _shown(self, realm: Realm, call: Call, session: Session) -> pb.Session:
+        """With the hints of its client, for people to know it by."""
+        answer = self._public(realm, call, session)
+        answer.hints.update(await hints.of_session(self._tools, realm, session))
+        return answer
 
     def _assert(self, realm: Realm, session: Session, audience: str, lifetime_s: int) -> tuple[str, int]:
         made = claims(self._tools, realm, session, audience, lifetime_s)

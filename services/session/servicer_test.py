@@ -1,98 +1,23 @@
 """The service over the wire: what callers see, and what they must not be able to tell apart."""
 
-import asyncio
 import base64
 import hashlib
 import json
-import tempfile
 import uuid
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from libs.clock.clock import SystemClock
-from libs.paging.paging import PageTokens
-from libs.rpc.options import ServerOptions
-from libs.rpc.server import Server
-from libs.telemetry.options import TelemetryOptions
-from libs.telemetry.telemetry import Telemetry
-from services.session.admin_servicer import SessionAdminServicer
-from services.session.conformance.harness import opened, service
 from services.session.crypto import keyring as keyrings
-from services.session.crypto import rotation, tokens
-from services.session.domain.guesses import Guesses, GuessLimits
+from services.session.crypto import tokens
+from services.session.domain.guesses import GuessLimits
 from services.session.domain.model import REVOCATIONS_KEPT_US
 from services.session.domain.policy import Caller
-from services.session.domain.quotas import Limits, Quotas
-from services.session.domain.rekeying import Rekeying
-from services.session.keyring_file import File, Notes
-from services.session.servicer import SessionsServicer
+from services.session.over_the_wire import failure, over_the_wire
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
-from wellspring.session.v1 import session_admin_pb2_grpc, session_pb2_grpc
 from wellspring.session.v1 import session_pb2 as pb
-
-
-class Running:
-    def __init__(self, s, channel, path):
-        self.s = s
-        self.keyring = path / "keyring.json"
-        self.sessions = session_pb2_grpc.SessionsStub(channel)
-        self.admin = session_admin_pb2_grpc.SessionAdminStub(channel)
-
-    async def create(self, subject="alice", realm="web", **more):
-        assurance = pb.Assurance(level=1) if subject else None
-        more.setdefault("request_id", str(uuid.uuid4()))
-        return await self.sessions.Create(pb.CreateRequest(realm=realm, subject=subject, assurance=assurance, **more))
-
-    async def validate(self, token, realm="web", **more):
-        return await self.sessions.Validate(pb.ValidateRequest(token=token, realm=realm, **more))
-
-
-@asynccontextmanager
-async def a_folder():
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
-
-
-def over_the_wire(test, *, guesses=None, quotas=None):
-    async def main():
-        clock = SystemClock()
-        async with opened("embedded") as store, a_folder() as path:
-            s = await service(store, clock=clock)
-            telemetry = Telemetry(TelemetryOptions(), "session")
-            server = Server(ServerOptions(service="session", drain_wait_s=0), telemetry)
-            pages = PageTokens([bytes(32)], clock)
-            counted = Guesses(guesses or GuessLimits(), clock.monotonic, bytes)
-            limited = Quotas(quotas or Limits(), clock.monotonic, bytes)
-            sessions = SessionsServicer(
-                s.tools, pages, counted, limited, failure_floor_s=0.0, gone_after_us=86_400_000_000
-            )
-            server.add_service(pb.DESCRIPTOR.services_by_name["Sessions"], sessions)
-            keyrings.save(path / "keyring.json", s.tools.keyring)
-            notes = Notes(store)
-            await notes.remember(s.tools.keyring)
-            rekeying = Rekeying(s.tools, File(path / "keyring.json"), notes)
-            admin = SessionAdminServicer(s.tools, pages, rekeying)
-            server.add_service(admin_pb.DESCRIPTOR.services_by_name["SessionAdmin"], admin)
-            async with server, grpc.aio.insecure_channel(server.addresses[0]) as channel:
-                await test(Running(s, channel, path))
-
-    asyncio.run(main())
-
-
-async def failure(call):
-    """Code, message and details of a call that fails, as they came."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    trailers = dict(caught.value.trailing_metadata())
-    raw = trailers["grpc-status-details-bin"]
-    status, info = status_pb2.Status.FromString(raw), error_details_pb2.ErrorInfo()
-    status.details[0].Unpack(info)
-    return caught.value.code(), caught.value.details(), info.reason, raw
 
 
 def test_a_login_over_the_wire():
@@ -247,23 +172,6 @@ def test_bad_requests_name_their_field(change, field):
     over_the_wire(test)
 
 
-def test_what_is_not_done_says_so():
-    async def test(r):
-        made = await r.create()
-        proof = pb.Proof(jwt="x")
-        for call in (
-            r.create(bind_key_thumbprint="x"),
-            r.validate(made.token, proof=proof),
-            r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="x")),
-            r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")),
-            r.admin.CreateRealm(admin_pb.CreateRealmRequest(realm=admin_pb.Realm(name="o", keep_hints=True))),
-        ):
-            code, message, reason, _ = await failure(call)
-            assert code is grpc.StatusCode.UNIMPLEMENTED and message and reason
-
-    over_the_wire(test)
-
-
 def test_an_opaque_realm_has_no_tokens_and_keeps_its_kind():
     async def test(r):
         opaque = admin_pb.Realm(name="wiki", kind=admin_pb.Realm.KIND_OPAQUE)
@@ -291,75 +199,6 @@ def test_an_opaque_realm_has_no_tokens_and_keeps_its_kind():
             assert reason == "POLICY_REFUSED" and "realm.ttl" in message
 
     over_the_wire(test)
-
-
-def test_keys_are_rotated_over_the_wire_and_what_cannot_be_is_said():
-    async def test(r):
-        made = await r.create(data={"n": b"1"})
-        rotation.change(r.keyring, lambda ring: rotation.added(ring, "seal", 9)[0])
-        listed = {key.key_id: key for key in (await r.admin.ListKeys(admin_pb.ListKeysRequest())).keys}
-        assert listed["seal-2"].state == admin_pb.Key.STATE_NEXT and listed["seal-2"].purpose == "keyring"
-        key = await r.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id="seal-2"))
-        assert key.state == admin_pb.Key.STATE_ACTIVE
-        for key_id, code, reason in (
-            ("seal-2", grpc.StatusCode.FAILED_PRECONDITION, "KEY_STATE_WRONG"),
-            ("seal-9", grpc.StatusCode.NOT_FOUND, "KEY_NOT_FOUND"),
-            ("Seal 9", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
-        ):
-            got = await failure(r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id=key_id)))
-            assert (got[0], got[2]) == (code, reason)
-        key = await r.admin.RetireKey(admin_pb.RetireKeyRequest(key_id="seal-1"))
-        assert (key.state, key.remaining) == (admin_pb.Key.STATE_RETIRED, 0)
-        listed = {key.key_id: key.state for key in (await r.admin.ListKeys(admin_pb.ListKeysRequest())).keys}
-        assert listed["seal-1"] == admin_pb.Key.STATE_RETIRED
-        assert "seal-1" not in {key.key_id for key in keyrings.load(r.keyring).everything()}
-        assert (await r.validate(made.token, data_keys=["n"])).data["n"].value == b"1"
-        r.keyring.write_text("{}")
-        code, message, reason, _ = await failure(r.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id="seal-2")))
-        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEYRING_UNUSABLE") and "damaged" in message
-
-    over_the_wire(test)
-
-
-def test_ses_33_a_flood_of_anonymous_logins_is_refused_and_those_of_subjects_are_not():
-    async def test(r):
-        async def visitor():
-            return await r.create("", client_hints=pb.ClientHints(address="192.0.2.1"))
-
-        flood = await asyncio.gather(*(visitor() for _ in range(60)), return_exceptions=True)
-        refused = [error for error in flood if isinstance(error, grpc.aio.AioRpcError)]
-        assert 40 <= len(refused) < 60
-        assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        code, _, reason, _ = await failure(visitor())
-        assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANONYMOUS_QUOTA")
-        made = await asyncio.gather(*(r.create(f"u{n}") for n in range(60)))
-        for one in made:
-            await r.validate(one.token)
-        told = r.s.events.of("anonymous_quota")
-        assert 1 <= len(told) < 20 and sum(facts["refused"] for facts in told) <= 61
-        assert "192.0.2.1" not in str(r.s.events.told)
-
-    over_the_wire(test, quotas=Limits(anonymous=10_000, anonymous_per_address=20, anonymous_in_flight=1000))
-
-
-def test_a_caller_has_its_own_quota_on_every_verb():
-    async def test(r):
-        made = await r.create()
-        codes = []
-        for _ in range(60):
-            try:
-                await r.validate(made.token)
-            except grpc.aio.AioRpcError as error:
-                codes.append(error.code())
-        assert codes and set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        for call in (
-            r.sessions.Get(pb.GetRequest(realm="web", handle=made.session.handle)),
-            r.sessions.Revoke(pb.RevokeRequest(realm="web", token=made.token)),
-        ):
-            code, _, reason, _ = await failure(call)
-            assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALLER_QUOTA")
-
-    over_the_wire(test, quotas=Limits(per_caller=1))
 
 
 def test_a_watcher_hears_of_every_revocation_and_goes_on_where_it_was():

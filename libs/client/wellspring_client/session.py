@@ -94,11 +94,13 @@ class Realm:
         shared_data: Mapping[str, bytes] | None = None,
         address: str = "",
         user_agent: str = "",
+        bind_key_thumbprint: str = "",
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Minted:
         """Begin a session of ``subject`` (empty: anonymous), authenticated now or at ``auth_time`` to assurance
-        ``level`` 1..3.
+        ``level`` 1..3. ``bind_key_thumbprint`` (RFC 7638, base64url) binds it to a key of the client: its token is good
+        with a proof by that key only (DPoP, RFC 9449).
 
         Raises NotFound (the realm), QuotaExceeded (sessions of the subject), InvalidRequest.
         """
@@ -109,6 +111,7 @@ class Realm:
             data=data or {},
             shared_data=shared_data or {},
             client_hints=pb.ClientHints(address=address, user_agent=user_agent),
+            bind_key_thumbprint=bind_key_thumbprint,
             request_id=request_id or new_request_id(),
         )
         answer = await self._call("Create", request, pb.CreateResponse, timeout)
@@ -123,9 +126,11 @@ class Realm:
         assertion_audience: str = "",
         address: str = "",
         cookie: str = "",
+        proof: pb.Proof | None = None,
         timeout: float | None = None,
     ) -> pb.ValidateResponse:
-        """Whose session this is, with the data asked for. Raises SessionInvalid (log in again), InvalidRequest (no
+        """Whose session this is, with the data asked for; ``proof`` for one that is bound to a key of the client, good
+        once. Raises SessionInvalid (log in again), InvalidRequest (no
         token at all), Unavailable (not known now: neither let in nor log out)."""
         request = pb.ValidateRequest(
             token=_secret(token),
@@ -135,6 +140,7 @@ class Realm:
             assertion_audience=assertion_audience,
             client_hints=pb.ClientHints(address=address),
             cookie=cookie,
+            proof=proof,
         )
         return await self._call("Validate", request, pb.ValidateResponse, timeout)
 
@@ -147,11 +153,16 @@ class Realm:
         token: Token | str,
         *operations: pb.DataOperation,
         request_id: str | None = None,
+        proof: pb.Proof | None = None,
         timeout: float | None = None,
     ) -> pb.UpdateDataResponse:
         """Change the sealed data, all or nothing. Raises ConditionFailed, SessionInvalid."""
         request = pb.UpdateDataRequest(
-            token=_secret(token), realm=self.name, operations=operations, request_id=request_id or new_request_id()
+            token=_secret(token),
+            realm=self.name,
+            operations=operations,
+            request_id=request_id or new_request_id(),
+            proof=proof,
         )
         return await self._call("UpdateData", request, pb.UpdateDataResponse, timeout)
 
@@ -170,12 +181,13 @@ class Realm:
         *,
         privilege_changed: bool = False,
         request_id: str | None = None,
+        proof: pb.Proof | None = None,
         timeout: float | None = None,
     ) -> Minted:
         """A new token; the old one is good for a short grace, or not at all when ``privilege_changed``."""
         reason = pb.RotateRequest.REASON_PRIVILEGE if privilege_changed else pb.RotateRequest.REASON_PERIODIC
         request = pb.RotateRequest(
-            token=_secret(token), realm=self.name, reason=reason, request_id=request_id or new_request_id()
+            token=_secret(token), realm=self.name, reason=reason, request_id=request_id or new_request_id(), proof=proof
         )
         answer = await self._call("Rotate", request, pb.RotateResponse, timeout)
         grace = answer.grace_until.ToDatetime(datetime.UTC) if answer.HasField("grace_until") else None
@@ -190,6 +202,7 @@ class Realm:
         auth_time: datetime.datetime | None = None,
         subject: str = "",
         request_id: str | None = None,
+        proof: pb.Proof | None = None,
         timeout: float | None = None,
     ) -> Minted:
         """After the person has authenticated again: new times, possibly a higher level, a new token."""
@@ -199,6 +212,7 @@ class Realm:
             assurance=_assurance(level, methods, auth_time),
             subject=subject,
             request_id=request_id or new_request_id(),
+            proof=proof,
         )
         answer = await self._call("Reauthenticate", request, pb.ReauthenticateResponse, timeout)
         return Minted(_token(answer.token), answer.session, answer.cookie)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from libs.clock.clock import Clock
 from libs.clock.virtual import VirtualClock
 from libs.embedded.settings import Settings
 from services.session.crypto import keyring as keyrings
@@ -15,6 +16,7 @@ from services.session.crypto.keyring import Keyring
 from services.session.domain import creating
 from services.session.domain.creating import Assurance, Minted
 from services.session.domain.policy import Policy
+from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realm, Realms
 from services.session.domain.steady import SteadyClock
 from services.session.domain.tools import Tools
@@ -58,7 +60,7 @@ class Events:
 class Service:
     """The domain over a store, as main wires it, with the clock in the test's hands."""
 
-    def __init__(self, tools: Tools, clock: VirtualClock, events: Events, rng: random.Random) -> None:
+    def __init__(self, tools: Tools, clock: Clock, events: Events, rng: random.Random) -> None:
         self.tools = tools
         self.clock = clock
         self.events = events
@@ -102,7 +104,7 @@ class Service:
 
 
 async def service(
-    store: Any, *, ring: Keyring | None = None, clock: VirtualClock | None = None, seed: int = 1, **policy: Any
+    store: Any, *, ring: Keyring | None = None, clock: Clock | None = None, seed: int = 1, **policy: Any
 ) -> Service:
     """A service with the realms "web" and "app" over a store."""
     clock = clock or VirtualClock()
@@ -116,7 +118,9 @@ async def service(
             await realms.create(name, Policy(max_anonymous=1000, **policy))
     events = Events()
     vault = Vault(ring, store, rng.randbytes)
-    tools = Tools(store, ring, vault, realms, steady, rng.randbytes, events, "local", 7, 600_000_000)
+    tools = Tools(
+        store, ring, vault, realms, steady, rng.randbytes, events, "local", 7, 600_000_000, Proofs(steady.now_us)
+    )
     return Service(tools, clock, events, rng)
 
 

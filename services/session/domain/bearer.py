@@ -14,6 +14,7 @@ from services.session.domain import family
 from services.session.domain.errors import SessionInvalid, TokenMalformed
 from services.session.domain.family import Check, Standing
 from services.session.domain.model import Retry, Session, TokenRecord
+from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from services.session.domain.vault import Vault
@@ -81,11 +82,13 @@ async def identify(
     keys: Callable[[Token], Sequence[bytes]] | None = None,
     kinds: bytes = b"",
     request: bytes | None = None,
+    proof: Proof | None = None,
 ) -> Bearer:
     """The bearer, with the items of `keys(token)` and of `kinds` read along.
 
-    With `request` (the name of a rotation), the parent whose rotation that was may come again, no longer good or not.
-    Raises TokenMalformed, SessionInvalid. A token of before, used after its grace, ends its whole family.
+    Of a bound session `proof` must be good as well. With `request` (the name of a rotation), the parent whose rotation
+    that was may come again, no longer good or not.
+    Raises TokenMalformed, SessionInvalid, ProofsBusy. A token of before, used after its grace, ends its whole family.
     """
     token = read_token(tools, realm, text, path)
     stored = await tools.store.read(realm.name, token.handle, keys(token) if keys else (), kinds=kinds)
@@ -96,15 +99,20 @@ async def identify(
     realm = tools.realms.get(realm.name) or realm
     if stored.session is None or not realm.judge(stored, now_us).live:
         raise SessionInvalid
+    bind = stored.session.bind
     if request is not None:
         retry = family.retried(stored.session, request, check, now_us)
         if retry is not None:
+            if bind:
+                tools.proofs.check(proof, text, bind)
             return Bearer(token, stored.session, None, retry, stored, now_us)
     if presented.standing is Standing.STOLEN:
         await _stolen(tools, stored.session, now_us, caller)
         raise SessionInvalid
     if presented.record is None:
         raise SessionInvalid
+    if bind:
+        tools.proofs.check(proof, text, bind)
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
 
 

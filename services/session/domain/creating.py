@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from libs.errors.errors import InvalidArgument
 from services.session.crypto import pseudonyms, tokens
+from services.session.domain import hints
 from services.session.domain.bearer import tombstone
 from services.session.domain.errors import (
     AnonymousNotAllowed,
@@ -45,6 +46,17 @@ class Assurance:
     auth_us: int
 
 
+class Client(NamedTuple):
+    """What was told of the client: its address and agent (for hints), and the thumbprint of its key (to bind to)."""
+
+    address: str = ""
+    user_agent: str = ""
+    bind: bytes = b""
+
+
+NOT_TOLD: Final = Client()
+
+
 class Minted(NamedTuple):
     """A session with the token's text, which exists nowhere else. `grace_us`: until when its parent is good, or 0."""
 
@@ -62,6 +74,7 @@ async def create(
     data: Mapping[str, bytes],
     shared: Mapping[str, bytes],
     request_id: str,
+    client: Client = NOT_TOLD,
 ) -> Minted:
     """A new session. `subject` empty: an anonymous one, with the level 0.
 
@@ -103,9 +116,11 @@ async def create(
             tokens=(new_record(tools, token, data_key, subject_key, now_us),),
             stamp=current.epoch.counters,
             subject_stamp=epoch.counters,
+            bind=client.bind,
         )
         totals, items = _first_items(tools, session, current.policy, data_key, subject_key, data, shared)
         session = with_totals(session, totals)
+        items += hints.sealed(tools, current.policy, session, subject_key, client.address, client.user_agent)
         kept = await tools.store.create(
             session,
             items,

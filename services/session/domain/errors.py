@@ -33,6 +33,7 @@ WellspringError
 │   ├── AnonymousQuota         ANONYMOUS_QUOTA          too many anonymous sessions made at once, or in a while
 │   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
 └── Unavailable
+    ├── ProofsBusy             PROOFS_BUSY              too many proofs of possession in a minute
     └── Contended              CONTENDED                many changes of one session at once
 """
 
@@ -231,6 +232,12 @@ class GuessLimit(ResourceExhausted):
     """Too many failures: only failures are counted, a good token is served all the same."""
 
     default_reason = "GUESS_LIMIT"
+
+
+class ProofsBusy(Unavailable):
+    """More proofs of possession than are remembered: none is let in unseen."""
+
+    default_reason = "PROOFS_BUSY"
 
 
 class Contended(Unavailable):

@@ -61,7 +61,8 @@ class Session:
     without activity, never move but by authenticating again.
 
     `stamp` and `subject_stamp` are the epochs of the realm and of the subject when the session was made: below the
-    current ones means revoked. `floor` is the highest version of any data key that was removed.
+    current ones means revoked. `floor` is the highest version of any data key that was removed. `bind` is the
+    thumbprint of the client's key that the session is bound to, or nothing.
     """
 
     realm: str
@@ -84,6 +85,7 @@ class Session:
     data_keys: int = 0
     data_bytes: int = 0
     floor: int = 0
+    bind: bytes = b""
 
     @property
     def anonymous(self) -> bool:
@@ -153,4 +155,5 @@ DATA: Final = b"d"
 SHARED: Final = b"s"
 REQUEST: Final = b"r"
 SHARED_REQUEST: Final = b"q"
-"""Kinds of items: values by token, values by handle, and the remembered answers of updates of either."""
+HINTS: Final = b"h"
+"""Kinds of items: values by token, by handle, the remembered answers of updates of either, hints of the client."""

@@ -97,6 +97,8 @@ class Policy:
     justification: str = ""
     max_anonymous: int = 0
     readmission_window_us: int = 0
+    keep_hints: bool = False
+    hints_lifetime_us: int = 30 * DAY
     kind: Kind = Kind.MINTED
     ttl_us: int = DAY
 
@@ -125,6 +127,7 @@ _BOUNDS: Final[dict[str, tuple[int, int, str]]] = {
     "max_data_keys": (1, 1000, "1 to 1000 are allowed"),
     "revocation_bound_us": (SECOND // 2, 5 * MINUTE, "500ms to 5m are allowed"),
     "max_anonymous": (0, 10**9, "0 to 1000000000 are allowed"),
+    "hints_lifetime_us": (MINUTE, 90 * DAY, "1m to 90d are allowed"),
     "readmission_window_us": (0, DAY, "0s (all at once) to 1d are allowed"),
     "ttl_us": (SECOND, LONGEST.idle_us, "1s to 365d are allowed"),
 }

@@ -10,6 +10,7 @@ from services.session.domain.bearer import checker, identify, read_token, tombst
 from services.session.domain.errors import SessionInvalid
 from services.session.domain.family import Standing, present
 from services.session.domain.model import ANONYMOUS
+from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from services.session.store.interface import Stored
@@ -55,10 +56,10 @@ async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str) ->
     return 0
 
 
-async def revoke_others(tools: Tools, realm: Realm, caller: str, text: bytes) -> int:
+async def revoke_others(tools: Tools, realm: Realm, caller: str, text: bytes, proof: Proof | None = None) -> int:
     """Ends the subject's sessions but the bearer's; an anonymous one has no others. Raises TokenMalformed,
     SessionInvalid."""
-    bearer = await identify(tools, realm, text, caller=caller, path="others_of_token")
+    bearer = await identify(tools, realm, text, caller=caller, path="others_of_token", proof=proof)
     own = bearer.session
     if own.anonymous:
         return 0

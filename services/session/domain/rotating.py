@@ -9,16 +9,28 @@ from services.session.domain import family
 from services.session.domain.bearer import Bearer, identify
 from services.session.domain.creating import Assurance, Minted, checked_auth_us, end_us, guard, new_record
 from services.session.domain.errors import SubjectDiffers
-from services.session.domain.model import DATA, REQUEST, SHARED, SHARED_REQUEST, Item, Retry, Session
+from services.session.domain.model import DATA, HINTS, REQUEST, SHARED, SHARED_REQUEST, Item, Retry, Session
+from services.session.domain.proofs import Proof
 from services.session.domain.readmission import check_turn
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools, until_written
 from services.session.domain.validating import open_data_key
 
-_ALL = DATA + SHARED + REQUEST + SHARED_REQUEST
+_OF_SUBJECT = SHARED + SHARED_REQUEST + HINTS
+"""What is sealed under a key from the subject's."""
+_ALL = DATA + REQUEST + _OF_SUBJECT
 
 
-async def rotate(tools: Tools, realm: Realm, caller: str, text: bytes, *, privilege: bool, request_id: str) -> Minted:
+async def rotate(
+    tools: Tools,
+    realm: Realm,
+    caller: str,
+    text: bytes,
+    *,
+    privilege: bool,
+    request_id: str,
+    proof: Proof | None = None,
+) -> Minted:
     """A child token. Periodic: its parent has a grace. `privilege`: the others end now, and the data key is new.
 
     Sent again with the same token and request_id, it mints another child and the first one is nothing.
@@ -29,12 +41,12 @@ async def rotate(tools: Tools, realm: Realm, caller: str, text: bytes, *, privil
 
     async def attempt() -> Minted | None:
         kinds = DATA + REQUEST if privilege else b""
-        bearer = await identify(tools, realm, text, caller=caller, kinds=kinds, request=request)
+        bearer = await identify(tools, realm, text, caller=caller, kinds=kinds, request=request, proof=proof)
         if bearer.retry is not None:
             return await _again(tools, bearer, bearer.retry)
         if privilege:
             return await _renew(tools, realm, bearer, bearer.session, request, None)
-        return await _periodic(tools, realm, bearer, request)
+        return await _periodic(tools, realm, caller, bearer, request)
 
     minted = await until_written(attempt)
     tools.events.record("session_rotated", realm.name, handle=minted.session.handle, caller=caller)
@@ -42,7 +54,14 @@ async def rotate(tools: Tools, realm: Realm, caller: str, text: bytes, *, privil
 
 
 async def reauthenticate(
-    tools: Tools, realm: Realm, caller: str, text: bytes, assurance: Assurance, subject: str, request_id: str
+    tools: Tools,
+    realm: Realm,
+    caller: str,
+    text: bytes,
+    assurance: Assurance,
+    subject: str,
+    request_id: str,
+    proof: Proof | None = None,
 ) -> Minted:
     """After somebody has authenticated again: new times and level, a new token and data key, no grace.
 
@@ -53,7 +72,7 @@ async def reauthenticate(
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else None
 
     async def attempt() -> Minted | None:
-        bearer = await identify(tools, realm, text, caller=caller, kinds=_ALL, request=request)
+        bearer = await identify(tools, realm, text, caller=caller, kinds=_ALL, request=request, proof=proof)
         if bearer.retry is not None:
             return await _again(tools, bearer, bearer.retry)
         return await _step_up(tools, realm, bearer, assurance, who, request)
@@ -94,7 +113,7 @@ async def _step_up(
     return await _renew(tools, realm, bearer, after, request, owner if session.anonymous else None)
 
 
-async def _periodic(tools: Tools, realm: Realm, bearer: Bearer, request: bytes) -> Minted | None:
+async def _periodic(tools: Tools, realm: Realm, caller: str, bearer: Bearer, request: bytes) -> Minted | None:
     session, parent, now_us = bearer.session, bearer.good, bearer.now_us
     data_key, subject_key = await open_data_key(tools, bearer)
     token, text = tokens.remint(tools.keyring, bearer.token, tools.random)
@@ -111,7 +130,13 @@ async def _periodic(tools: Tools, realm: Realm, bearer: Bearer, request: bytes) 
         now_us + tools.request_window_us,
     )
     after = replace(after, revision=session.revision + 1, retry=retry)
-    return Minted(text, after, grace_us) if await tools.store.replace(session, after) else None
+    if not await tools.store.replace(session, after):
+        return None
+    others = sum(record.dies_us == 0 and record is not parent for record in session.tokens)
+    if parent.dies_us == 0 and others:
+        # Two children of one parent were good, and one of them went on: the other is a second tab, or a copy.
+        tools.events.record("orphaned_branch", realm.name, handle=session.handle, caller=caller, branches=others)
+    return Minted(text, after, grace_us)
 
 
 async def _renew(
@@ -135,7 +160,7 @@ async def _renew(
     put = _sealed_anew(tools, before, [i for i in items if i.key[:1] in (DATA, REQUEST)], old_key, data_key)
     if new_owner is not None:
         shared = [tools.vault.shared_key(key, before.realm, before.handle) for key in (old_subject_key, subject_key)]
-        of_shared = [i for i in items if i.key[:1] in (SHARED, SHARED_REQUEST)]
+        of_shared = [i for i in items if i.key[:1] in _OF_SUBJECT]
         put += _sealed_anew(tools, before, of_shared, shared[0], shared[1])
     written = await tools.store.replace(
         before, after, put=put, key=kept_key, guard=guard(realm, now_us) if new_owner is not None else None

@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypeVar
 
 from services.session.crypto.keyring import Keyring
 from services.session.domain.errors import Contended
+from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
 from services.session.domain.vault import Vault
@@ -40,6 +41,7 @@ class Tools:
     datacentre: str
     home: int
     request_window_us: int
+    proofs: Proofs
 
 
 async def until_written(attempt: Callable[[], Awaitable[_Result | None]]) -> _Result:

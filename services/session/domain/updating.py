@@ -12,6 +12,7 @@ from services.session.domain.creating import with_totals
 from services.session.domain.errors import RequestReused, SessionNotFound
 from services.session.domain.model import DATA, REQUEST, SHARED, SHARED_REQUEST, Session
 from services.session.domain.operations import Changes, Limits, Operation, Totals, Value, apply
+from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools, until_written
 from services.session.domain.validating import open_data_key, readable
@@ -36,7 +37,13 @@ class _Request(NamedTuple):
 
 
 async def update_data(
-    tools: Tools, realm: Realm, caller: str, text: bytes, operations: Sequence[Operation], request_id: str
+    tools: Tools,
+    realm: Realm,
+    caller: str,
+    text: bytes,
+    operations: Sequence[Operation],
+    request_id: str,
+    proof: Proof | None = None,
 ) -> Updated:
     """Changes the sealed data. Raises TokenMalformed, SessionInvalid, VersionMismatch, DataTooLarge, DataKeyDenied."""
     readable(realm.policy, caller, "UpdateData", [operation.key for operation in operations])
@@ -44,7 +51,7 @@ async def update_data(
 
     async def attempt() -> Updated | None:
         bearer = await identify(
-            tools, realm, text, caller=caller, keys=lambda token: _keys(tools, wanted, token.handle)
+            tools, realm, text, caller=caller, keys=lambda token: _keys(tools, wanted, token.handle), proof=proof
         )
         data_key, _ = await open_data_key(tools, bearer)
         return await _change(tools, wanted, bearer.session, bearer.stored, data_key, bearer.now_us)

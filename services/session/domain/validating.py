@@ -10,6 +10,7 @@ from services.session.domain.errors import DataKeyDenied, SessionInvalid, Sessio
 from services.session.domain.model import DATA, SHARED, Session
 from services.session.domain.operations import Value, check_key
 from services.session.domain.policy import Policy
+from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from services.session.domain.validity import Verdict
@@ -41,7 +42,14 @@ def readable(policy: Policy, caller: str, method: str, keys: Sequence[str]) -> N
 
 
 async def validate(
-    tools: Tools, realm: Realm, caller: str, text: bytes, *, touch: bool = False, data_keys: Sequence[str] = ()
+    tools: Tools,
+    realm: Realm,
+    caller: str,
+    text: bytes,
+    *,
+    touch: bool = False,
+    data_keys: Sequence[str] = (),
+    proof: Proof | None = None,
 ) -> Validated:
     """Raises TokenMalformed, SessionInvalid, DataKeyDenied."""
     readable(realm.policy, caller, "Validate", data_keys)
@@ -51,7 +59,13 @@ async def validate(
         return [tools.vault.item_key(DATA, realm.name, token.handle, key) for key in data_keys if key != ALL]
 
     bearer = await identify(
-        tools, realm, text, caller=caller, keys=keys if data_keys else None, kinds=DATA if everything else b""
+        tools,
+        realm,
+        text,
+        caller=caller,
+        keys=keys if data_keys else None,
+        kinds=DATA if everything else b"",
+        proof=proof,
     )
     data = await _open(tools, realm, caller, bearer) if bearer.stored.items else {}
     session = bearer.session

@@ -40,7 +40,8 @@ class Damaged(DataLoss):
 
 def encode_session(s: Session) -> bytes:
     """All but realm and handle, which are its key."""
-    texts = json.dumps([s.home, s.methods, s.stamp, s.subject_stamp], separators=(",", ":")).encode()
+    plain = [s.home, s.methods, s.stamp, s.subject_stamp, *([s.bind.hex()] if s.bind else [])]
+    texts = json.dumps(plain, separators=(",", ":")).encode()
     parts = [
         _HEAD.pack(
             FORMAT, s.revision, s.subject, s.level, s.auth_us, s.created_us, s.active_us, s.ends_us,
@@ -88,7 +89,7 @@ def _session(realm: str, handle: str, data: bytes) -> Session:
         at += _RETRY.size
         retry = Retry(request, pepper, parent, child, data[at : at + size], grace_us, until_us)
         at += size
-    home, methods, stamp, subject_stamp = json.loads(data[at:])
+    home, methods, stamp, subject_stamp, *bound = json.loads(data[at:])
     return Session(
         realm=realm,
         handle=handle,
@@ -110,6 +111,7 @@ def _session(realm: str, handle: str, data: bytes) -> Session:
         data_keys=data_keys,
         data_bytes=data_bytes,
         floor=floor,
+        bind=bytes.fromhex(bound[0]) if bound else b"",
     )
 
 

@@ -2,7 +2,7 @@
 
 sessions    realm \\0 handle                      the session
 items       realm \\0 handle kind name            sealed values
-requests    realm \\0 handle kind name            remembered answers of updates; \\0 name: remembered Creates
+requests    realm \\0 handle kind name            remembered answers of updates, hints; \\0 name: remembered Creates
 subjects    realm \\0 subject created handle      index, no value
 tombstones  realm \\0 handle                      revocations of one session
 epochs      realm \\0 [subject]                   revocations of all; they stay
@@ -17,11 +17,11 @@ keys        realm \\0 subject                     (in a directory of its own) se
 from typing import Final
 
 from libs.embedded.settings import FamilySpec
-from services.session.domain.model import REQUEST, SHARED_REQUEST, Session
+from services.session.domain.model import HINTS, REQUEST, SHARED_REQUEST, Session
 
 HANDLE_CHARS: Final = 43
 SUBJECT_BYTES: Final = 32
-EXPIRING: Final = (REQUEST, SHARED_REQUEST)
+EXPIRING: Final = (REQUEST, SHARED_REQUEST, HINTS)
 
 SESSION_FAMILIES: Final = [
     FamilySpec("sessions"),
