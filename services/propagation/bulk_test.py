@@ -1,10 +1,15 @@
-"""Big packed declarations: one after the other, small calls between them, and one that is given up holds up nobody."""
+"""Big packed declarations: one after the other, small calls between them, new names a few at a time; one that is given up
+holds up nobody.
+"""
 
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
+from services.propagation.domain.errors import ViewNotFound
 from services.propagation.servicer import PropagationServicer
 from services.propagation.simulation.calls import TEMPLATE, declaration
 from services.propagation.simulation.serving import Served, served
@@ -45,6 +50,44 @@ def test_a_small_declaration_does_not_wait_for_all_big_ones_before_it():
             assert ended.index("small") < ended.index("big 1"), ended
             assert [name for name in ended if name != "small"] == [f"big {number}" for number in range(5)]
             assert site.engine.shard.store.edge_count == 5 * BIG + 1
+
+    asyncio.run(main())
+
+
+def test_new_names_are_taken_in_some_at_a_time_before_the_edges():
+    async def main():
+        async with served() as site:
+            servicer, store, most = servicer_of(site), site.engine.shard.store, []
+            write = store.write
+
+            def noting(commit):
+                before = store.resource_count
+                durable = write(commit)
+                most.append(store.resource_count - before)
+                return durable
+
+            store.write = noting
+            inputs = [f"w/new/{at:05}" for at in range(3_000)]
+            packed = declaration(1, inputs=inputs)
+            answer = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+            assert answer.edges_added == len(inputs) == store.edge_count
+            assert sum(most) == len(inputs) + 1 and max(most) <= 256, most
+            most.clear()
+            again = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+            assert again.edges_added == 0 and len(most) == 1, most
+
+    asyncio.run(main())
+
+
+def test_a_big_declaration_that_is_refused_for_its_view_leaves_no_names():
+    async def main():
+        async with served() as site:
+            servicer, store = servicer_of(site), site.engine.shard.store
+            before = store.resource_count
+            packed = declaration(1, view="nobodys", inputs=[f"w/new/{at:05}" for at in range(3_000)])
+            with pytest.raises(ViewNotFound):
+                await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+            assert store.resource_count == before
 
     asyncio.run(main())
 

@@ -1,7 +1,7 @@
 """Propagation: for those who change things, and those who ask what became of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from libs.rpc.errors import to_status
 from services.propagation import messages, packing, watching
+from services.propagation.bulk import BulkDeclarations
 from services.propagation.domain import control, edges, explain, impact, listing, names, visibility
 from services.propagation.domain.change import Change
 from services.propagation.domain.edges import Mode
@@ -31,8 +32,6 @@ _NAMES_PAGE = 5_000
 _MAX_NAMES_PAGE = 50_000
 _BULK_EDGES = 500
 """A packed declaration of so many edges takes milliseconds."""
-_TURNS = 3
-"""Turns of the event loop in which a call that has just arrived is read, begun and worked on."""
 _MARGIN_S = 0.2
 """Kept of the caller's deadline, so that the answer of a long wait still reaches it."""
 
@@ -44,7 +43,7 @@ class PropagationServicer:
         self._engine = engine
         self._shard = engine.shard
         self._tokens = tokens
-        self._bulk = asyncio.Lock()
+        self._bulk = BulkDeclarations(engine.shard)
 
     async def PublishChanges(
         self, request: propagation_pb2.PublishChangesRequest, call: Call
@@ -73,10 +72,11 @@ class PropagationServicer:
                 sequence=outcome.sequence,
                 repeated_id=outcome.repeated,
             )
-        if durable is not None:
-            await durable
-        elif repeated:
-            await self._engine.durable()
+        with self._shard.long_work.brief_call():
+            if durable is not None:
+                await durable
+            elif repeated:
+                await self._engine.durable()
         return response
 
     async def DeclareDependencies(
@@ -84,33 +84,33 @@ class PropagationServicer:
     ) -> propagation_pb2.DeclareDependenciesResponse:
         """Sets of dependents by name; durable when answered."""
         _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
-        response = propagation_pb2.DeclareDependenciesResponse()
-        durable: Awaitable[None] | None = None
         packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
         _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
-        _at_most("packed", sum(len(pack.declared.index) for pack in packs), MAX_PACKED_EDGES)
-        if packs:
-            durable = await self._change_packed(packs, response)
-        for index, message in enumerate(request.declarations):
+        packed_edges = sum(len(pack.declared.index) for pack in packs)
+        _at_most("packed", packed_edges, MAX_PACKED_EDGES)
+        response = propagation_pb2.DeclareDependenciesResponse()
+        if packed_edges >= _BULK_EDGES:
+            await (await self._bulk.declare(packs, lambda: self._declare_all(packs, request.declarations, response)))
+            return response
+        with self._shard.long_work.brief_call():
+            await self._declare_all(packs, request.declarations, response)
+        return response
+
+    def _declare_all(
+        self,
+        packs: list[edges.Declaration],
+        declarations: Sequence[propagation_pb2.Declaration],
+        response: propagation_pb2.DeclareDependenciesResponse,
+    ) -> Awaitable[None]:
+        changed = [self._change(packs, response)] if packs else []
+        for index, message in enumerate(declarations):
             try:
-                durable = self._declare(message, f"declarations[{index}]", response)
+                changed.append(self._declare(message, f"declarations[{index}]", response))
             except WellspringError as error:
                 response.results.append(to_status(error))
             else:
                 response.results.add()
-        if durable is not None:
-            await durable
-        return response
-
-    async def _change_packed(
-        self, packs: list[edges.Declaration], response: propagation_pb2.DeclareDependenciesResponse
-    ) -> Awaitable[None]:
-        if sum(len(pack.declared.index) for pack in packs) < _BULK_EDGES:
-            return self._change(packs, response)
-        async with self._bulk:  # one after the other, and small calls that came meanwhile go first
-            for _ in range(_TURNS):
-                await asyncio.sleep(0)
-            return self._change(packs, response)
+        return changed[-1] if changed else _nothing()
 
     def _declare(
         self,
@@ -320,6 +320,10 @@ class PropagationServicer:
         message = messages.root_message(record, progress(self._shard, record))
         await durable
         return message
+
+
+async def _nothing() -> None:
+    """Nothing was written: there is nothing to wait for."""
 
 
 def _declaration(

@@ -101,14 +101,39 @@ def declare_all(shard: Shard, declarations: Sequence[Declaration]) -> tuple[list
     return [delta for _, delta, _ in changes], step.write()
 
 
+def take_in_names(shard: Shard, names: Sequence[bytes], aspects: Sequence[str] | str) -> int:
+    """Numbers the inputs that have no number yet, in a write of its own; answers how many resources were new.
+
+    That is all: nobody depends on them, and nothing is told. Durable with whatever is written next.
+    """
+    step, before = shard.step(), shard.store.resource_count
+    step.commit.intern_named_inputs(names, aspects)
+    step.write()
+    return shard.store.resource_count - before
+
+
 def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outputs]:
     """Puts new sets into the step's commit."""
     return change(step, view, declared, Mode.REPLACE)
 
 
 def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeDelta, Outputs]:
-    """Puts changed sets into the step's commit. Raises SelfDependency, TooManyDependencies, ResourceInvalid."""
-    limit = step.shard.views.in_use.get(view, RETIRED).max_dependencies
+    """Puts changed sets into the step's commit. Raises SelfDependency, ResourceInvalid, and as check_sizes does."""
+    check_sizes(step.shard, view, declared)
+    dependents, counts, index = _ascending(declared)
+    numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
+    outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
+    inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
+    if mode is Mode.REPLACE:
+        delta = step.commit.replace_dependencies(view, dependents, counts, inputs)
+    else:
+        delta = step.commit.change_dependencies(view, dependents, counts, inputs, remove=mode is Mode.REMOVE)
+    return delta, outputs
+
+
+def check_sizes(shard: Shard, view: int, declared: Declared) -> None:
+    """Raises TooManyDependencies, BatchInvalid for what can be seen without looking up a name."""
+    limit = shard.views.in_use.get(view, RETIRED).max_dependencies
     counts = declared.counts
     if len(counts) and int(counts.max()) > limit:
         raise TooManyDependencies.field(
@@ -123,15 +148,6 @@ def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeD
         raise BatchInvalid.field(
             f"{declared.path}.input_index", f"holds {int(declared.index.max())}; there are {len(declared.names)} inputs"
         )
-    dependents, counts, index = _ascending(declared)
-    numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
-    outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
-    inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
-    if mode is Mode.REPLACE:
-        delta = step.commit.replace_dependencies(view, dependents, counts, inputs)
-    else:
-        delta = step.commit.change_dependencies(view, dependents, counts, inputs, remove=mode is Mode.REMOVE)
-    return delta, outputs
 
 
 def _ascending(declared: Declared) -> tuple[Numbers, Numbers, Numbers]:

@@ -24,7 +24,7 @@ from services.propagation.domain.views import RETIRED, View, Views
 from services.propagation.store.interface import Store
 
 _FORGET_EVERY_S = 5.0
-_COMPACT_ITEMS = 5_000
+_COMPACT_ITEMS = 2_000
 VIEWS_RECORD = ("views", b"current")
 _REVISION = b"revision/"
 IDLE_S = 1.0
@@ -125,6 +125,10 @@ class Engine:
 
     def tick(self) -> float:
         """Does what is due; answers in how many seconds to call again, at most IDLE_S."""
+        idle_s = self._do_due()
+        return self.shard.settings.compact_every_s if self._compact() else idle_s
+
+    def _do_due(self) -> float:
         shard = self.shard
         now_s = shard.now_s()
         if shard.halted is not None:
@@ -144,8 +148,6 @@ class Engine:
         if now_s - self._forgot_s >= _FORGET_EVERY_S and not retention.forget(shard):
             self._forgot_s = now_s
             self._forget_views()
-        if self._compact():
-            return shard.settings.compact_every_s
         times = [shard.holds.next_due_s, shard.leases.next_deadline_s, shard.settling.next_due_s]
         return max(0.0, min([IDLE_S, *(at - now_s for at in times if at is not None)]))
 
@@ -155,16 +157,26 @@ class Engine:
         Answers whether it wants more.
         """
         shard, settings = self.shard, self.shard.settings
-        began_s = shard.now_s()
-        quiet = not shard.roots and began_s - shard.written_s >= settings.quiet_s
-        if not shard.store.needs_compaction and (not quiet or self._folded == shard.written_s):
+        if shard.halted is not None or not self._folds:
             return False
+        began_s, quiet = shard.now_s(), self._quiet
         more = True
         while more and (quiet or shard.store.needs_compaction) and shard.now_s() - began_s < settings.compact_s:
             more = shard.store.compact(_COMPACT_ITEMS) > 0
         if not more:
             self._folded = shard.written_s
         return more
+
+    @property
+    def _quiet(self) -> bool:
+        shard = self.shard
+        return not shard.roots and shard.now_s() - shard.written_s >= shard.settings.quiet_s
+
+    @property
+    def _folds(self) -> bool:
+        """Whether there is anything to fold now."""
+        shard = self.shard
+        return shard.store.needs_compaction or (self._quiet and self._folded != shard.written_s)
 
     def _forget_views(self) -> None:
         """Lets go of the views of earlier revisions under which nothing is at work any more."""
@@ -192,9 +204,12 @@ class Engine:
 
     async def run(self) -> None:
         """Ticks for ever. A refused write halts the shard, and a later tick tries to go on."""
+        shard = self.shard
         while True:
             try:
-                wait_s = self.tick()
+                wait_s = self._do_due()
+                if shard.halted is None and self._folds and await shard.long_work.turn(self._compact):
+                    wait_s = shard.settings.compact_every_s
             except WellspringError:
                 wait_s = IDLE_S
             await asyncio.sleep(max(wait_s, 0.005))

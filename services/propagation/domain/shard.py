@@ -24,6 +24,7 @@ from services.propagation.domain.held_back import HeldBack
 from services.propagation.domain.history import History
 from services.propagation.domain.holds import Holds
 from services.propagation.domain.leases import Lease, Leases
+from services.propagation.domain.long_work import LongWork
 from services.propagation.domain.records import TALLY, RootRecord, State
 from services.propagation.domain.root_index import RootIndex
 from services.propagation.domain.roots import Root
@@ -91,6 +92,7 @@ class Shard:
         self.unsure = Unsure()
         self.scheduler = Scheduler(settings.lanes)
         self.signals = Signals()
+        self.long_work = LongWork(clock)
         self.roots: dict[int, Root] = {}
         self.index = RootIndex()
         self.newest: dict[tuple[int, ...], Root] = {}

@@ -27,7 +27,7 @@ LARGE = 16_384
 _DUE = 1 << 20
 _MOST = 4 << 20
 # A slice holds the event loop for a millisecond or two, and so does a merge.
-_SLICE = 16_384
+_SLICE = 4_096
 _WAYS = 16
 _MERGED = 1 << 17
 _MARK = b"spilled"

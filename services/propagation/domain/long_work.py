@@ -1,0 +1,59 @@
+"""Who has the event loop: work of some milliseconds lets brief calls go first, and leaves room for those that come.
+
+Declaring thousands of edges or folding them holds the loop for some milliseconds, and a brief call that arrives
+meanwhile needs several turns of the loop (it is read, begun, made durable, answered). Long work therefore goes one
+piece at a time. A piece begins when no brief call is under way, and after a rest in proportion to the piece before it,
+in which calls arrive that nobody knows of yet. Brief calls without end cannot stop it: it waits for them only so long.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from libs.clock.clock import Clock
+from services.propagation.domain.signals import Signal
+
+REST_SHARE = 0.5
+"""Of what a piece took: the loop is left to others for so long after it."""
+PATIENCE_S = 0.010
+"""A piece waits for brief calls no longer than that."""
+
+_Answer = TypeVar("_Answer")
+
+
+class LongWork:
+    """The turns of long pieces of work on one event loop."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._one = asyncio.Lock()
+        self._brief = 0
+        self._none_brief = Signal()
+        self._free_at_s = 0.0
+
+    @contextmanager
+    def brief_call(self) -> Iterator[None]:
+        """While it is open, a call is under way that long work lets go first."""
+        self._brief += 1
+        try:
+            yield
+        finally:
+            self._brief -= 1
+            if not self._brief:
+                self._none_brief.fire()
+
+    async def turn(self, piece: Callable[[], _Answer]) -> _Answer:
+        """Calls `piece` when it is its turn, which come in the order of the calls; answers what it does."""
+        async with self._one:
+            rest_s = self._free_at_s - self._clock.monotonic()
+            if rest_s > 0:
+                await self._clock.sleep(rest_s)
+            if self._brief:
+                await self._none_brief.wait(PATIENCE_S)
+            began_s = self._clock.monotonic()
+            try:
+                return piece()
+            finally:
+                ended_s = self._clock.monotonic()
+                self._free_at_s = ended_s + REST_SHARE * (ended_s - began_s)
