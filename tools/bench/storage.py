@@ -1,0 +1,210 @@
+"""The storage bench: puts, gets and batches through gRPC to a real server, beside its engine called directly.
+
+Singles, batches of flat records and batches of the items of a record, each with 64 requests in flight, in several
+rounds, of which the best counts: noise on a shared machine only ever takes away. Every mutation is new, and must say
+that it was applied. Then millions of items are made resident, and the server's memory is compared with what its
+configuration allows.
+
+./bazelw run //tools/bench:storage -- --backend embedded --items 10000000 --json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import uvloop
+
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
+from tools.bench.rpc import Started, started
+from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome, run_load
+from tools.bench.storage_world import (
+    ENGINES,
+    SERVICE,
+    Requests,
+    check,
+    environment,
+    forget_peak,
+    memory_mib,
+    pieces,
+    server,
+)
+
+IN_FLIGHT = 64
+_TRIAL = 64
+_RESIDENT_AT_ONCE = 500_000
+"""Items whose requests exist at once in the bench."""
+_RESIDENT_RECORDS = 10
+"""Records of a request that loads items."""
+_TOLD_EVERY_S = 15.0
+_RAW_ROUNDS = 5
+_RAW_TIMEOUT_S = 600
+
+
+class Work(NamedTuple):
+    """One kind of request. ``items`` is what one of them holds; ``mutates``: its answers are looked at."""
+
+    name: str
+    method: str
+    make: Callable[[int], list[bytes]]
+    items: int
+    mutates: bool = False
+
+
+class Bench:
+    """One run, in a folder of its own."""
+
+    def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._figures: Figures = {"value_bytes": asked.value_bytes, "item_bytes": asked.item_bytes}
+
+    def run(self) -> Figures:
+        """All of it. Raises LoadError when the service did not do what it was asked."""
+        asked = self._asked
+        self._raw()
+        for engine in ENGINES:
+            with started(server(engine, asked.cache_mib, asked.write_buffer_mib)) as running:
+                self._measure(engine, running)
+        figures = self._figures
+        for ours in ("put_per_s", "get_per_s", "batch_records_per_s", "batch_items_per_s"):
+            name = {"batch_records_per_s": "batch_ratio"}.get(ours, ours.replace("per_s", "ratio"))
+            figures[name] = round(figures[ours] / figures[f"raw_{ours}"], 3)
+        if asked.items:
+            with started(server("grpcio", asked.cache_mib, asked.write_buffer_mib)) as running:
+                self._resident(running)
+        return figures
+
+    def _raw(self) -> None:
+        asked = self._asked
+        command = [sys.executable, "-m", "tools.bench.storage_raw", "--folder", str(self._folder)]
+        for name, value in (
+            ("seconds", asked.seconds),
+            ("value-bytes", asked.value_bytes),
+            ("item-bytes", asked.item_bytes),
+            ("in-flight", IN_FLIGHT),
+            ("batch", asked.batch),
+        ):
+            command += [f"--{name}", str(value)]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=_RAW_TIMEOUT_S, check=False
+        )
+        if done.returncode:
+            raise LoadError(f"the engine alone failed: {done.stderr[-2000:]}")
+        self._figures |= json.loads(done.stdout.splitlines()[-1])
+        log(f"the engine alone: {done.stdout.splitlines()[-1]}")
+
+    def _measure(self, engine: str, running: Started) -> None:
+        asked = self._asked
+        requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
+        works = [Work("put", "Put", requests.puts, 1), Work("get", "Get", requests.gets, 1)]
+        if engine == "grpcio":
+            works += [
+                Work("batch_records", "BatchMutate", requests.record_batches, asked.batch, True),
+                Work("batch_items", "BatchMutate", requests.item_batches, asked.batch, True),
+            ]
+        prefix = "" if engine == "grpcio" else f"{engine}_"
+        for work in works:
+            rate, cpu_us, outcome = self._rounds(running, work)
+            self._figures[f"{prefix}{work.name}_per_s"] = int(rate)
+            self._figures[f"{prefix}{work.name}_cpu_s_per_10k"] = round(cpu_us / 100, 3)
+            self._figures[f"{prefix}{work.name}_p50_ms"] = round(outcome.quantile_ms(0.5), 2)
+            self._figures[f"{prefix}{work.name}_p99_ms"] = round(outcome.quantile_ms(0.99), 2)
+            log(f"{engine}: {work.name} {rate:,.0f} a second, {cpu_us:.1f} us of CPU each")
+
+    def _rounds(self, running: Started, work: Work) -> tuple[float, float, Outcome]:
+        """The best rate, what an item costs (microseconds of CPU), and the fastest round."""
+        trial = _call(running, work, _TRIAL)[0]
+        calls = max(_TRIAL, int(trial * self._asked.seconds / work.items))
+        rounds = [_call(running, work, calls) for _ in range(self._asked.rounds)]
+        rate, _, outcome = max(rounds, key=lambda one: one[0])
+        return rate, min(cpu_us for _, cpu_us, _ in rounds), outcome
+
+    def _resident(self, running: Started) -> None:
+        """Makes ``--items`` items resident; the server's memory before, at its peak, and what it may have."""
+        asked, pid = self._asked, running.pids[0]
+        requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
+        works = [Work("put", "Put", requests.puts, 1), Work("get", "Get", requests.gets, 1)]
+        for work in works:
+            _call(running, work, _TRIAL)  # what every server has after its first calls is no growth
+        before_mib = memory_mib(pid, "VmRSS")
+        forget_peak(pid)
+        began = told = time.monotonic()
+        done = 0
+        each = _RESIDENT_RECORDS * asked.batch
+        work = Work("load", "BatchMutate", lambda count: requests.item_batches(count, _RESIDENT_RECORDS), each, True)
+        for piece in pieces(-(-asked.items // each), _RESIDENT_AT_ONCE // each):
+            _call(running, work, max(1, piece - CONNECTIONS))
+            done += max(piece, CONNECTIONS + 1) * each
+            if time.monotonic() - told > _TOLD_EVERY_S:
+                told = time.monotonic()
+                log(f"{done:,} items resident, {memory_mib(pid, 'VmRSS'):,.0f} MiB")
+        self._figures["resident_items"] = done
+        self._figures["resident_s"] = round(time.monotonic() - began, 1)
+        self._figures["memory_idle_mib"] = round(before_mib, 1)
+        self._figures["memory_growth_mib"] = round(memory_mib(pid, "VmHWM") - before_mib, 1)
+        self._figures["memory_bound_mib"] = asked.cache_mib + asked.write_buffer_mib
+
+
+def _call(running: Started, work: Work, calls: int) -> tuple[float, float, Outcome]:
+    """Items a second, CPU microseconds of the server for each, and the calls' outcome. Raises LoadError."""
+    requests = work.make(calls + CONNECTIONS)  # one on each connection comes before those that count
+    before = running.cpu_s()
+    outcome: Outcome = uvloop.run(
+        run_load(
+            running.address,
+            f"{SERVICE}/{work.method}",
+            requests,
+            calls=calls,
+            streams=IN_FLIGHT // CONNECTIONS,
+            keep_answers=work.mutates,
+        )
+    )
+    used_s = running.cpu_s() - before
+    if work.mutates:
+        check(outcome.answers)
+    return calls * work.items / outcome.seconds, used_s * 1e6 / ((calls + CONNECTIONS) * work.items), outcome
+
+
+def main(tell: Callable[[str], None] = print) -> int:
+    """Measures; prints a table or, with ``--json``, one object as the last line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("embedded",), default="embedded")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a round, about")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--value-bytes", type=int, default=1_024, help="of a single put, and of a record in a batch")
+    parser.add_argument("--item-bytes", type=int, default=100, help="of an item of a wide record")
+    parser.add_argument("--batch", type=int, default=100, help="records of a batch, and items of a wide record")
+    parser.add_argument("--items", type=int, default=1_000_000, help="made resident at the end; 0: that is left out")
+    parser.add_argument("--cache-mib", type=int, default=64)
+    parser.add_argument("--write-buffer-mib", type=int, default=64)
+    add_options(parser)
+    asked = parser.parse_args()
+    for name, value, least, most in (
+        ("--seconds", asked.seconds, 0.01, 600),
+        ("--rounds", asked.rounds, 1, 100),
+        ("--value-bytes", asked.value_bytes, 1, 1 << 20),
+        ("--item-bytes", asked.item_bytes, 1, 4_096),
+        ("--batch", asked.batch, 1, 500),
+        ("--items", asked.items, 0, 1_000_000_000),
+        ("--cache-mib", asked.cache_mib, 1, 65_536),
+        ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
+    ):
+        if not least <= value <= most:
+            parser.error(f"{name}: {least:,} to {most:,} are allowed")
+    try:
+        with run_folder("storage", asked.folder) as folder:
+            figures = Bench(folder, asked).run()
+    except LoadError as error:
+        print(f"storage bench: {error}", file=sys.stderr)
+        return 1
+    tell_figures(figures, asked.json, tell)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

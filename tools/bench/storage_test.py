@@ -1,0 +1,68 @@
+"""The storage bench measures what it says: a small run has every figure, and a mutation that did nothing spoils it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from libs.rpc.testing.harness import environment
+from tools.bench.rpc_load import LoadError
+from tools.bench.storage_world import Requests, check, pieces
+from wellspring.storage.v1 import storage_pb2 as pb
+
+
+def run_bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tools.bench.storage", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_a_small_run_has_every_figure() -> None:
+    done = run_bench("--seconds", "0.05", "--rounds", "1", "--batch", "20", "--items", "3000", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    for name in ("put", "get", "batch_records", "batch_items"):
+        assert told[f"{name}_per_s"] > 0 and told[f"raw_{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] > 0
+        ratio = "batch_ratio" if name == "batch_records" else f"{name}_ratio"
+        assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / told[f"raw_{name}_per_s"], abs=0.001)
+    assert told["native_put_per_s"] > 0 and told["native_get_per_s"] > 0
+    assert told["resident_items"] >= 3000 and told["memory_bound_mib"] == 128 and told["memory_idle_mib"] > 0
+
+
+def test_nonsense_is_refused() -> None:
+    for wrong in (
+        ["--batch", "501"],
+        ["--seconds", "0"],
+        ["--rounds", "0"],
+        ["--items", "-1"],
+        ["--backend", "sqlite"],
+    ):
+        done = run_bench(*wrong)
+        assert done.returncode == 2 and wrong[0] in done.stderr
+
+
+def test_every_mutation_is_a_new_one() -> None:
+    requests = Requests(10, 10, 5)
+    made = [pb.PutRequest.FromString(raw) for raw in requests.puts(7)]
+    for raw in [*requests.record_batches(3), *requests.item_batches(4, 2)]:
+        made += pb.BatchMutateRequest.FromString(raw).requests
+    assert len(made) == 7 + 3 * 5 + 4 * 2
+    assert len({one.token.nonce for one in made}) == len({one.record for one in made}) == len(made)
+    assert {len(one.mutations) for one in made[22:]} == {5}
+    there = {one.record for one in made[:22]}
+    assert all(pb.GetRequest.FromString(raw).record in there for raw in requests.gets(50))
+
+
+def test_a_mutation_that_did_nothing_spoils_the_measurement() -> None:
+    good = pb.BatchMutateResponse.Result(receipt=pb.Receipt(outcome=pb.OUTCOME_APPLIED))
+    superseded = pb.BatchMutateResponse.Result(receipt=pb.Receipt(outcome=pb.OUTCOME_SUPERSEDED))
+    refused = pb.BatchMutateResponse.Result()
+    refused.status.code = 5
+    check([pb.BatchMutateResponse(results=[good, good]).SerializeToString()])
+    for bad in ([good, superseded], [refused], []):
+        with pytest.raises(LoadError):
+            check([pb.BatchMutateResponse(results=bad).SerializeToString()])
+
+
+def test_pieces() -> None:
+    assert list(pieces(10, 4)) == [4, 4, 2] and list(pieces(0, 4)) == []
