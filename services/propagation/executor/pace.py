@@ -3,7 +3,7 @@
 What a page costs the loop is measured, so that a slice of cheap pages is large and one of dear ones is small. While
 first turns are under way nothing else begins, and what has begun asks no renderer, stores nothing and purges nothing:
 the loop, the store and the caches are theirs as soon as they have answered what was asked before. So that the store
-has not been asked for much before, slices are small and stored one after the other for a while after each of them.
+has not been asked for much, slices are stored one after the other, and are small for a while after each first turn.
 """
 
 import asyncio
@@ -70,7 +70,8 @@ class Pace:
         """How many pages a slice has now."""
         if not self._slice_s:
             return self._most_items
-        slice_s = self._slice_s * QUIET_TIMES if self._quiet() else self._slice_s
+        quiet = asyncio.get_running_loop().time() >= self._quiet_from_s
+        slice_s = self._slice_s * QUIET_TIMES if quiet else self._slice_s
         affordable = int(slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
         return min(self._most_items, max(LEAST_ITEMS, affordable))
 
@@ -136,14 +137,8 @@ class Pace:
 
     @asynccontextmanager
     async def storing(self) -> AsyncIterator[None]:
-        """A slice of other work is stored within, in its turn: one after the other, unless first turns are rare.
-
-        What the store was asked for before a first turn came, that one waits for.
-        """
-        if self._quiet():
-            await self.turn()
-            yield
-            return
+        """A slice of other work is stored within, in its turn: one after the other, since what the store was asked for
+        before a first turn came is what that one waits for."""
         await self._storing.acquire()
         free, alarm = _Once(self._storing.release), None
         try:
@@ -154,10 +149,6 @@ class Pace:
             if alarm is not None:
                 alarm.cancel()
             free()
-
-    def _quiet(self) -> bool:
-        """Whether no first turns have come for a while."""
-        return asyncio.get_running_loop().time() >= self._quiet_from_s
 
 
 class _Once:

@@ -211,27 +211,17 @@ async def stored(pace, store, puts):
             group.create_task(documents.put("n", b"", [], b""))
 
 
-def test_where_first_turns_come_slices_are_stored_one_after_the_other():
+def test_slices_are_stored_one_after_the_other():
     async def test(pace, cpu, clock):
         store = Slow(clock, 0.004)
         await stored(pace, store, 4)
-        assert store.most == 4, "no first turn has come yet"
-        pace.begin_first()
-        pace.end_first()
-        store.most = 0
-        await stored(pace, store, 4)
-        assert store.most == 1
-        await asyncio.sleep(QUIET_S)
-        await stored(pace, store, 4)
-        assert store.most == 4
+        assert store.most == 1 and len(store.at) == 4
 
     paced(test)
 
 
 def test_a_store_that_is_far_away_is_not_waited_for():
     async def test(pace, cpu, clock):
-        pace.begin_first()
-        pace.end_first()
         store, began_s = Slow(clock, 1.0), clock.monotonic()
         await stored(pace, store, 10)
         assert store.most == 10
@@ -243,8 +233,6 @@ def test_a_store_that_is_far_away_is_not_waited_for():
 def test_a_put_that_waits_for_the_one_before_waits_for_first_turns_too():
     async def test(pace, cpu, clock):
         store = Slow(clock, 0.01)
-        pace.begin_first()
-        pace.end_first()
         async with asyncio.TaskGroup() as group:
             group.create_task(stored(pace, store, 3))
             await asyncio.sleep(0.005)
@@ -263,8 +251,6 @@ def test_puts_that_fail_or_are_cancelled_hold_up_no_other():
             raise ValueError("no store")
 
     async def test(pace, cpu, clock):
-        pace.begin_first()
-        pace.end_first()
         store = Slow(clock, 5.0)
         documents = PacedDocuments(store, pace)
         for ends_s in (STORE_APART_S / 2, STORE_APART_S * 2):
