@@ -271,11 +271,8 @@ def test_what_is_not_there_yet_says_so() -> None:
     async def story(rig: Rig) -> None:
         for name, request in (
             ("InspectNamespace", admin_pb.InspectNamespaceRequest(name="lww")),
-            ("SnapshotNamespace", admin_pb.SnapshotNamespaceRequest(name="lww")),
-            ("RestoreNamespace", admin_pb.RestoreNamespaceRequest()),
             ("MirrorNamespace", admin_pb.MirrorNamespaceRequest()),
             ("RebucketRecords", admin_pb.RebucketRecordsRequest()),
-            ("GetOperation", admin_pb.GetOperationRequest()),
         ):
             refused = await refusal(getattr(rig.admin, name)(request))
             assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")

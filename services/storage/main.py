@@ -3,7 +3,9 @@
 python -m services.storage.main --config storage.yaml
 """
 
+import os
 import sys
+from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -15,6 +17,7 @@ from libs.errors.errors import WellspringError
 from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
+from services.storage.administration import Backups
 from services.storage.domain.namespace import Deployment, Quota
 from services.storage.service import Options, add_storage
 from services.storage.store.embedded import open_store
@@ -90,7 +93,16 @@ def _options(config: storage_pb2.StorageConfig) -> Options:
         max_watches=config.limits.max_watches,
         sweep_interval_s=wiring.seconds(config.sweep.interval),
         sweep_items=config.sweep.batch_items,
+        backups=_backups(config),
     )
+
+
+def _backups(config: storage_pb2.StorageConfig) -> Backups | None:
+    """The folder for snapshots: that of the configuration, else one inside the embedded backend's own."""
+    path = config.backups.path
+    if not path and config.backend.WhichOneof("kind") == "embedded":
+        path = os.path.join(config.backend.embedded.path, "backups")
+    return Backups(Path(path), config.backups.reserve_bytes) if path else None
 
 
 def _micros(duration: Duration) -> int:

@@ -85,7 +85,7 @@ def to_message(namespace: Namespace) -> admin_pb.Namespace:
         max_clock_drift=duration(settings.max_clock_drift_us),
         description=settings.description,
         labels=dict(settings.labels),
-        state=admin_pb.Namespace.STATE_DELETING if namespace.purge_us else admin_pb.Namespace.STATE_READY,
+        state=_state(namespace),
         create_time=timestamp(namespace.create_us),
         etag=namespace.etag,
     )
@@ -101,6 +101,12 @@ def to_message(namespace: Namespace) -> admin_pb.Namespace:
     if namespace.purge_us:
         message.purge_time.CopyFrom(timestamp(namespace.purge_us))
     return message
+
+
+def _state(namespace: Namespace) -> admin_pb.Namespace.State.ValueType:
+    if namespace.restoring:
+        return admin_pb.Namespace.STATE_RESTORING
+    return admin_pb.Namespace.STATE_DELETING if namespace.purge_us else admin_pb.Namespace.STATE_READY
 
 
 def duration(duration_us: int) -> Duration:

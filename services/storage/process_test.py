@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import grpc
 
 from services.storage.rig import put, token
+from services.storage.server_process import Process, command, environment
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_admin_pb2_grpc, storage_pb2_grpc
 from wellspring.storage.v1 import storage_pb2 as pb
@@ -24,45 +23,6 @@ SEED = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().rand
 KILLS = int(os.environ.get("WELLSPRING_KILLS", "4"))
 WRITERS = 8
 COUNTERS = 4
-
-
-def command(path: Path, listen: str, *more: str) -> list[str]:
-    """The command line of a server on the data directory ``path``."""
-    given = [f"backend.embedded.path={path}", f"server.listen=['{listen}']", "server.die_with_parent=true", *more]
-    return [sys.executable, "-m", "services.storage.main", *(word for one in given for word in ("--set", one))]
-
-
-def environment() -> dict[str, str]:
-    """That of the server: the same modules, no settings from outside."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WELLSPRING")}
-    return {**kept, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-
-
-class Process:
-    """A server that is killed and started again on the same directory and port."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.address = "127.0.0.1:0"
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Starts it and waits until it is ready."""
-        self._process = subprocess.Popen(
-            command(self.path, self.address), stdout=subprocess.PIPE, text=True, env=environment()
-        )
-        assert self._process.stdout is not None
-        ready = json.loads(self._process.stdout.readline())
-        (self.address,) = ready["listen"]
-
-    def end(self, sign: int = signal.SIGKILL) -> int:
-        """Ends it by a signal; answers its exit status."""
-        assert self._process is not None
-        self._process.send_signal(sign)
-        status = self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        return status
 
 
 async def until_answered(call: Callable[[], Awaitable[Any]]) -> Any:

@@ -66,6 +66,16 @@ class Registry:
             gate.charge_next(self._monotonic_s, write=write)
         return gate
 
+    def charge(self, namespace: Namespace, identity: str, *, write: bool, count: int) -> None:
+        """Charges ``count`` more operations to work that was let in to ``namespace``. Raises what ``enter`` would now,
+        and NamespaceNotFound when another namespace has its name."""
+        gate = self.gate(namespace.name)
+        if gate.namespace.number != namespace.number:
+            raise NamespaceNotFound.named(namespace.name)
+        gate.namespace.check_access(identity, write=write)
+        gate.namespace.check_ready()
+        gate.charge(self._monotonic_s(), write=write, count=count)
+
     def get(self, name: str) -> Namespace:
         """The namespace, in its grace period too. Raises NamespaceNotFound."""
         return self.gate(name).namespace
@@ -112,11 +122,7 @@ class Registry:
                 raise NamespaceExists(
                     f"the namespace {settings.name!r} exists with other settings; UpdateNamespace changes them"
                 )
-            if len(self._gates) >= self.deployment.max_namespaces:
-                raise ResourceExhausted(
-                    f"the deployment has {len(self._gates)} namespaces, as many as its limits.max_namespaces allows",
-                    reason="NAMESPACES_EXHAUSTED",
-                )
+            self._check_room()
             namespace = await self._store.create_namespace(settings, self._clock_us())
             self._set(namespace)
             return namespace
@@ -142,6 +148,7 @@ class Registry:
             _check_etag(current, etag)
             if current.purge_us:
                 return current
+            current.check_ready()
             grace_us = self.deployment.grace_us if grace_us is None else grace_us
             purge_us = self._clock_us() + max(1, grace_us)
             return await self._replace(dataclasses.replace(current, purge_us=purge_us, revision=current.revision + 1))
@@ -154,6 +161,54 @@ class Registry:
             if not current.purge_us:
                 raise FailedPrecondition(f"the namespace {name!r} is not deleted", reason="NAMESPACE_NOT_DELETED")
             return await self._replace(dataclasses.replace(current, purge_us=0, revision=current.revision + 1))
+
+    async def begin_restore(self, settings: Settings, create_us: int) -> Namespace:
+        """A new namespace that nobody may read or write before :meth:`end_restore`; the one there is when the same
+        restore (its ``create_us``) began it. Raises InvalidArgument, NamespaceExists, ResourceExhausted."""
+        self.check_restorable(settings, create_us)
+        async with self._changing:
+            self.check_restorable(settings, create_us)
+            gate = self._gates.get(settings.name)
+            if gate is not None:
+                return gate.namespace
+            namespace = await self._store.create_namespace(settings, create_us, restoring=True)
+            self._set(namespace)
+            return namespace
+
+    def check_restorable(self, settings: Settings, create_us: int = 0) -> None:
+        """Raises InvalidArgument when the deployment cannot have such a namespace, NamespaceExists when there is one
+        that no restore with this ``create_us`` began, ResourceExhausted."""
+        check_settings(settings, self.deployment)
+        gate = self._gates.get(settings.name)
+        if gate is None:
+            self._check_room()
+        elif gate.namespace.create_us != create_us:
+            raise NamespaceExists(
+                f"the namespace {settings.name!r} exists, and a restore makes a new one; take another name"
+            )
+
+    async def end_restore(self, name: str, create_us: int) -> Namespace:
+        """Opens a namespace that is restored. Ending it again changes nothing. Raises NamespaceNotFound."""
+        async with self._changing:
+            current = self.get(name)
+            if current.create_us != create_us or not current.restoring:
+                return current
+            return await self._replace(dataclasses.replace(current, restoring=False, revision=current.revision + 1))
+
+    async def drop_restore(self, name: str, create_us: int) -> None:
+        """Removes what a restore that did not end has left, if it has left something."""
+        async with self._changing:
+            gate = self._gates.get(name)
+            if gate is not None and gate.namespace.restoring and gate.namespace.create_us == create_us:
+                await self._store.purge_namespace(gate.namespace)
+                del self._gates[name]
+
+    def _check_room(self) -> None:
+        if len(self._gates) >= self.deployment.max_namespaces:
+            raise ResourceExhausted(
+                f"the deployment has {len(self._gates)} namespaces, as many as its limits.max_namespaces allows",
+                reason="NAMESPACES_EXHAUSTED",
+            )
 
     async def purge_due(self) -> int:
         """Removes the namespaces whose grace is over; answers how many."""

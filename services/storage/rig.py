@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
@@ -17,6 +19,7 @@ from libs.rpc.options import ServerOptions
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
+from services.storage.administration import Backups
 from services.storage.domain.namespace import Deployment
 from services.storage.service import Options, add_storage
 from services.storage.store.local import LocalOptions, LocalStore
@@ -44,8 +47,16 @@ async def running(deployment: Deployment | None = None, **options: Any) -> Async
     server = Server(ServerOptions(service="storage", drain_wait_s=0), Telemetry(TelemetryOptions(), "storage"))
     key = [os.urandom(32)]
     tokens = Tokens(PageTokens(key, clock), PageTokens(key, clock, RESUME_LIFETIME_S))
-    chosen = Options(token_window_us=LocalOptions().token_window_us, **options)
-    await add_storage(server, store, tokens, clock, deployment or Deployment(), chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        options.setdefault("backups", Backups(Path(folder), 0))
+        chosen = Options(token_window_us=LocalOptions().token_window_us, **options)
+        await add_storage(server, store, tokens, clock, deployment or Deployment(), chosen)
+        async with _served(server, store) as rig:
+            yield rig
+
+
+@contextlib.asynccontextmanager
+async def _served(server: Server, store: LocalStore) -> AsyncIterator[Rig]:
     async with server, grpc.aio.insecure_channel(server.addresses[0]) as channel:
         rig = Rig(
             storage_pb2_grpc.StorageStub(channel), storage_admin_pb2_grpc.StorageAdminStub(channel), store, channel

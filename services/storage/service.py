@@ -9,7 +9,7 @@ from libs.errors.errors import ResourceExhausted, Unavailable
 from libs.rpc.policy import Policy
 from libs.rpc.server import Server
 from libs.telemetry.logs import fields
-from services.storage.admin_servicer import StorageAdminServicer
+from services.storage.administration import Backups, administration
 from services.storage.domain import limits
 from services.storage.domain.namespace import Deployment
 from services.storage.registry import Registry
@@ -24,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Sizes in bytes, times as named. ``sweep_items``: looked at in one go, every ``sweep_interval_s``."""
+    """Sizes in bytes, times as named. ``sweep_items``: looked at in one go, every ``sweep_interval_s``. ``backups``:
+    where snapshots lie; None refuses them."""
 
     token_window_us: int
     max_value: int = limits.MAX_VALUE
@@ -33,6 +34,7 @@ class Options:
     max_watches: int = 512
     sweep_interval_s: float = 1.0
     sweep_items: int = 1000
+    backups: Backups | None = None
 
 
 async def add_storage(
@@ -40,7 +42,8 @@ async def add_storage(
 ) -> Registry:
     """Adds both services and the sweeper to ``server``; answers the registry of namespaces.
 
-    Raises FailedPrecondition when the stored namespaces do not fit the deployment.
+    Raises FailedPrecondition when the stored namespaces do not fit the deployment, StoreUnavailable when the folder for
+    snapshots cannot be used.
     """
 
     def clock_us() -> int:
@@ -61,8 +64,10 @@ async def add_storage(
     # A long scan or a big value may take its caller's whole time; a watch has no end.
     policies = {"Watch": Policy(endless=True, max_in_flight=options.max_watches)}
     server.add_service(storage_pb2.DESCRIPTOR.services_by_name["Storage"], servicer, policies)
-    admin = StorageAdminServicer(store, registry, tokens)
+    admin, work = await administration(store, registry, tokens, clock, options.backups)
     server.add_service(storage_admin_pb2.DESCRIPTOR.services_by_name["StorageAdmin"], admin)
+    for name, run in work.items():
+        server.add_background(name, run)
 
     async def sweep() -> None:
         while True:
