@@ -17,8 +17,8 @@ from services.propagation.auditor.ports import (
     Wanted,
 )
 from services.propagation.domain.names import output_parts
-from services.propagation.executor.adapters import MAX_TAGS_BYTES
 from services.propagation.executor.hashing import HASH_BYTES
+from services.propagation.executor.puts import MAX_TAGS_BYTES
 from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client import packed

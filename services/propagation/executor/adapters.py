@@ -1,12 +1,10 @@
 """The ports over the network: the engine and the store by gRPC."""
 
-import os
-import time
 from collections.abc import Sequence
 
-from libs.purge.naming import TAGS_ATTRIBUTE
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
+from services.propagation.executor.puts import PackedPuts
 from wellspring.propagation.v1 import work_pb2
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client.calls import Caller
@@ -17,10 +15,6 @@ _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
 
 _STRONG = storage_pb2.CONSISTENCY_STRONG_GLOBAL
 _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
-MAX_TAGS_BYTES = 3 * 1024
-"""Of the 4 KiB that an item's attributes may have together."""
-
-NONCE_BYTES = 16
 BATCH_ITEMS = 1_000
 BATCH_BYTES = 2 << 20
 """One request's share of the 4 MiB that a message may have."""
@@ -86,7 +80,7 @@ class GrpcDocuments:
         """In order None, or why the output could not be stored."""
         problems: list[str | None] = []
         for chunk in _chunks(outputs):
-            request = _mutations(namespace, item_key, chunk, version)
+            request = PackedPuts(namespace, item_key, chunk, version)
             answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
             problems += [_problem(result) for result in answer.results]
         return problems
@@ -99,42 +93,6 @@ def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
     if not items:
         return None
     return Document(items[0].value, items[0].version, items[0].content_type)
-
-
-def _mutations(
-    namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
-) -> storage_pb2.BatchMutateRequest:
-    """One put or delete for each output.
-
-    Copies of one prototype: building each message from its parts costs three times as much.
-    """
-    prototype = storage_pb2.MutateRequest(namespace=namespace)
-    prototype.token.time.FromNanoseconds(time.time_ns())
-    mutation = prototype.mutations.add()
-    mutation.condition.older_than = version
-    mutation.put.key = item_key
-    nonces = os.urandom(NONCE_BYTES * len(outputs))
-    batch = storage_pb2.BatchMutateRequest()
-    for number, output in enumerate(outputs):
-        request = batch.requests.add()
-        request.CopyFrom(prototype)
-        request.record = output.record
-        request.token.nonce = nonces[NONCE_BYTES * number : NONCE_BYTES * (number + 1)]
-        if output.body is None:
-            request.mutations[0].delete.keys.keys.append(item_key)
-            continue
-        item = request.mutations[0].put
-        item.value = output.body
-        item.content_type = output.content_type
-        if output.tags:
-            item.attributes[TAGS_ATTRIBUTE] = _joined(output.tags)
-    return batch
-
-
-def _joined(tags: Sequence[str]) -> str:
-    text = " ".join(dict.fromkeys(tags))
-    # Whole tags only; a page with more of them is purged by its path all the same.
-    return text if len(text) <= MAX_TAGS_BYTES else text[: text.rfind(" ", 0, MAX_TAGS_BYTES)]
 
 
 def _problem(result: storage_pb2.BatchMutateResponse.Result) -> str | None:
