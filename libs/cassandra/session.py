@@ -16,7 +16,7 @@ from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
-from cassandra.query import tuple_factory
+from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from libs.cassandra.bridge import Bridge
 from libs.cassandra.errors import translate
@@ -129,6 +129,30 @@ class Session:
                     rows = await self._hedge(bound, timeout_s)
             except Exception as error:
                 raise translate(error, write=statement.write) from error
+        return rows if rows is not None else []
+
+    async def batch(
+        self,
+        writes: Sequence[tuple[Statement, Sequence[Any]]],
+        consistency: int = LOCAL_QUORUM,
+        *,
+        serial: int | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Row]:
+        """Writes of one partition, all or none of them. With a conditional one among them (and ``serial``) the answer's
+        first row begins with whether they were applied. Raises as :meth:`execute`."""
+        batch = BatchStatement(batch_type=BatchType.UNLOGGED, consistency_level=consistency)
+        batch.is_idempotent = not any(statement.conditional for statement, _ in writes)
+        if serial is not None:
+            batch.serial_consistency_level = serial
+        for statement, values in writes:
+            batch.add(statement.prepared.bind(values))
+        timeout_s = self._options.request_timeout_s if timeout_s is None else timeout_s
+        async with self._room:
+            try:
+                rows = await self._send(batch, timeout_s)
+            except Exception as error:
+                raise translate(error, write=True) from error
         return rows if rows is not None else []
 
     async def pages(
