@@ -35,6 +35,7 @@ from services.storage.conformance.kit import (
     between,
     etag,
     keys,
+    opened,
 )
 from services.storage.domain.errors import ConditionFailed
 from services.storage.domain.feed import EXPIRED_ANNOTATION
@@ -126,7 +127,7 @@ class Machine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
         disk = STORES[self.kind](Path(self.folder.name), self.clock)
-        self.case = Case(disk.open(), self.clock, disk.open)
+        self.case = Case(self.do(opened(disk.open)), self.clock, disk.open)
         self.case._random = random.Random(seed)
         self.space = self.do(self.case.space(self.mode, max_clock_drift_us=DRIFT_US))
         self.model: Lww | Cas = Lww() if self.mode is Mode.LWW else Cas()
@@ -251,11 +252,11 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.parametrize("kind", sorted(STORES))
 def test_any_sequence_agrees_with_the_model(kind: str, mode: Mode) -> None:
     machine = type("Machine", (Machine,), {"kind": kind, "mode": mode})
-    quick = kind == "memory"
+    examples = {"memory": 120, "embedded": 12, "cassandra": 3}
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=120 if quick else 12,
+            max_examples=examples[kind],
             stateful_step_count=40,
             deadline=None,
             print_blob=True,

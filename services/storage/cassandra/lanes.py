@@ -1,0 +1,117 @@
+"""This process's lane of a namespace's feed: intents written in order, before what they announce; then settled.
+
+Each process writes lanes of its own. In a lane an intent is written only after those before it have arrived, several at
+a time: so whoever has read a lane up to some change has missed none before it. When it is not known whether intents
+arrived, the lane is left and another one begun: what surfaces in the old one later is behind all that was read there.
+"""
+
+import asyncio
+import secrets
+from typing import Final, NamedTuple
+
+from libs.cassandra.session import Session
+from libs.errors.errors import WellspringError
+from services.storage.cassandra.layout import feed_slot
+from services.storage.cassandra.statements import Statements
+
+_TOGETHER: Final = 100
+"""Intents written by one statement."""
+
+
+class Intent(NamedTuple):
+    """The announcement of one change."""
+
+    number: int
+    lane: int
+    sequence: int
+
+
+class _Waiting(NamedTuple):
+    sequence: int
+    record: bytes
+    future: "asyncio.Future[Intent]"
+
+
+class Lane:
+    """The lane of one namespace. ``under_way``: the changes announced whose outcome this process still determines."""
+
+    def __init__(self, number: int, session: Session, statements: Statements, consistency: int) -> None:
+        self.number = number
+        self.under_way: set[tuple[int, int]] = set()
+        self._session = session
+        self._write = statements.write
+        self._consistency = consistency
+        self._lane = 0
+        self._own: set[int] = set()
+        self._open: set[tuple[int, int]] = set()
+        self._slots: set[int] = set()
+        self._queue: list[_Waiting] = []
+        self._writing = asyncio.Lock()
+
+    def announce(self, sequence: int, record: bytes) -> "asyncio.Future[Intent]":
+        """Queues an intent; sequences come rising. Await the future after :meth:`write`."""
+        future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(sequence, record, future))
+        return future
+
+    async def write(self, mine: "asyncio.Future[Intent]") -> Intent:
+        """Writes what is queued until ``mine`` has arrived. Raises Unavailable: then nothing was announced."""
+        while not mine.done():
+            async with self._writing:
+                if mine.done():
+                    break
+                group, self._queue = self._queue[:_TOGETHER], self._queue[_TOGETHER:]
+                await self._write_group(group)
+        return mine.result()
+
+    def settled(self, lane: int, sequence: int) -> bool:
+        """Whether this process has announced the change and knows that it is settled."""
+        return lane in self._own and (lane, sequence) not in self._open
+
+    async def settle(self, intent: Intent, event: bytes) -> None:
+        """The change happened. Raises Unavailable."""
+        place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
+        await self._session.execute(self._write["settle"], (event, *place), self._consistency)
+        self._open.discard((intent.lane, intent.sequence))
+
+    async def void(self, intent: Intent) -> None:
+        """The change will not happen. Raises Unavailable."""
+        place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
+        await self._session.execute(self._write["void"], place, self._consistency)
+        self._open.discard((intent.lane, intent.sequence))
+
+    def done(self, intent: Intent) -> None:
+        """This process knows no more about it than the store."""
+        self.under_way.discard((intent.lane, intent.sequence))
+
+    async def _write_group(self, group: list[_Waiting]) -> None:
+        lane = self._lane or secrets.randbits(62) + 1
+        slots = sorted({feed_slot(one.sequence) for one in group})
+        try:
+            if lane != self._lane:
+                await self._session.execute(self._write["lane"], (self.number, lane), self._consistency)
+                self._lane, self._slots = lane, set()
+                self._own.add(lane)
+            for slot in slots:
+                if slot not in self._slots:
+                    await self._session.execute(self._write["slot"], (self.number, lane, slot), self._consistency)
+                    self._slots.add(slot)
+                rows = [one for one in group if feed_slot(one.sequence) == slot]
+                announced = {(lane, one.sequence) for one in rows}
+                self.under_way |= announced
+                self._open |= announced
+                intend = self._write["intend"]
+                await self._session.batch(
+                    [(intend, (self.number, lane, slot, one.sequence, one.record)) for one in rows], self._consistency
+                )
+        except WellspringError as error:
+            self._lane = 0
+            for one in group:
+                self.under_way.discard((lane, one.sequence))
+                if not one.future.done():
+                    one.future.set_exception(error)
+                    one.future.exception()
+            return
+        for one in group:
+            if not one.future.done():
+                one.future.set_result(Intent(self.number, lane, one.sequence))

@@ -1,0 +1,44 @@
+"""How many replicas a namespace's statements ask, by its settings and by the data centre of this server."""
+
+from typing import Final, NamedTuple
+
+from libs.cassandra.session import LOCAL_ONE, LOCAL_QUORUM, LOCAL_SERIAL, QUORUM, SERIAL
+from services.storage.domain.errors import ConsistencyUnavailable
+from services.storage.domain.namespace import Consistency, Namespace
+
+_READS: Final = {
+    Consistency.EVENTUAL: LOCAL_ONE,
+    Consistency.LOCAL: LOCAL_QUORUM,
+    Consistency.STRONG_LOCAL: LOCAL_SERIAL,
+    Consistency.STRONG_GLOBAL: SERIAL,
+}
+
+
+class Scope(NamedTuple):
+    """``read``: a record for a reader. ``serial``: where a conditional write is decided, and how what decides it is
+    read in doubt. ``plain``: the feed, which no reader may find with gaps."""
+
+    read: int
+    serial: int
+    plain: int
+
+
+def scope_of(namespace: Namespace, datacentre: str) -> Scope:
+    """The scope of a namespace for a server in ``datacentre``. Conditional writes of two data centres exclude each
+    other only when both are decided in the same one, or in all."""
+    settings = namespace.settings
+    read = _READS[settings.default_consistency]
+    if settings.placement.home_datacentre == datacentre:
+        return Scope(LOCAL_SERIAL if read == SERIAL else read, LOCAL_SERIAL, LOCAL_QUORUM)
+    return Scope(SERIAL if read == LOCAL_SERIAL else read, SERIAL, QUORUM)
+
+
+def check_home(namespace: Namespace, datacentre: str) -> None:
+    """Raises ConsistencyUnavailable when another data centre decides the writes, and keeps the feed, of a namespace."""
+    home = namespace.settings.placement.home_datacentre
+    if home and home != datacentre:
+        raise ConsistencyUnavailable(
+            f"the writes of the namespace {namespace.name!r} are decided in the data centre {home!r}, its home; ask a"
+            f" server there (this one is in {datacentre!r})",
+            metadata={"namespace": namespace.name, "home_datacentre": home},
+        )

@@ -1,0 +1,98 @@
+"""Every statement that the backend sends, prepared once; each says with its name what it does."""
+
+import asyncio
+import dataclasses
+from typing import Final
+
+from libs.cassandra.session import Session, Statement
+
+_RECORD: Final = "WHERE space = ? AND record = ?"
+_ROW: Final = f"{_RECORD} AND kind = ? AND key = ?"
+_SLICE: Final = f"SELECT key, value FROM records {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
+_LANE: Final = "WHERE space = ? AND lane = ?"
+_SLOT: Final = f"{_LANE} AND slot = ?"
+_ENTRY: Final = "WHERE slot = ? AND shard = ? AND due_us = ? AND space = ? AND kind = ? AND rest = ?"
+
+_READS: Final = {
+    "rows": f"SELECT kind, key, value, rev, outbox FROM records {_RECORD} AND (kind, key) IN ?",
+    "slice": f"{_SLICE} LIMIT ?",
+    "slice_back": f"{_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
+    "indexed": "SELECT record FROM record_index WHERE space = ? AND shard = ? AND record >= ? LIMIT ?",
+    "sampled": "SELECT record FROM samples WHERE space = ?",
+    "lanes": "SELECT lane, trimmed FROM feed_lanes WHERE space = ?",
+    "slots": f"SELECT slot FROM feed_slots {_LANE} AND slot >= ?",
+    "changes": f"SELECT seq, record, event, void FROM feed {_SLOT} AND seq > ? LIMIT ?",
+    "changes_back": f"SELECT seq, event, void FROM feed {_SLOT} AND seq <= ? ORDER BY seq DESC LIMIT ?",
+    "change": f"SELECT record, event, void FROM feed {_SLOT} AND seq = ?",
+    "usages": "SELECT lane, records, items, size, seq, newest FROM usage WHERE space = ?",
+    "due_slots": "SELECT slot, writetime(mark) FROM due_slots WHERE part = 0 AND slot <= ?",
+    "due": "SELECT due_us, space, kind, rest, writetime(mark) FROM due"
+    " WHERE slot = ? AND shard = ? AND due_us <= ? LIMIT ?",
+    "any_due": "SELECT due_us FROM due WHERE slot = ? AND shard = ? LIMIT 1",
+    "chunk": "SELECT value FROM chunks WHERE space = ? AND upload = ? AND part = ? AND number = ?",
+    "chunk_numbers": "SELECT number FROM chunks WHERE space = ? AND upload = ? AND part = ?",
+    "uploads": "SELECT upload FROM uploads WHERE space = ?",
+    "namespaces": "SELECT body FROM namespaces WHERE part = 0",
+    "document": "SELECT body FROM documents WHERE kind = ? AND name = ?",
+    "documents": "SELECT name, body FROM documents WHERE kind = ?",
+    "shared": "SELECT value FROM shared WHERE name = ?",
+}
+_WRITES: Final = {
+    "take": f"UPDATE records SET value = ?, rev = ?, outbox = ? {_RECORD} AND kind = 0 AND key = 0x IF rev = ?",
+    "take_dead": f"UPDATE records USING TTL ? SET value = ?, rev = ?, outbox = ? {_RECORD}"
+    " AND kind = 0 AND key = 0x IF rev = ?",
+    "put_row": f"UPDATE records SET value = ? {_ROW}",
+    "put_token": f"UPDATE records USING TTL ? SET value = ? {_ROW}",
+    "drop_row": f"DELETE FROM records {_ROW}",
+    "drop_record": f"DELETE FROM records {_RECORD}",
+    "index": "INSERT INTO record_index (space, shard, record) VALUES (?, ?, ?) USING TIMESTAMP ?",
+    "unindex": "DELETE FROM record_index USING TIMESTAMP ? WHERE space = ? AND shard = ? AND record = ?",
+    "drop_index": "DELETE FROM record_index WHERE space = ? AND shard = ?",
+    "sample": "INSERT INTO samples (space, record) VALUES (?, ?) USING TIMESTAMP ?",
+    "unsample": "DELETE FROM samples USING TIMESTAMP ? WHERE space = ? AND record = ?",
+    "drop_samples": "DELETE FROM samples WHERE space = ?",
+    "lane": "INSERT INTO feed_lanes (space, lane) VALUES (?, ?)",
+    "slot": "INSERT INTO feed_slots (space, lane, slot) VALUES (?, ?, ?)",
+    "intend": "INSERT INTO feed (space, lane, slot, seq, record) VALUES (?, ?, ?, ?, ?)",
+    "settle": f"UPDATE feed SET event = ? {_SLOT} AND seq = ?",
+    "void": f"UPDATE feed SET void = true {_SLOT} AND seq = ?",
+    "trim": f"DELETE FROM feed {_SLOT} AND seq <= ?",
+    "trimmed": f"UPDATE feed_lanes USING TIMESTAMP ? SET trimmed = ? {_LANE}",
+    "drop_slot": f"DELETE FROM feed_slots {_SLOT}",
+    "drop_changes": f"DELETE FROM feed {_SLOT}",
+    "drop_slots": f"DELETE FROM feed_slots {_LANE}",
+    "drop_lanes": "DELETE FROM feed_lanes WHERE space = ?",
+    "count": f"UPDATE usage SET records = ?, items = ?, size = ?, seq = ?, newest = ? {_LANE}",
+    "drop_usage": "DELETE FROM usage WHERE space = ?",
+    "due_slot": "INSERT INTO due_slots (part, slot, mark) VALUES (0, ?, true)",
+    "drop_due_slot": "DELETE FROM due_slots USING TIMESTAMP ? WHERE part = 0 AND slot = ?",
+    "enter_due": "INSERT INTO due (slot, shard, due_us, space, kind, rest, mark) VALUES (?, ?, ?, ?, ?, ?, true)",
+    "drop_due": f"DELETE FROM due USING TIMESTAMP ? {_ENTRY}",
+    "put_chunk": "INSERT INTO chunks (space, upload, part, number, value) VALUES (?, ?, ?, ?, ?)",
+    "drop_chunks": "DELETE FROM chunks WHERE space = ? AND upload = ? AND part = ?",
+    "upload": "INSERT INTO uploads (space, upload) VALUES (?, ?)",
+    "drop_upload": "DELETE FROM uploads WHERE space = ? AND upload = ?",
+    "drop_uploads": "DELETE FROM uploads WHERE space = ?",
+    "create_namespace": "INSERT INTO namespaces (part, name, number, body) VALUES (0, ?, ?, ?) IF NOT EXISTS",
+    "replace_namespace": "UPDATE namespaces SET body = ? WHERE part = 0 AND name = ? IF number = ?",
+    "drop_namespace": "DELETE FROM namespaces WHERE part = 0 AND name = ? IF number = ?",
+    "put_document": "INSERT INTO documents (kind, name, body) VALUES (?, ?, ?)",
+    "drop_document": "DELETE FROM documents WHERE kind = ? AND name = ?",
+    "share": "INSERT INTO shared (name, value) VALUES (?, ?) IF NOT EXISTS",
+    "reshare": "UPDATE shared SET value = ? WHERE name = ? IF value = ?",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statements:
+    """The prepared statements: ``read["rows"]``, ``write["take"]``."""
+
+    read: dict[str, Statement]
+    write: dict[str, Statement]
+
+    @classmethod
+    async def prepare(cls, session: Session) -> "Statements":
+        """Prepares them all. Raises Unavailable."""
+        reads = await asyncio.gather(*(session.prepare(cql, write=False) for cql in _READS.values()))
+        writes = await asyncio.gather(*(session.prepare(cql, write=True) for cql in _WRITES.values()))
+        return cls(dict(zip(_READS, reads, strict=True)), dict(zip(_WRITES, writes, strict=True)))

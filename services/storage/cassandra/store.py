@@ -1,0 +1,346 @@
+"""The backend on Cassandra: the engine of the one-machine backend, run step by step over a cluster."""
+
+import asyncio
+import dataclasses
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from libs.cassandra import migrations
+from libs.cassandra.options import Options
+from libs.cassandra.session import QUORUM, Session
+from libs.errors.errors import WellspringError
+from services.storage.cassandra.accounts import Accounts
+from services.storage.cassandra.catalog import Catalog
+from services.storage.cassandra.commit import Committer
+from services.storage.cassandra.copying import Copying
+from services.storage.cassandra.cursor import SIZE, Cursor, base_of, digest, made_in, number_of
+from services.storage.cassandra.dues import Dues
+from services.storage.cassandra.feed import Feed
+from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.partition import ITEMS, TOKENS, Loaded, Place, Rows
+from services.storage.cassandra.statements import Statements
+from services.storage.cassandra.steps import Steps
+from services.storage.cassandra.sweeper import Sweeper
+from services.storage.cassandra.tasks import Tasks
+from services.storage.domain.copying import Copied
+from services.storage.domain.errors import NamespaceNotFound
+from services.storage.domain.model import Command, Delete, Item, Put, Receipt, Selection, WriteToken
+from services.storage.domain.namespace import Consistency, Namespace, Settings
+from services.storage.store.interface import (
+    FeedPage,
+    KeptVersion,
+    Page,
+    Read,
+    RecordProfile,
+    Remembered,
+    Scan,
+    ScanPage,
+    Usage,
+    Write,
+)
+from services.storage.store.local import LocalOptions, LocalStore
+from services.storage.store.manifest import Manifest
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_TOGETHER: Final = 32
+"""Records of one call that are written or read at once."""
+_PREFETCHED: Final = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timing:
+    """``patience_s``: how long a change that its writer has not settled may hold up the feed."""
+
+    patience_s: float = 10.0
+
+
+class CassandraStore:
+    """A ``Store`` over a ``Session``. Use :meth:`open`."""
+
+    def __init__(
+        self,
+        session: Session,
+        statements: Statements,
+        clock_us: Callable[[], int],
+        options: LocalOptions,
+        timing: Timing,
+    ) -> None:
+        self.options = options
+        self._session = session
+        self._statements = statements
+        self._clock_us = clock_us
+        self._tasks = Tasks()
+        self._catalog = Catalog(session, statements)
+        self._accounts = Accounts(session, statements, time.monotonic)
+        loader = Loader(session, statements)
+        self._dues = Dues(session, statements, clock_us)
+        # A token may be ahead of the clock by half of the window.
+        token_ttl_s = options.token_window_us * 3 // 2 // 1_000_000 + 60
+        committer = Committer(session, statements, loader, self._dues, token_ttl_s)
+        self._committer = committer
+        self._steps = Steps(session, statements, loader, committer, self._accounts, self._tasks, clock_us, options)
+        self._feed = Feed(session, statements, loader, self._steps, self._accounts, time.monotonic, timing.patience_s)
+        self._copying = Copying(loader, self._steps)
+        self._sweeper = Sweeper(session, statements, self._dues, self._steps, self._catalog, self._accounts)
+
+    @classmethod
+    async def open(
+        cls,
+        options: Options,
+        clock_us: Callable[[], int],
+        local: LocalOptions | None = None,
+        timing: Timing | None = None,
+    ) -> "CassandraStore":
+        """Connects. Raises Unavailable, and FailedPrecondition when the keyspace has not had just the migrations of
+        this release."""
+        session = await Session.open(options)
+        try:
+            await migrations.check(session, migrations.read(MIGRATIONS))
+            statements = await Statements.prepare(session)
+            store = cls(session, statements, clock_us, local or LocalOptions(), timing or Timing())
+            await store._tasks.start()
+        except BaseException:
+            await session.close()
+            raise
+        return store
+
+    # Namespaces
+
+    async def namespaces(self) -> list[Namespace]:
+        return await self._catalog.all()
+
+    async def create_namespace(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
+        return await self._catalog.create(settings, now_us, restoring=restoring)
+
+    async def replace_namespace(self, namespace: Namespace) -> None:
+        await self._catalog.replace(namespace)
+
+    async def purge_namespace(self, namespace: Namespace) -> None:
+        await self._sweeper.purge(namespace)
+
+    # Records
+
+    async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
+        results: list[Any] = [None] * len(writes)
+        if len(writes) == 1:
+            return [await self._one(writes[0])]
+        by_place: dict[Place, list[int]] = {}
+        for index, write in enumerate(writes):
+            by_place.setdefault((write.namespace.number, write.command.record), []).append(index)
+        room = asyncio.Semaphore(_TOGETHER)
+
+        async def some(indexes: list[int]) -> None:
+            async with room:
+                for index in indexes:
+                    results[index] = await self._one(writes[index])
+
+        await asyncio.gather(*(some(indexes) for indexes in by_place.values()))
+        return results
+
+    async def _one(self, write: Write) -> Receipt | WellspringError:
+        space, command = write
+        place = (space.number, command.record)
+        try:
+            await self._check_known(space)
+            results = await self._steps.change(space, place, _wanted(write), lambda store: store.mutate((write,)))
+        except WellspringError as error:
+            return error
+        return results[0]
+
+    async def _check_known(self, space: Namespace) -> None:
+        if await self._catalog.known(space.number) is None:
+            raise NamespaceNotFound.named(space.name)  # it was purged while the request was under way
+
+    async def read(self, read: Read) -> Page:
+        return await self._steps.inspect(read.namespace, lambda store: store.read(read))
+
+    async def read_many(self, reads: Sequence[Read], max_bytes: int) -> list[Page | WellspringError]:
+        pages: list[Page | WellspringError] = []
+        left = max_bytes
+        for first in range(0, len(reads), _TOGETHER):
+            some = reads[first : first + _TOGETHER]
+            loaded = Loaded()
+            if left > 0:
+                await asyncio.gather(*(self._preload(read, loaded) for read in some))
+            for read in some:
+                (page,) = await self._steps.inspect(
+                    read.namespace, functools.partial(_read_one, read=read, left=left), loaded
+                )
+                pages.append(page)
+                if isinstance(page, Page):
+                    left -= page.size
+        return pages
+
+    async def _preload(self, read: Read, loaded: Loaded) -> None:
+        await self._steps.inspect(read.namespace, lambda store: store.read(read), loaded)
+
+    async def scan(self, scan: Scan) -> ScanPage:
+        loaded = Loaded(most_heads=scan.max_records + 1)
+        return await self._steps.inspect(scan.namespace, lambda store: store.scan(scan), loaded)
+
+    async def split(self, namespace: Namespace, parts: int) -> list[bytes]:
+        await self._accounts.standing(namespace.number, fresh=True)
+        return await self._steps.inspect(namespace, lambda store: store.split(namespace, parts))
+
+    async def outcome(self, namespace: Namespace, record: bytes, token: WriteToken) -> Remembered | None:
+        return await self._steps.inspect(namespace, lambda store: store.outcome(namespace, record, token))
+
+    async def usage(self, namespace: Namespace) -> Usage:
+        await self._accounts.standing(namespace.number, fresh=True)
+        found = await self._steps.inspect(namespace, lambda store: store.usage(namespace))
+        return found._replace(exact=False)
+
+    # The feed
+
+    async def feed_start(self, namespace: Namespace, *, from_beginning: bool) -> bytes:
+        return await self._feed.start(namespace, from_beginning=from_beginning)
+
+    async def feed(self, namespace: Namespace, cursor: bytes, max_events: int) -> FeedPage:
+        return await self._feed.page(namespace, cursor, max_events)
+
+    async def feed_grown(self, namespace: Namespace, cursor: bytes, timeout_s: float) -> bool:
+        return await self._feed.grown(namespace, cursor, timeout_s)
+
+    def feed_reaches(self, namespace: Namespace, cursor: bytes) -> bool:
+        """A write is seen at once in the data centre in which it was answered, and everywhere by a strong read; a time
+        that has not come yet is no write's."""
+        if len(cursor) != SIZE or number_of(cursor) != namespace.number:
+            return False
+        standing = self._accounts.known(namespace.number)
+        newest = max(self._clock_us(), standing.sequence if standing is not None else 0)
+        strong = namespace.settings.default_consistency is Consistency.STRONG_GLOBAL
+        return base_of(cursor) <= newest and (strong or made_in(cursor, self._session.options.local_datacentre))
+
+    def feed_cursor(self, namespace: Namespace, receipt: Receipt) -> bytes:
+        datacentre = digest(self._session.options.local_datacentre)
+        return Cursor(namespace.number, datacentre, receipt.sequence, {}).encode()
+
+    # The past
+
+    async def versions(
+        self, namespace: Namespace, record: bytes, key: bytes, after: bytes | None, limit: int, *, omit_values: bool
+    ) -> tuple[list[KeptVersion], bytes | None]:
+        return await self._steps.inspect(
+            namespace, lambda store: store.versions(namespace, record, key, after, limit, omit_values=omit_values)
+        )
+
+    async def undelete(self, namespace: Namespace, command: Command, selection: Selection, version: bytes) -> Receipt:
+        await self._check_known(namespace)
+        place = (namespace.number, command.record)
+        wanted = Rows(place, (_token(command),))
+        return await self._steps.change(
+            namespace, place, wanted, lambda store: store.undelete(namespace, command, selection, version)
+        )
+
+    # Big values
+
+    async def begin_upload(self, namespace: Namespace, now_us: int) -> bytes:
+        upload = await self._steps.clean([namespace], lambda store: store.begin_upload(namespace, now_us), ())
+        await self._session.execute(self._statements.write["upload"], (namespace.number, upload), QUORUM)
+        return upload
+
+    async def put_chunk(self, namespace: Namespace, upload: bytes, index: int, chunk: bytes) -> None:
+        await self._steps.clean([namespace], lambda store: store.put_chunk(namespace, upload, index, chunk), ())
+
+    async def drop_upload(self, namespace: Namespace, upload: bytes) -> None:
+        await self._steps.clean([namespace], lambda store: store.drop_upload(namespace, upload), ())
+
+    async def manifest(self, namespace: Namespace, record: bytes, key: bytes) -> tuple[Item, Manifest | None, bytes]:
+        return await self._steps.inspect(namespace, lambda store: store.manifest(namespace, record, key))
+
+    async def chunks(self, namespace: Namespace, manifest: Manifest, offset: int, limit: int) -> AsyncIterator[bytes]:
+        at, end = 0, offset + limit
+        for size in manifest.chunk_sizes:
+            first, last = max(offset, at), min(end, at + size)
+            if first < last:
+                piece = functools.partial(_piece, namespace=namespace, manifest=manifest, first=first, last=last)
+                yield await self._steps.inspect(namespace, piece)
+            at += size
+
+    # The whole
+
+    async def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
+        """As ``Store.copy``, but for its moment: each record is read for itself, while others are written."""
+        now_us = self._clock_us()
+        async for record in self._copying.records(namespace):
+            async for item, manifest in self._copying.items(namespace, record, now_us):
+                yield item
+                if manifest is not None:
+                    async for chunk in self.chunks(namespace, manifest, 0, manifest.size):
+                        yield chunk
+
+    async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
+        await self._check_known(namespace)
+        return await self._copying.load(namespace, items, free=free)
+
+    async def profile(self, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:
+        loaded = Loaded(most_heads=limit + 1)
+        return await self._steps.inspect(namespace, lambda store: store.profile(namespace, start, limit), loaded)
+
+    async def rebucket(self, namespace: Namespace, record: bytes) -> tuple[int, int] | None:
+        """As ``Store.rebucket``: a record is one partition, however wide."""
+        return await self._steps.inspect(namespace, lambda store: store.rebucket(namespace, record))
+
+    # Documents
+
+    async def document(self, kind: str, name: str) -> bytes | None:
+        rows = await self._session.execute(self._statements.read["document"], (kind, name), QUORUM)
+        return rows[0][0] if rows else None
+
+    async def documents(self, kind: str) -> list[tuple[str, bytes]]:
+        pages = self._session.pages(self._statements.read["documents"], (kind,), QUORUM)
+        return [(name, body) async for page in pages for name, body in page]
+
+    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
+        write = self._statements.write
+        if body is None:
+            await self._session.execute(write["drop_document"], (kind, name), QUORUM)
+        else:
+            await self._session.execute(write["put_document"], (kind, name, body), QUORUM)
+
+    # Care
+
+    async def signing_key(self) -> bytes:
+        return await self._catalog.signing_key()
+
+    async def sweep(self, now_us: int, budget: int) -> bool:
+        return await self._sweeper.sweep(now_us, budget)
+
+    async def check(self) -> None:
+        await self._session.execute(self._statements.read["shared"], ("check",), QUORUM)
+
+    async def close(self) -> None:
+        await self._tasks.close()
+        try:
+            await self._accounts.flush()
+        finally:
+            await self._session.close()
+
+
+async def _read_one(store: LocalStore, read: Read, left: int) -> list[Page | WellspringError]:
+    return await store.read_many((read,), left)
+
+
+async def _piece(store: LocalStore, namespace: Namespace, manifest: Manifest, first: int, last: int) -> bytes:
+    return b"".join([piece async for piece in store.chunks(namespace, manifest, first, last - first)])
+
+
+def _token(command: Command) -> tuple[int, bytes]:
+    return TOKENS, command.token.time_us.to_bytes(8, "big") + command.token.nonce
+
+
+def _wanted(write: Write) -> Rows:
+    """The rows that a mutation will ask for, as far as its command names them."""
+    space, command = write
+    rows = [_token(command)]
+    keys: dict[bytes, None] = {}
+    for _, change in command.changes():
+        if isinstance(change, Put):
+            keys[change.key] = None
+        elif isinstance(change, Delete) and change.selection.keys is not None:
+            keys.update(dict.fromkeys(change.selection.keys))
+    rows += [(ITEMS, key) for key in list(keys)[:_PREFETCHED] if key]
+    return Rows((space.number, command.record), tuple(rows))

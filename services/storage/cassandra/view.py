@@ -1,0 +1,376 @@
+"""A key-value store that is what was read for one step of work; what the step writes is kept aside, to be committed.
+
+The engine of the one-machine backend (``store/local.py``) runs on it unchanged: so both backends decide alike. A read
+of what was not loaded raises ``NotLoaded``; the step is then loaded further and run again on a fresh view.
+"""
+
+from collections.abc import Awaitable, Generator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from libs.embedded.family import bounds
+from libs.errors.errors import WellspringError
+from services.storage.cassandra.partition import (
+    HISTORY,
+    ITEMS,
+    TOKENS,
+    TOMBS,
+    Chunk,
+    ChunkNumbers,
+    FeedRow,
+    Index,
+    Loaded,
+    Missing,
+    NotLoaded,
+    Partition,
+    Place,
+    Range,
+    Rows,
+    Samples,
+)
+from services.storage.domain.namespace import Namespace
+from services.storage.store import catalog, layout
+from services.storage.store.ledger import Account, usage_key
+from services.storage.store.writer import parse_token
+
+_LANE = 8
+_FINISHED = 0xFFFFFFFF
+
+
+class Op(NamedTuple):
+    """One row written: to a family, at its key there; None deletes it."""
+
+    family: str
+    key: bytes
+    value: bytes | None
+
+
+class Family:
+    """One family of a view. What a step never reads of a family is empty."""
+
+    def __init__(self, view: "View", name: str) -> None:
+        self.view = view
+        self.name = name
+
+    def get(self, key: bytes) -> bytes | None:
+        return None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self,
+        prefix: bytes | None = None,
+        *,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        low, high = bounds(prefix, start, end)
+        for key in self.keys(low, high, reverse):
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def scan_keys(
+        self,
+        prefix: bytes | None = None,
+        *,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[bytes]:
+        low, high = bounds(prefix, start, end)
+        return self.keys(low, high, reverse)
+
+    def first(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None:
+        return next(self.scan(prefix, start=start, end=end), None)
+
+    def last(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None:
+        return next(self.scan(prefix, start=start, end=end, reverse=True), None)
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        """The keys in [low, high)."""
+        return iter(())
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Shows a write of this step to what the step reads later."""
+
+
+class Records(Family):
+    """The heads of records, by namespace and key; scanned along the index."""
+
+    def get(self, key: bytes) -> bytes | None:
+        place = (_number(key), key[4:])
+        partition = self.view.partition(place)
+        if not partition.loaded:
+            raise NotLoaded(Rows(place, ()))
+        return partition.head
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self,
+        prefix: bytes | None = None,
+        *,
+        start: bytes | None = None,
+        end: bytes | None = None,
+        reverse: bool = False,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        low, high = bounds(prefix, start, end)
+        for key in self._indexed(low, high, heads=True):
+            head = self.get(key)
+            if head is not None:
+                yield key, head
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        return self._indexed(low, high, heads=False)
+
+    def _indexed(self, low: bytes, high: bytes | None, *, heads: bool) -> Iterator[bytes]:
+        number = _number(low)
+        end = high[4:] if high is not None and _number(high) == number else None
+        span = self.view.loaded.index.get(number)
+        if span is None:
+            raise NotLoaded(Index(number, low[4:], end, heads))
+        for key in span.scan(low[4:], end, False):
+            if isinstance(key, Missing):
+                raise NotLoaded(Index(number, key.start, end, heads))
+            yield low[:4] + key
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        self.view.partition((_number(key), key[4:])).head = value
+
+
+class PartRows(Family):
+    """Rows that lie in their record's partition: items, tombstones, earlier versions."""
+
+    def __init__(self, view: "View", name: str, kind: int) -> None:
+        super().__init__(view, name)
+        self.kind = kind
+
+    def get(self, key: bytes) -> bytes | None:
+        place, rest = split(key)
+        span = self.view.partition(place).spans[self.kind]
+        if not span.known(rest):
+            raise NotLoaded(Rows(place, ((self.kind, rest),)))
+        return span.rows.get(rest)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if not keys:
+            return []
+        place, _ = split(keys[0])
+        span = self.view.partition(place).spans[self.kind]
+        rests = [split(key)[1] for key in keys]
+        missing = tuple((self.kind, rest) for rest in rests if not span.known(rest))
+        if missing:
+            raise NotLoaded(Rows(place, missing))
+        return [span.rows.get(rest) for rest in rests]
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        place, start = split(low)
+        prefix = low[: len(low) - len(start)]
+        end = high[len(prefix) :] if high is not None and high.startswith(prefix) else None
+        for key in self.view.partition(place).spans[self.kind].scan(start, end, reverse):
+            if isinstance(key, Missing):
+                raise NotLoaded(Range(place, self.kind, key.start, key.end, reverse))
+            yield prefix + key
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        place, rest = split(key)
+        self.view.partition(place).spans[self.kind].put(rest, value)
+
+
+class Tokens(Family):
+    """Remembered mutations; those older than the window are forgotten, whether they are still there or not."""
+
+    def get(self, key: bytes) -> bytes | None:
+        place, rest = (_number(key), key[28:]), key[4:28]
+        span = self.view.partition(place).spans[TOKENS]
+        if not span.known(rest):
+            raise NotLoaded(Rows(place, ((TOKENS, rest),)))
+        row = span.rows.get(rest)
+        if row is None or int.from_bytes(rest[:8], "big") < self.view.forgotten_us:
+            return None
+        row, lane = row[:-_LANE], row[-_LANE:]
+        self.view.lanes[parse_token(row).sequence] = int.from_bytes(lane, "big")
+        return row
+
+    def last(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None:
+        # Another server may have seen any token: none is so new that it need not be looked up.
+        return layout.token_key(_number(prefix or bytes(4)), (1 << 64) - 1, b"\xff" * 16, b""), b""
+
+
+class Feed(Family):
+    """Single changes, for what became of a token."""
+
+    def get(self, key: bytes) -> bytes | None:
+        number, sequence = _number(key), layout.feed_sequence(key)
+        lane = self.view.lanes.get(sequence)
+        if lane is None:
+            return None
+        if (number, sequence) not in self.view.loaded.feed:
+            raise NotLoaded(FeedRow(number, lane, sequence))
+        return self.view.loaded.feed[number, sequence]
+
+
+class SampleKeys(Family):
+    """The sampled record keys."""
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        number = _number(low)
+        found = self.view.loaded.samples.get(number)
+        if found is None:
+            raise NotLoaded(Samples(number))
+        return iter([low[:4] + key for key in found])
+
+
+class Due(Family):
+    """The entries that the sweeper works on in this step."""
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        return iter([key for key in self.view.due if low <= key and (high is None or key < high)])
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        if value is None and key in self.view.due:
+            self.view.due.remove(key)
+
+
+class Chunks(Family):
+    """Pieces of big values."""
+
+    def get(self, key: bytes) -> bytes | None:
+        place = (_number(key), key[4:20], int.from_bytes(key[20:], "big"))
+        if place not in self.view.loaded.chunks:
+            raise NotLoaded(Chunk(*place))
+        return self.view.loaded.chunks[place]
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        number, upload = _number(low), low[4:20]
+        found = self.view.loaded.chunk_numbers.get((number, upload))
+        if found is None:
+            raise NotLoaded(ChunkNumbers(number, upload))
+        return iter([layout.chunk_key(number, upload, index) for index in found])
+
+
+class Meta(Family):
+    """The namespaces of this step, and what they hold."""
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.view.meta.get(key)
+
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        return iter([key for key in sorted(self.view.meta) if low <= key and (high is None or key < high)])
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        if value is not None:
+            self.view.meta[key] = value
+
+
+class Batch:
+    """Changes in order."""
+
+    def __init__(self) -> None:
+        self.frees = False
+        self.ops: list[tuple[Family, bytes, bytes | None]] = []
+
+    def __len__(self) -> int:
+        return len(self.ops)
+
+    def put(self, family: Family, key: bytes, value: bytes) -> None:
+        self.ops.append((family, key, value))
+
+    def put_many(self, family: Family, items: Iterable[tuple[bytes, bytes]]) -> None:
+        self.ops += [(family, key, value) for key, value in items]
+
+    def delete(self, family: Family, key: bytes) -> None:
+        self.ops.append((family, key, None))
+
+    def delete_range(self, family: Family, start: bytes, end: bytes) -> None:
+        raise AssertionError("no step deletes a range of a family")
+
+
+class _Done:
+    """What ends at once when it is awaited: nothing happens between a step's parts."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+class View:
+    """A ``Kv`` over what was loaded. ``ops`` are what the step wrote."""
+
+    failure: WellspringError | None = None
+
+    def __init__(
+        self, loaded: Loaded, spaces: Sequence[tuple[Namespace, Account]], forgotten_us: int, due: Iterable[bytes] = ()
+    ) -> None:
+        """``spaces``: the namespaces that the step works on, with what they hold. Tokens from before ``forgotten_us``
+        are not remembered. ``due``: entries for the sweeper."""
+        self.loaded = loaded
+        self.forgotten_us = forgotten_us
+        self.due = sorted(due)
+        self.lanes: dict[int, int] = {}
+        self.ops: list[Op] = []
+        self.meta: dict[bytes, bytes] = {}
+        self._partitions: dict[Place, Partition] = {}
+        for space, account in spaces:
+            self.meta[layout.META_NAMESPACE + space.name.encode()] = catalog.encode(space)
+            self.meta[usage_key(space.number)] = account.usage_row()
+        self._families: dict[str, Family] = {
+            "records": Records(self, "records"),
+            "items": PartRows(self, "items", ITEMS),
+            "tombs": PartRows(self, "tombs", TOMBS),
+            "history": PartRows(self, "history", HISTORY),
+            "tokens": Tokens(self, "tokens"),
+            "feed": Feed(self, "feed"),
+            "samples": SampleKeys(self, "samples"),
+            "due": Due(self, "due"),
+            "chunks": Chunks(self, "chunks"),
+            "meta": Meta(self, "meta"),
+        }
+
+    def partition(self, place: Place) -> Partition:
+        """The step's own copy of a partition."""
+        found = self._partitions.get(place)
+        if found is None:
+            found = self._partitions[place] = self.loaded.partition(place).fork()
+        return found
+
+    def family(self, name: str) -> Family:
+        return self._families[name]
+
+    def batch(self) -> Batch:
+        return Batch()
+
+    def submit(self, batch: Batch) -> Awaitable[None]:
+        for family, key, value in batch.ops:
+            family.apply(key, value)
+            self.ops.append(Op(family.name, key, value))
+        return _Done()
+
+    async def durable(self) -> None:
+        """What was loaded is durable."""
+
+    def snapshot(self, *names: str) -> Any:
+        """Families as of one moment: this backend has none."""
+        raise AssertionError("no step takes a snapshot")
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def split(key: bytes) -> tuple[Place, bytes]:
+    """The partition of a row, and its key in there."""
+    record, at = layout.unescaped(key, 4)
+    return (_number(key), record), key[at:]
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(key[:4], "big")
