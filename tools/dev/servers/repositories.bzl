@@ -10,7 +10,8 @@ load("//tools/maven:maven.bzl", "maven_jars")
 load(":policy.bzl", "server_policy")
 
 def server_repositories():
-    """Declares @cassandra_jars, @kafka_jars, @redis_server, @varnish_server, @go_tools and what they are made with."""
+    """Declares @cassandra_jars, @kafka_jars, @mediawiki_server, @redis_server, @varnish_server, @go_tools and what
+    they are made with."""
     server_policy(name = "server_policy")
 
     java_runtime(
@@ -30,6 +31,10 @@ def server_repositories():
         lock = "//tools/maven:locks/kafka.lock",
     )
 
+    debian_packages(
+        name = "mediawiki_server",
+        lock = "//tools/debian:locks/mediawiki.lock",
+    )
     debian_packages(
         name = "redis_server",
         lock = "//tools/debian:locks/redis.lock",
