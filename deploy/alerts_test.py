@@ -15,6 +15,7 @@ from services.propagation.auditor.metrics import AuditorCollector
 from services.propagation.auditor.turn import Turn
 from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.performing import Counters
+from services.session import canary, events
 
 HERE = Path(os.path.abspath(__file__)).parent
 RULES = [
@@ -59,12 +60,17 @@ def engines():
 def test_an_alert_is_about_figures_that_there_are(rule):
     there = auditors() | engines()
     propagations = inspect.getsource(metrics) + inspect.getsource(canary_watch)
+    sessions = inspect.getsource(canary) + inspect.getsource(events)
     names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
     assert names
     for name in names:
-        assert name in there or f'"{name.removesuffix("_total")}"' in propagations, name
+        assert name in there or f'"{name.removesuffix("_total")}"' in propagations + sessions, name
     for delay in re.findall(r'delay="([^"]+)"', rule["expr"]):
         assert delay in {"10s", "60s", "300s"}
+    for outcome in re.findall(r'wellspring_session_canaries_total\{outcome="([^"]+)"', rule["expr"]):
+        assert outcome in canary.OUTCOMES
+    for event in re.findall(r'event="([^"]+)"', rule["expr"]):
+        assert event in events.LEVELS
     for verdict in re.findall(r'verdict=~?"([^"]+)"', rule["expr"]):
         assert set(verdict.split("|")) <= {"fresh", "stale", "unknown", "unreachable"}
 

@@ -10,7 +10,7 @@ from services.session.audit.file import AuditFile
 
 log = logging.getLogger(__name__)
 
-_LEVELS: Final = {
+LEVELS: Final = {
     "session_theft": logging.WARNING,
     "subject_revoked": logging.INFO,
     "subject_erased": logging.INFO,
@@ -34,7 +34,7 @@ class ToldEvents:
 
     def record(self, what: str, realm: str, *, handle: str = "", caller: str = "", **facts: str | int) -> None:
         self._counter.labels(what).inc()
-        level = _LEVELS.get(what, logging.DEBUG)
+        level = LEVELS.get(what, logging.DEBUG)
         if log.isEnabledFor(level):
             log.log(level, what, extra=fields(realm=realm, handle=handle, caller=caller, **facts))
         if self.audit is not None:

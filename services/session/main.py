@@ -17,6 +17,7 @@ from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
 from services.session.audit.file import AuditFile
+from services.session.canary import Canary, open_realm
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
 from services.session.domain.guesses import Guesses, GuessLimits
@@ -108,6 +109,17 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     interval_us = int(wiring.seconds(config.sweep_interval) * 1e6)
     server.add_background("sweeper", Sweeper(tools, interval_us, gone_after_us).run)
     server.add_background("opaque sweeper", OpaqueSweeper(tools, interval_us).run)
+    if config.HasField("canary"):
+        await open_realm(tools.realms, config.canary.realm)
+        canary = Canary(
+            tools,
+            pages,
+            server.telemetry.registry,
+            realm=config.canary.realm,
+            interval_s=wiring.seconds(config.canary.interval),
+            bound_s=wiring.seconds(config.canary.bound),
+        )
+        server.add_background("canary", canary.run)
     if config.HasField("kask"):
         await open_front(server, config, tools, guesses)
 

@@ -109,7 +109,11 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
     seed = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().randrange(2**32)
     print(f"WELLSPRING_SEED={seed} repeats this")
     audit = tmp_path / "audit"
-    rng, server, ledger = random.Random(seed), Process(tmp_path, f"audit={{file: {audit}}}"), Ledger()
+    rng, server, ledger = (
+        random.Random(seed),
+        Process(tmp_path, f"audit={{file: {audit}}}", "canary={interval: 100ms}"),
+        Ledger(),
+    )
     server.start()
     for _ in range(KILLS):
         asyncio.run(load(server.address, rng, ledger, server.kill))
@@ -136,6 +140,8 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["create_keyring=false"], "there is no keyring at"),
         (["server.workers=2"], "the embedded store has one process"),
         (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
+        (["canary={realm: web}"], "canary.realm: the realm web is somebody's"),
+        (["quotas={anonymous_creates_per_second: 0}"], "anonymous_creates_per_second"),
         (["incarnation_file=/tmp/x"], "incarnation_file"),
         (["realms=[{name: web, timeouts: [{level: 2, idle: 1h, absolute: 2d}]}]"], "NIST"),
         (["realms=[{name: web, kind: opaque, ttl: 40d}]"], "realm.ttl"),

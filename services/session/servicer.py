@@ -245,7 +245,7 @@ class SessionsServicer:
     def WatchRevocations(
         self, request: pb.WatchRevocationsRequest, call: Call
     ) -> AsyncIterator[pb.WatchRevocationsResponse]:
-        return watching.watch(self._tools, self._pages, request, call)
+        return watching.watch(self._tools, self._pages, request, call.identity)
 
     async def _held_apart(self, realm: Realm, call: Call, work: Coroutine[Any, Any, _Result], address: str) -> _Result:
         """Work for somebody who is not logged in, if there is room for one more of them."""

@@ -5,12 +5,11 @@ store, twice in the bound at the least, so that it needs no signal that could be
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 from libs.errors.errors import OutOfRange
 from libs.paging.paging import PageTokens
-from libs.rpc.call import Call
 from services.session import answers
 from services.session.crypto import pseudonyms
 from services.session.domain.model import Revocation, RevocationKind
@@ -30,11 +29,11 @@ class ResumeTokenExpired(OutOfRange):
 
 
 async def watch(
-    tools: Tools, pages: PageTokens, request: pb.WatchRevocationsRequest, call: Call
-) -> AsyncIterator[pb.WatchRevocationsResponse]:
+    tools: Tools, pages: PageTokens, request: pb.WatchRevocationsRequest, caller: str
+) -> AsyncGenerator[pb.WatchRevocationsResponse, None]:
     """Begins with a heartbeat: without a resume token, what is revoked from then on. Raises RealmNotFound when the
     realm goes, or is closed to the caller."""
-    name, caller = request.realm, call.identity
+    name = request.realm
     tools.realms.enter(name, caller, _METHOD)
     identity = (name, caller)
     given = pages.open(request.resume_token, method=_METHOD, identity=identity)
