@@ -269,11 +269,7 @@ def test_callers_of_a_namespace(read: bool, write: bool, reason: str) -> None:
 
 def test_what_is_not_there_yet_says_so() -> None:
     async def story(rig: Rig) -> None:
-        for name, request in (
-            ("InspectNamespace", admin_pb.InspectNamespaceRequest(name="lww")),
-            ("MirrorNamespace", admin_pb.MirrorNamespaceRequest()),
-            ("RebucketRecords", admin_pb.RebucketRecordsRequest()),
-        ):
+        for name, request in (("MirrorNamespace", admin_pb.MirrorNamespaceRequest()),):
             refused = await refusal(getattr(rig.admin, name)(request))
             assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")
 

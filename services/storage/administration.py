@@ -11,6 +11,8 @@ from services.storage.backup.exporting import Exports
 from services.storage.backup.folder import Folder
 from services.storage.backup.jobs import RESTORE, SNAPSHOT, RestoreJob, SnapshotJob
 from services.storage.backup_servicer import BackupServicer, OperationsServicer
+from services.storage.domain.heat import Heat
+from services.storage.inspecting import REBUCKET, Inspector, InspectServicer, RebucketJob
 from services.storage.operations.runner import Job, Operations
 from services.storage.registry import Registry
 from services.storage.store.interface import Store
@@ -39,9 +41,10 @@ class Administration:
 
 
 async def administration(
-    store: Store, registry: Registry, tokens: Tokens, clock: Clock, backups: Backups | None
+    store: Store, registry: Registry, tokens: Tokens, clock: Clock, heat: Heat, backups: Backups | None
 ) -> tuple[Administration, dict[str, Callable[[], Awaitable[None]]]]:
-    """The servicer, and its background work by name. Without ``backups`` the verbs that need a folder are refused.
+    """The servicer, and its background work by name. ``heat`` is told of requests. Without ``backups`` the verbs that
+    need a folder are refused.
 
     Takes up what was running when the store was last served. Raises StoreUnavailable when the folder cannot be used.
     """
@@ -49,7 +52,8 @@ async def administration(
     def clock_us() -> int:
         return clock.time_ns() // 1000
 
-    jobs: dict[str, Job] = {}
+    inspector = Inspector(store, registry, heat)
+    jobs: dict[str, Job] = {REBUCKET: RebucketJob(store, registry, inspector)}
     folder: Folder | None = None
     exports: Exports | None = None
     if backups is not None:
@@ -63,6 +67,7 @@ async def administration(
     servicer = Administration(
         StorageAdminServicer(store, registry, tokens),
         OperationsServicer(operations, tokens),
+        InspectServicer(registry, inspector, operations),
         BackupServicer(store, registry, operations, folder, exports, tokens, clock_us),
     )
     work: dict[str, Callable[[], Awaitable[None]]] = {"operations": operations.run}

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from dataclasses import dataclass
 
 from libs.clock.clock import Clock
@@ -11,10 +12,12 @@ from libs.rpc.server import Server
 from libs.telemetry.logs import fields
 from services.storage.administration import Backups, administration
 from services.storage.domain import limits
+from services.storage.domain.heat import Heat
 from services.storage.domain.namespace import Deployment
 from services.storage.registry import Registry
 from services.storage.requests import Reader
 from services.storage.servicer import StorageServicer
+from services.storage.store.heated import heated
 from services.storage.store.interface import Store
 from services.storage.tokens import Tokens
 from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
@@ -49,6 +52,8 @@ async def add_storage(
     def clock_us() -> int:
         return clock.time_ns() // 1000
 
+    heat = Heat(clock.monotonic, secrets.randbelow)
+    store = heated(store, heat)
     registry = Registry(store, deployment, clock_us, clock.monotonic)
     await registry.load()
     servicer = StorageServicer(
@@ -64,7 +69,7 @@ async def add_storage(
     # A long scan or a big value may take its caller's whole time; a watch has no end.
     policies = {"Watch": Policy(endless=True, max_in_flight=options.max_watches)}
     server.add_service(storage_pb2.DESCRIPTOR.services_by_name["Storage"], servicer, policies)
-    admin, work = await administration(store, registry, tokens, clock, options.backups)
+    admin, work = await administration(store, registry, tokens, clock, heat, options.backups)
     server.add_service(storage_admin_pb2.DESCRIPTOR.services_by_name["StorageAdmin"], admin)
     for name, run in work.items():
         server.add_background(name, run)

@@ -13,6 +13,8 @@ from services.storage.store.record import StoredRecord
 _BIG: Final = 64 * 1024
 """A record of less cannot have a big value; of a larger one some items are looked at."""
 _LOOKED_AT: Final = 64
+_READ: Final = 256 * 1024
+"""Bytes of items that are looked at in a record; the one that passes the bound is the last."""
 
 
 class Profiler:
@@ -44,6 +46,10 @@ class Profiler:
         """The biggest of the first items, or what one must have at least for the record to be so big."""
         if record.size < _BIG:
             return 0
-        some = islice(record.rows(Selection()), _LOOKED_AT)
-        seen = max((rows.charged_size(item) for _, item in some), default=0)
+        seen = read = 0
+        for _, item in islice(record.rows(Selection()), _LOOKED_AT):
+            seen = max(seen, rows.charged_size(item))
+            read += len(item)
+            if read > _READ:
+                break
         return max(seen, record.size // max(1, record.items_count))
