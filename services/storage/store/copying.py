@@ -43,7 +43,7 @@ class Copier:
                     await asyncio.sleep(0)
                 if not visible(rows.known(row), now_us):
                     continue
-                item, manifest = _copied(record, key, row)
+                item, manifest = copied(record, key, row)
                 yield item
                 for index, length in enumerate(manifest.chunk_sizes if manifest else ()):
                     assert manifest is not None
@@ -69,7 +69,8 @@ def _rows(families: Families, snapshot: Snapshot, number: int) -> Iterator[tuple
             ahead = next(outside, None)
 
 
-def _copied(record: StoredRecord, key: bytes, row: bytes) -> tuple[Copied, Manifest | None]:
+def copied(record: StoredRecord, key: bytes, row: bytes) -> tuple[Copied, Manifest | None]:
+    """An item in its row, and the manifest of a chunked one."""
     item = rows.decode(key, row)
     manifest = rows.manifest_of(row) if item.chunked else None
     put = Put(key, item.value, item.content_type, item.attributes, item.expire_us, None, item.chunked)
