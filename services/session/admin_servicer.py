@@ -11,6 +11,7 @@ from services.session import answers, requests
 from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING, Key
 from services.session.domain import hints, validating
 from services.session.domain.errors import RealmNotFound
+from services.session.domain.policy import Kind
 from services.session.domain.realms import Realm
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.tools import Tools
@@ -76,7 +77,10 @@ class SessionAdminServicer:
         return pb.Key(key_id=retired.key_id, purpose=purpose, state=state, remaining=retired.remaining)
 
     async def GetUsage(self, request: pb.GetUsageRequest, call: Call) -> pb.GetUsageResponse:
-        usage = await self._tools.store.usage(self._realm(request.realm).name)
+        realm = self._realm(request.realm)
+        if realm.policy.kind is Kind.OPAQUE:
+            return pb.GetUsageResponse(sessions=await self._tools.store.opaque.count(realm.name))
+        usage = await self._tools.store.usage(realm.name)
         return pb.GetUsageResponse(sessions=usage.sessions, anonymous_sessions=usage.anonymous, subjects=usage.subjects)
 
     async def InspectSession(self, request: pb.InspectSessionRequest, call: Call) -> pb.InspectSessionResponse:

@@ -78,6 +78,7 @@ def test_a_login_is_a_new_session_and_the_old_key_is_not_used_again(site):
     assert browser.log_in() == "PASS" and browser.user == "Editor"
     after = browser.session
     assert after and after != before
+    assert site.admin.GetUsage(admin_pb.GetUsageRequest(realm="wiki")).sessions >= 1
     assert site.front.ask("GET", before)[0] == 404 and site.front.ask("POST", before, b"fixed")[0] == 409
     status, text = site.front.ask("GET", after)
     assert status == 200 and b"wsUserID" in text
