@@ -37,7 +37,7 @@ def open_store(
     there and what to do."""
     kv = EmbeddedStore.open(path, schema="storage", version=layout.FORMAT_VERSION, families=_SPECS, settings=settings)
     try:
-        return LocalStore(kv, clock_us, options)
+        return LocalStore(kv, clock_us, options, gather=True)
     except BaseException:
         kv.close()
         raise

@@ -13,6 +13,7 @@ from services.storage.store.copying import Copier
 from services.storage.store.documents import Documents
 from services.storage.store.families import Families
 from services.storage.store.feedreader import FeedReader
+from services.storage.store.gathering import Gathering
 from services.storage.store.history import History
 from services.storage.store.interface import (
     FeedPage,
@@ -59,8 +60,11 @@ class LocalOptions:
 class LocalStore:
     """A ``Store`` over a ``Kv``. All its methods belong to the thread of the event loop."""
 
-    def __init__(self, kv: Kv, clock_us: Callable[[], int], options: LocalOptions | None = None) -> None:
-        """``clock_us`` tells the time in microseconds since 1970."""
+    def __init__(
+        self, kv: Kv, clock_us: Callable[[], int], options: LocalOptions | None = None, *, gather: bool = False
+    ) -> None:
+        """``clock_us`` tells the time in microseconds since 1970. ``gather``: single mutations share turns; ``kv`` must
+        give futures for that."""
         options = options or LocalOptions()
         self.options = options
         self._kv = kv
@@ -71,6 +75,7 @@ class LocalStore:
         self._catalog = Catalog(kv, families, self._ledger)
         self._clock_us = clock_us
         self._writer = Writer(kv, families, history, self._ledger, self._catalog, settling, clock_us, options.grace_us)
+        self._gathering = Gathering(self._writer) if gather else None
         self._reader = Reader(families, self._ledger, settling, clock_us)
         self._feed = FeedReader(families, self._ledger, settling)
         self._past = PastReader(families, history, self._ledger, settling, self._writer, clock_us)
@@ -110,6 +115,8 @@ class LocalStore:
     # Records
 
     async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
+        if self._gathering is not None and len(writes) == 1:
+            return [await self._gathering.mutate(writes[0])]
         return await self._writer.mutate(writes)
 
     async def read(self, read: Read) -> Page:

@@ -9,13 +9,13 @@ from services.storage.store.kv import Kv
 class Settling:
     """Numbers the batches in the order in which they are applied; the disk makes them durable in the same order.
 
-    Places are kept in two generations, and the older is let go as a whole when all of it is durable: nothing is done
-    for a single place but to note it.
+    ``applied`` is the number of the last. Places are kept in two generations, and the older is let go as a whole when
+    all of it is durable: nothing is done for a single place but to note it.
     """
 
     def __init__(self, kv: Kv) -> None:
         self._kv = kv
-        self._applied = 0
+        self.applied = 0
         self._durable = 0
         self._young: dict[bytes, int] = {}
         self._old: dict[bytes, int] = {}
@@ -24,25 +24,34 @@ class Settling:
     def mark(self, places: Iterable[bytes]) -> None:
         """Notes that a batch that touches ``places`` was applied just now."""
         if self._old_until <= self._durable:
-            self._old, self._old_until, self._young = self._young, self._applied, {}
-        self._applied += 1
-        self._young.update(dict.fromkeys(places, self._applied))
+            self._old, self._old_until, self._young = self._young, self.applied, {}
+        self.applied += 1
+        self._young.update(dict.fromkeys(places, self.applied))
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was applied is durable."""
+        return self._durable == self.applied
 
     async def wait(self, durable: Awaitable[None]) -> None:
         """Waits for the batch that was marked last, and with it for those before."""
-        mine = self._applied
+        mine = self.applied
         await durable
-        self._durable = max(self._durable, mine)
+        self.reached(mine)
+
+    def reached(self, number: int) -> None:
+        """Notes that the batch with that number is durable, and with it those before."""
+        self._durable = max(self._durable, number)
 
     async def settle(self, places: Collection[bytes] | None = None) -> None:
         """Waits until what was read just now of ``places`` (None: of anything) is durable."""
-        if self._durable == self._applied:
+        if self.settled:
             return
         if places is not None and not self._unsettled(places):
             return
-        upto = self._applied
+        upto = self.applied
         await self._kv.durable()
-        self._durable = max(self._durable, upto)
+        self.reached(upto)
 
     def _unsettled(self, places: Collection[bytes]) -> bool:
         """Whether a batch that is not durable touches one of them. A place that both generations have was touched

@@ -1,49 +1,28 @@
-"""Mutations: read, decide, write as one step of the event loop, then wait for the disk.
+"""The one writer of a store: single turns, and what a decision writes.
 
-The mutation, its token's record and its change in the feed are one batch. Several mutations that come together share
-one batch and one wait; each is still decided for itself, and a second one of the same record sees the first.
+A mutation, its token's record and its change in the feed are one batch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
 from libs.errors.errors import WellspringError
 from services.storage.domain import limits
-from services.storage.domain.decide import Decision, decide
-from services.storage.domain.errors import NamespaceNotFound, QuotaExceeded, TokenReused
+from services.storage.domain.decide import Decision
+from services.storage.domain.errors import QuotaExceeded
 from services.storage.domain.feed import ChangeEvent
-from services.storage.domain.model import Command, Cost, Outcome, Receipt, WriteToken
+from services.storage.domain.model import Command, Receipt, WriteToken
 from services.storage.domain.namespace import Namespace
-from services.storage.domain.versions import check_drift
 from services.storage.store import events, layout
 from services.storage.store.apply import Application
 from services.storage.store.catalog import Catalog
-from services.storage.store.families import Families, Operation, fill
-from services.storage.store.flat import TOKEN, FlatPuts, Lane, token_row
+from services.storage.store.families import Families, Operation
 from services.storage.store.history import History
 from services.storage.store.interface import Write
 from services.storage.store.kv import Kv
-from services.storage.store.ledger import Account, Ledger, usage_key
+from services.storage.store.ledger import Account, Ledger
 from services.storage.store.record import StoredRecord
 from services.storage.store.settling import Settling
-
-Planner = Callable[[StoredRecord, list[Operation]], Decision]
-
-
-class Token(NamedTuple):
-    """What is remembered of a mutation."""
-
-    body: bytes
-    outcome: Outcome
-    version: bytes
-    deleted_items: int
-    sequence: int
-
-
-def parse_token(row: bytes) -> Token:
-    """The row of a remembered mutation."""
-    body, outcome, version, deleted, sequence = TOKEN.unpack(row)
-    return Token(body, Outcome(outcome), version, deleted, sequence)
+from services.storage.store.turn import Planner, Token, Turn, parse_token
 
 
 class Writer:
@@ -61,18 +40,18 @@ class Writer:
         grace_us: int,
     ) -> None:
         """``grace_us``: how long deletes of LWW namespaces hold off late writes."""
-        self._kv = kv
-        self._families = families
-        self._history = history
-        self._ledger = ledger
-        self._catalog = catalog
-        self._settling = settling
-        self._clock_us = clock_us
-        self._grace_us = grace_us
+        self.kv = kv
+        self.families = families
+        self.history = history
+        self.ledger = ledger
+        self.catalog = catalog
+        self.settling = settling
+        self.clock_us = clock_us
+        self.grace_us = grace_us
 
     async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
         """As ``Store.mutate``."""
-        turn = _Turn(self, self._clock_us())
+        turn = Turn(self)
         results = turn.run(writes)
         await turn.finish()
         return results
@@ -80,7 +59,7 @@ class Writer:
     async def write_planned(self, namespace: Namespace, command: Command, plan: Planner) -> Receipt:
         """One mutation whose decision comes from ``plan`` instead of from the command's puts and deletes; the
         operations that ``plan`` adds are written with it."""
-        turn = _Turn(self, self._clock_us())
+        turn = Turn(self)
         result = turn.run([Write(namespace, command)], plan)[0]
         await turn.finish()
         if isinstance(result, WellspringError):
@@ -89,13 +68,13 @@ class Writer:
 
     def load(self, number: int, key: bytes) -> StoredRecord:
         """The record as it is now."""
-        families = self._families
+        families = self.families
         row = families.records.get(layout.prefix(number) + key)
         return StoredRecord(number, key, row, families.items, families.tombs)
 
     def token(self, number: int, record: bytes, token: WriteToken) -> Token | None:
         """What is remembered of a token."""
-        row = self._families.tokens.get(layout.token_key(number, token.time_us, token.nonce, record))
+        row = self.families.tokens.get(layout.token_key(number, token.time_us, token.nonce, record))
         return None if row is None else parse_token(row)
 
     def apply(
@@ -113,16 +92,16 @@ class Writer:
         """Adds to ``operations`` what a decision writes, with its change in the feed; answers the change's sequence, 0
         without one. Raises QuotaExceeded (unless ``free``) and RangeDeletesExhausted, having changed nothing."""
         applied = Application(
-            self._families,
-            self._history,
+            self.families,
+            self.history,
             namespace,
             record,
             decision,
             now_us=now_us,
-            grace_us=self._grace_us,
+            grace_us=self.grace_us,
             expiring=expiring,
         )
-        account = self._ledger.account(namespace.number)
+        account = self.ledger.account(namespace.number)
         quota = namespace.settings.quota
         if (quota.max_bytes or quota.max_records) and not free:
             _check_quota(namespace, account, applied)
@@ -146,186 +125,8 @@ class Writer:
             tuple(annotations),
         )
         key = layout.feed_key(namespace.number, account.sequence)
-        operations.append((self._families.feed, key, events.encode(event)))
+        operations.append((self.families.feed, key, events.encode(event)))
         return account.sequence
-
-
-class _Turn:
-    """One step of the loop: mutations decided one after the other, and the batch that holds what they write."""
-
-    def __init__(self, writer: Writer, now_us: int) -> None:
-        self._writer = writer
-        self._now_us = now_us
-        self._kv: Any = writer._kv
-        self._batch: Any = self._kv.batch()
-        self._flat = FlatPuts(writer._families, now_us)
-        self._grows = False
-        self._touched: set[bytes] = set()
-        self._before: set[bytes] = set()  # places that this turn's batches before this one touched
-        self._accounts: dict[int, Account] = {}
-        self._waits: Any = None
-
-    def run(self, writes: Sequence[Write], plan: Planner | None = None) -> list[Receipt | WellspringError]:
-        """The answers, once :meth:`finish` has waited for them to be durable."""
-        families = self._writer._families
-        lanes, places, tokens = self._keys(writes)
-        record_rows = families.records.get_many(places) if len(places) > 1 else [families.records.get(places[0])]
-        token_rows = self._remembered(writes, lanes, tokens)
-        results: list[Receipt | WellspringError] = []
-        pending: list[int] = []
-        touched, before = self._touched, self._before
-        for index, write in enumerate(writes):
-            place, row, token_row = places[index], record_rows[index], token_rows[index]
-            if place in touched:
-                self._submit(results, pending)
-            if place in before:
-                row, token_row = families.records.get(place), families.tokens.get(tokens[index])
-            try:
-                results.append(self._one(lanes[index], write.command, place, row, tokens[index], token_row, plan))
-                pending.append(index)
-                touched.add(place)
-            except WellspringError as error:
-                results.append(error)
-        self._submit(results, pending)
-        return results
-
-    async def finish(self) -> None:
-        """Waits until all that the answers rest on is durable."""
-        settling = self._writer._settling
-        if self._waits is None:
-            await settling.settle()
-        else:
-            await settling.wait(self._waits)
-
-    def _keys(self, writes: Sequence[Write]) -> tuple[list[Lane], list[bytes], list[bytes]]:
-        """Of each write its lane, the key of its record and the key of its token."""
-        lane: Lane | None = None
-        lanes: list[Lane] = []
-        places: list[bytes] = []
-        tokens: list[bytes] = []
-        for namespace, command in writes:
-            if lane is None or namespace is not lane.namespace:
-                lane = self._lane(namespace)
-            record, (time_us, nonce) = command[0], command[1]
-            lanes.append(lane)
-            places.append(lane.prefix + record)
-            tokens.append(layout.token_key(lane.number, time_us, nonce, record))
-        return lanes, places, tokens
-
-    def _lane(self, namespace: Namespace) -> Lane:
-        number = namespace.number
-        if number not in self._writer._catalog.by_number:
-            return Lane(namespace, None, self._now_us)
-        account = self._accounts[number] = self._writer._ledger.account(number)
-        return Lane(namespace, account, self._now_us)
-
-    def _remembered(self, writes: Sequence[Write], lanes: list[Lane], tokens: list[bytes]) -> list[bytes | None]:
-        """The rows of the tokens that were seen before this turn. One later than all that were is not looked for."""
-        family = self._writer._families.tokens
-        asked = [index for index, lane in enumerate(lanes) if writes[index][1][1][0] <= lane.seen_us]
-        found: list[bytes | None] = [None] * len(tokens)
-        if len(asked) == 1:
-            found[asked[0]] = family.get(tokens[asked[0]])
-        elif asked:
-            for index, row in zip(asked, family.get_many([tokens[index] for index in asked]), strict=True):
-                found[index] = row
-        return found
-
-    def _one(
-        self,
-        lane: Lane,
-        command: Command,
-        place: bytes,
-        row: bytes | None,
-        token_key: bytes,
-        remembered: bytes | None,
-        plan: Planner | None,
-    ) -> Receipt:
-        """Decides one mutation and adds to the batch what it writes. ``row`` is the record's."""
-        if remembered is not None and not command.dry_run:
-            return _repeated(parse_token(remembered), command)
-        if lane.account is None:
-            raise NamespaceNotFound.named(lane.namespace.name)  # it was purged while the request was under way
-        if not lane.first_us <= command[1][0] <= lane.last_us:
-            check_drift(command.token, self._now_us, lane.namespace.settings.max_clock_drift_us)
-        if plan is None:
-            done = self._flat.put(lane, lane.account, command, place, row, token_key)
-            if done is not None:
-                self._grows = True
-                return done
-        families = self._writer._families
-        record = StoredRecord(lane.number, command.record, row, families.items, families.tombs)
-        receipt = self._decided(lane.namespace, command, record, lane.account, token_key, plan)
-        self._grows = self._grows or plan is not None or bool(command.puts)
-        return receipt
-
-    def _decided(
-        self,
-        namespace: Namespace,
-        command: Command,
-        record: StoredRecord,
-        account: Account,
-        token_key: bytes,
-        plan: Planner | None,
-    ) -> Receipt:
-        writer, now_us = self._writer, self._now_us
-        if len(command.puts) > 1:
-            record.preload([put.key for put in command.puts])
-        record.keep_rows = namespace.settings.retention.keeps_past
-        operations: list[Operation] = []
-        if plan is not None:
-            decision = plan(record, operations)
-        else:
-            due_us = now_us + writer._grace_us
-            decision = decide(namespace.settings.mode, record, command, now_us, account.newest, due_us)
-        sequence, outcome = 0, Outcome.DRY_RUN
-        if not command.dry_run:
-            outcome = decision.outcome
-            notes = sorted(command.annotations.items()) if command.annotations else ()
-            sequence = writer.apply(operations, namespace, record, decision, now_us=now_us, annotations=notes)
-            remembered = token_row(command.body, outcome, decision.version, decision.deleted_items, sequence)
-            operations.append((writer._families.tokens, token_key, remembered))
-            account.newest_token_us = max(account.newest_token_us, command.token.time_us)
-            fill(self._batch, operations)
-        cost = _cost(record, operations, decision) if command.want_cost else None
-        return Receipt(outcome, decision.version, decision.deleted_items, sequence, cost)
-
-    def _submit(self, results: list[Receipt | WellspringError], pending: list[int]) -> None:
-        """Applies the batch; its mutations become errors when the store refuses it."""
-        self._flat.fill(self._batch)
-        if not len(self._batch):
-            return
-        writer, kv = self._writer, self._kv
-        for number, account in self._accounts.items():
-            self._batch.put(writer._families.meta, usage_key(number), account.usage_row())
-        # Deletes leave tombstones and events, and must go on when there is no room for more.
-        self._batch.frees = not self._grows
-        try:
-            self._waits = kv.submit(self._batch)
-            writer._settling.mark(self._touched)
-        except WellspringError as error:
-            for account in self._accounts.values():
-                writer._ledger.reload(account)
-            for index in pending:
-                results[index] = error
-        else:
-            for account in self._accounts.values():
-                account.wake()
-        self._batch = kv.batch()
-        self._grows = False
-        self._before |= self._touched
-        self._touched.clear()
-        pending.clear()
-
-
-def _repeated(token: Token, command: Command) -> Receipt:
-    if token.body != command.body:
-        raise TokenReused(
-            "the token came with another body before; a new mutation needs a new token",
-            metadata={"version": token.version.hex()},
-        )
-    outcome = Outcome.REPEATED if token.outcome is Outcome.APPLIED else token.outcome
-    return Receipt(outcome, token.version, token.deleted_items, token.sequence)
 
 
 def _check_quota(namespace: Namespace, account: Account, applied: Application) -> None:
@@ -339,14 +140,3 @@ def _check_quota(namespace: Namespace, account: Account, applied: Application) -
                 f"the namespace {namespace.name!r} holds {used} of quota.{name} {limit}; this write adds {added}",
                 metadata={"namespace": namespace.name, "quota": name, "limit": str(limit), "used": str(used)},
             )
-
-
-def _cost(record: StoredRecord, operations: Iterable[Operation], decision: Decision) -> Cost:
-    loaded = [row for row in record.loaded.values() if row is not None]
-    written = sum(len(key) + len(value or b"") for _, key, value in operations)
-    return Cost(
-        sum(map(len, loaded)) + len(record.flat or b""),
-        written,
-        len(loaded) + (record.flat is not None),
-        len(decision.puts) + len(decision.removed),
-    )
