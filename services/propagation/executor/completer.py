@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_TOGETHER = 64
 """Of reports in one request: 4 MiB hold that many slices with long lists of dependencies."""
-GATHER_ITEMS = 400
+GATHER_ITEMS = 800
 GATHER_S = 0.04
 
 

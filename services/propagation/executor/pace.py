@@ -27,6 +27,8 @@ QUIET_TIMES = 4.0
 Who comes then waits for one step of a slice, not for all of it."""
 STORE_APART_S = 0.02
 """A slice is stored when the one before is, or after so long: then it is not work that it waits for, but a way."""
+SLICE_BYTES = 2 << 20
+"""Of pages in a slice, at most: as much as one request to the store takes. More is no cheaper, and fills memory."""
 _MEASURED_ITEMS = 200
 """Pages over which a cost is measured; the times of fewer are mostly of what goes on besides."""
 _NEWS = 0.3
@@ -34,8 +36,8 @@ _NEWS = 0.3
 
 
 class Pace:
-    """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured),
-    or four times that while first turns are rare.
+    """`most_items` are in a slice, and fewer if they cost the loop more than `slice_s` (0: not measured), or four times
+    that while first turns are rare, or if their pages have more than SLICE_BYTES together.
 
     `hold` is called with True when first turns have come and with False when they are over. `cpu_s` tells the CPU
     seconds that the loop's thread has used, and is asked in that thread.
@@ -55,6 +57,8 @@ class Pace:
         self._item_s = 0.0
         self._since_s = 0.0
         self._items = 0
+        self._item_bytes = 0.0
+        self._bytes = 0
         self.running = 0
         """Slices under way, those of first turns too."""
         self._quiet_from_s = 0.0
@@ -73,24 +77,29 @@ class Pace:
         quiet = asyncio.get_running_loop().time() >= self._quiet_from_s
         slice_s = self._slice_s * QUIET_TIMES if quiet else self._slice_s
         affordable = int(slice_s / self._item_s) if self._item_s else UNMEASURED_ITEMS
+        if self._item_bytes:
+            affordable = min(affordable, int(SLICE_BYTES / self._item_bytes))
         return min(self._most_items, max(LEAST_ITEMS, affordable))
 
     def begin(self) -> None:
         """A slice begins. Between slices nothing is measured: an idle loop has costs of its own."""
         if not self.running:
-            self._since_s, self._items = self._cpu_s(), 0
+            self._since_s, self._items, self._bytes = self._cpu_s(), 0, 0
         self.running += 1
 
-    def end(self, items: int) -> None:
-        """A slice of so many pages has ended."""
+    def end(self, items: int, size_bytes: int = 0) -> None:
+        """A slice of so many pages has ended, which had so many bytes together."""
         self.running -= 1
         self._items += items
+        self._bytes += size_bytes
         if self._items < _MEASURED_ITEMS:
             return
         now_s = self._cpu_s()
         found_s = max(1e-9, (now_s - self._since_s) / self._items)
-        self._item_s += (_NEWS if self._item_s else 1.0) * (found_s - self._item_s)
-        self._since_s, self._items = now_s, 0
+        news = _NEWS if self._item_s else 1.0
+        self._item_s += news * (found_s - self._item_s)
+        self._item_bytes += news * (self._bytes / self._items - self._item_bytes)
+        self._since_s, self._items, self._bytes = now_s, 0, 0
 
     def begin_first(self) -> None:
         """A batch of first turns is begun. If it takes long, it waits for a target, and need not be waited for."""

@@ -9,6 +9,7 @@ from services.propagation.executor.pace import (
     CALM_AT_MOST_S,
     LEAST_ITEMS,
     QUIET_S,
+    SLICE_BYTES,
     STORE_APART_S,
     UNMEASURED_ITEMS,
     Pace,
@@ -37,10 +38,24 @@ def paced(test, **options):
     clock.run(main())
 
 
-def rendered(pace, cpu, pages, cost_s):
+def rendered(pace, cpu, pages, cost_s, page_bytes=0):
     pace.begin()
     cpu.used_s += pages * cost_s
-    pace.end(pages)
+    pace.end(pages, pages * page_bytes)
+
+
+def test_slices_of_large_pages_are_small_whatever_they_cost():
+    async def test(pace, cpu, clock):
+        rendered(pace, cpu, 200, 0.00001, SLICE_BYTES // 50)
+        assert pace.slice_items() == 50
+        for _ in range(30):
+            rendered(pace, cpu, 200, 0.00001, SLICE_BYTES)
+        assert pace.slice_items() == LEAST_ITEMS
+        for _ in range(60):
+            rendered(pace, cpu, 200, 0.00001, 100)
+        assert pace.slice_items() == 200
+
+    paced(test)
 
 
 def test_slices_follow_what_pages_cost_the_loop():

@@ -48,6 +48,8 @@ class Report:
     withheld: list[Item] = field(default_factory=list)
     withheld_s: float = 0.0
     changed: int = 0
+    size_bytes: int = 0
+    """Of the pages, together."""
     renderer_seconds: float = 0.0
 
     def withhold(self, item: Item, seconds: float) -> None:
@@ -81,6 +83,7 @@ async def run_slice(
             if problem is not None:
                 _not_done(report, item, problem)
                 continue
+            report.size_bytes += len(outcome.body)
             hashed = output_hash(None if outcome.missing else outcome.body, outcome.content_type, outcome.tags)
             if hashed == item.accepted_hash:
                 report.done.append((item, hashed, outcome.dependencies))

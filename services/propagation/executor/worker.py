@@ -338,18 +338,18 @@ class Worker:
         documents, caches = self._documents, self._caches
         if not first:
             documents, caches = self._paced_documents, self._paced_caches
+        report = Report()
         self._pace.begin()
         try:
             report = await run_slice(runtime, allowed, held.batch, sources, documents, caches, first=first)
         finally:
-            self._pace.end(len(allowed))
+            self._pace.end(len(allowed), report.size_bytes)
         for item in report.withheld:
             withheld.withhold(item, report.withheld_s)
         if len(report.withheld) < len(allowed):
             held.telling += 1
             held.told.clear()
-            more = self._pace.running > 0
-            self._completer.tell(held.batch, report, held.answered, first=first, more=more)
+            self._completer.tell(held.batch, report, held.answered, first=first, more=self._pace.running > 0)
 
     async def _give_back_later(self, held: _Held, withheld: Report) -> None:
         """What was not tried goes back to the engine when it may be tried: until then it holds a lease, but no slot."""
