@@ -34,10 +34,8 @@ def body_digest(
     its CRC-32C and its CRC-32, 64 bits together: what is told apart is a caller's mistake, and a hash of each value
     would be a tenth of what a put costs.
     """
-    digest = blake2b(digest_size=16)
+    digest = blake2b(b"".join([_put_bytes(put, value_digest) for put in puts]), digest_size=16)
     update = digest.update
-    for put in puts:
-        update(_put_bytes(put, value_digest))
     for delete in deletes:
         selection = delete.selection
         kind, operand = _condition(delete.condition)

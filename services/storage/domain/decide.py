@@ -266,9 +266,10 @@ class _Lww:
         return self._range_blocks(key, version, False)
 
     def _range_blocks(self, key: bytes, version: bytes, ordered: bool) -> bool:
-        return any(
-            tomb.ordered is ordered and tomb.version >= version and tomb.covers(key) for tomb in self._view.range_tombs
-        )
+        tombs = self._view.range_tombs
+        if not tombs:
+            return False
+        return any(tomb.ordered is ordered and tomb.version >= version and tomb.covers(key) for tomb in tombs)
 
     def _put(self, put: Put, decision: Decision) -> None:
         if put.condition is not None:

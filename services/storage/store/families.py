@@ -31,10 +31,17 @@ class Families:
 
 
 def fill(batch: Any, operations: list[Operation]) -> None:
-    """Adds the operations to a batch, in order."""
-    put, delete = batch.put, batch.delete
+    """Adds the operations to a batch, in order; puts into one family that follow one another go together."""
+    puts: list[tuple[bytes, bytes]] = []
+    to: Family | None = None
     for family, key, value in operations:
+        if puts and (family is not to or value is None):
+            batch.put_many(to, puts)
+            puts = []
         if value is None:
-            delete(family, key)
+            batch.delete(family, key)
         else:
-            put(family, key, value)
+            to = family
+            puts.append((key, value))
+    if puts:
+        batch.put_many(to, puts)
