@@ -90,7 +90,7 @@ def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: in
         return RenderFailed("OUTPUT_TOO_LARGE", detail, retryable=False)
     if not page.body and not page.missing:
         return RenderFailed("OUTPUT_EMPTY", "the renderer gave no bytes; a page that is gone is `missing`")
-    if not _CONTENT_TYPE.fullmatch(page.content_type):
+    if len(page.content_type) > MAX_CONTENT_TYPE or not _known_content_type(page.content_type):
         detail = f"a content type is at most {MAX_CONTENT_TYPE} characters of printable ASCII"
         return RenderFailed("RENDERER_GARBAGE", detail, retryable=False)
     for tag in page.tags:
@@ -110,6 +110,10 @@ def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: in
     return RenderFailed("DEPENDENCY_INVALID", problem, retryable=False) if problem else None
 
 
+def _content_type_is_fit(content_type: str) -> bool:
+    return _CONTENT_TYPE.fullmatch(content_type) is not None
+
+
 def _problem(dependencies: Dependencies) -> str:
     for resource, aspect in dependencies:
         if not (_NAME.fullmatch(resource) and len(resource.encode()) <= MAX_NAME_BYTES and _ASPECT.fullmatch(aspect)):
@@ -117,5 +121,7 @@ def _problem(dependencies: Dependencies) -> str:
     return ""
 
 
+# There are few of them.
+_known_content_type = lru_cache(maxsize=64)(_content_type_is_fit)
 # Pages of one change often depend on the very same.
 _known_problem = lru_cache(maxsize=1024)(_problem)
