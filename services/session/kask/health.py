@@ -4,7 +4,6 @@ Asked by whoever may connect, so that at most one look in a second is made, for 
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,7 +11,8 @@ from services.session.domain.policy import Kind
 from services.session.domain.tools import Tools
 
 _NOTE: Final = "kask_health"
-_FRESH_S: Final = 1.0
+FRESH_S: Final = 1.0
+"""For so long an answer stands."""
 _TIMEOUT_S: Final = 2.0
 
 
@@ -38,9 +38,10 @@ class Health:
 
     async def _can_write(self) -> bool:
         async with self._looking:
-            if time.monotonic() - self._looked_s >= _FRESH_S:
+            clock = self._tools.clock.clock
+            if clock.monotonic() - self._looked_s >= FRESH_S:
                 self._store_works = await self._write()
-                self._looked_s = time.monotonic()
+                self._looked_s = clock.monotonic()
             return self._store_works
 
     async def _write(self) -> bool:

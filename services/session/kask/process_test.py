@@ -6,11 +6,15 @@ import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
+
+from libs.rpc.testing.certificates import Authority
 
 BASE = "/sessions/v1/"
 SECRET = "canary-credential-0123456789-0123456789"
@@ -124,7 +128,9 @@ def test_kill_9_under_load_loses_nothing_that_was_answered(tmp_path):
         for client in clients:
             client.start()
         # Killed when something was done, whatever the speed of the machine.
-        while sum(len(client.live) for client in clients) < 60 + rng.randrange(60):
+        enough = 60 + rng.randrange(60)
+        while sum(len(client.live) for client in clients) < enough:
+            assert all(client.is_alive() for client in clients)
             clients[0].join(0.01)
         server.kill()
         for client in clients:
@@ -163,9 +169,57 @@ def test_credentials_are_taken_anew_without_a_restart(tmp_path):
         (tmp_path / "new").chmod(0o600)
         assert ask(connection, "GET", "k")[0] == 200
         (tmp_path / "new").replace(tmp_path / "credential")
+        end = time.monotonic() + 120
         while ask(connection, "GET", "k")[0] == 200:
+            assert time.monotonic() < end
             threading.Event().wait(0.05)
         assert ask(connection, "GET", "k", secret="n" * 40) == (200, b"v")
+    finally:
+        server.kill()
+
+
+def test_over_tls_a_certificate_says_who_calls_and_a_renewed_one_is_taken(tmp_path):
+    authority = Authority()
+    certificate, key = authority.issue("front", addresses=("127.0.0.1",)).write(tmp_path, "front")
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    tls = f"{{certificate_file: {certificate}, key_file: {key}, client_ca_file: {tmp_path / 'ca.crt'}}}"
+    callers = "{identity: 'spiffe://x/wiki/*'}, {identity: 'cn:reader', methods: [GET]}"
+    server = Process(tmp_path, kask=f"listen: ['127.0.0.1:0'], realm: wiki, tls: {tls}, callers: [{callers}]")
+
+    def connect(issued):
+        context = ssl.create_default_context(cadata=authority.pem.decode())
+        if issued is not None:
+            context.load_cert_chain(*issued.write(tmp_path, "client"))
+        return http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
+
+    def said(issued, method, body=None):
+        connection = connect(issued)
+        connection.request(method, BASE + "k", body)
+        return connection.getresponse().status
+
+    server.start()
+    try:
+        wiki, reader = authority.issue(uris=("spiffe://x/wiki/1",)), authority.issue("reader")
+        assert [said(wiki, "POST", b"v"), said(wiki, "GET"), said(reader, "GET"), said(reader, "DELETE")] == [
+            201,
+            200,
+            200,
+            403,
+        ]
+        assert said(authority.issue(uris=("spiffe://x/other",)), "GET") == 403
+        for nobody in (None, Authority("another").issue(uris=("spiffe://x/wiki/1",))):
+            with pytest.raises((ssl.SSLError, OSError, http.client.HTTPException)):
+                said(nobody, "GET")
+        renewed = authority.issue("renewed", addresses=("127.0.0.1",))
+        renewed.write(tmp_path, "front")
+        end, name = time.monotonic() + 120, b""
+        while renewed.chain != name:
+            assert time.monotonic() < end
+            connection = connect(wiki)
+            connection.connect()
+            name = ssl.DER_cert_to_PEM_cert(connection.sock.getpeercert(binary_form=True)).encode()
+            connection.close()
+        assert said(wiki, "GET") == 200
     finally:
         server.kill()
 
