@@ -18,10 +18,10 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.storage.administration import Backups
+from services.storage.backends import open_backend
 from services.storage.domain.namespace import Deployment, Quota
 from services.storage.service import Options, add_storage
-from services.storage.store.embedded import open_store
-from services.storage.store.local import LocalOptions, LocalStore
+from services.storage.store.local import LocalOptions
 from services.storage.tokens import RESUME_LIFETIME_S, Tokens
 from wellspring.config.v1 import backend_pb2, storage_pb2
 
@@ -34,20 +34,10 @@ def main() -> int:
     local = LocalOptions(token_window_us=_micros(defaults.token_window), grace_us=_micros(defaults.tombstone_grace))
 
     async def build(server: Server) -> None:
-        backend = config.backend
-        if backend.WhichOneof("kind") != "embedded":
-            raise StartError("backend: this release has the backend embedded only")
-        if config.server.workers != 1:
-            raise StartError("server.workers: the embedded backend has one process; 1 is allowed")
-
-        async def open_local() -> LocalStore:
-            settings = wiring.embedded_settings(backend.embedded)
-            return open_store(backend.embedded.path, lambda: clock.time_ns() // 1000, local, settings)
-
         try:
-            store = await server.resources.add("store", open_local, close=LocalStore.close, health=LocalStore.check)
+            store, datacentres = await open_backend(server, config, lambda: clock.time_ns() // 1000, local)
             tokens = _tokens(config.page_tokens, clock, await store.signing_key())
-            await add_storage(server, store, tokens, clock, _deployment(config, local), _options(config))
+            await add_storage(server, store, tokens, clock, _deployment(config, local, datacentres), _options(config))
         except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
 
@@ -65,10 +55,10 @@ def _tokens(config: backend_pb2.PageTokens, clock: SystemClock, own_key: bytes) 
     return Tokens(pages, wiring.page_tokens(lasting, clock, lambda: own_key))
 
 
-def _deployment(config: storage_pb2.StorageConfig, local: LocalOptions) -> Deployment:
+def _deployment(config: storage_pb2.StorageConfig, local: LocalOptions, datacentres: tuple[str, ...]) -> Deployment:
     defaults = config.namespace_defaults
     return Deployment(
-        datacentres=(config.datacentre,),
+        datacentres=datacentres,
         max_drift_us=local.max_drift_us,
         max_namespaces=config.limits.max_namespaces,
         drift_us=_micros(defaults.max_clock_drift),
@@ -93,6 +83,7 @@ def _options(config: storage_pb2.StorageConfig) -> Options:
         max_watches=config.limits.max_watches,
         sweep_interval_s=wiring.seconds(config.sweep.interval),
         sweep_items=config.sweep.batch_items,
+        shared=config.backend.WhichOneof("kind") == "cassandra",
         backups=_backups(config),
     )
 

@@ -46,6 +46,20 @@ class Registry:
                 reason="WINDOWS_TOO_SHORT",
             )
 
+    async def refresh(self) -> None:
+        """Takes in what other servers of the store have made, changed and ended. Raises Unavailable."""
+        async with self._changing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        found = {namespace.name: namespace for namespace in await self._store.namespaces()}
+        for name in [name for name in self._gates if name not in found]:
+            del self._gates[name]
+        for name, namespace in found.items():
+            gate = self._gates.get(name)
+            if gate is None or (gate.namespace is not namespace and gate.namespace != namespace):
+                self._set(namespace)
+
     # Looking up
 
     def enter(self, name: str, identity: str, *, write: bool, count: int = 1) -> Gate:
@@ -114,6 +128,8 @@ class Registry:
         NamespaceDeleted, ResourceExhausted."""
         check_settings(settings, self.deployment)
         async with self._changing:
+            if settings.name not in self._gates:
+                await self._refresh()
             gate = self._gates.get(settings.name)
             if gate is not None:
                 gate.namespace.check_ready()

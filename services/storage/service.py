@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Options:
     """Sizes in bytes, times as named. ``sweep_items``: looked at in one go, every ``sweep_interval_s``. ``backups``:
-    where snapshots lie; None refuses them."""
+    where snapshots lie; None refuses them. ``shared``: other servers have the same store, so that what they did to
+    namespaces is looked for with each sweep."""
 
     token_window_us: int
     max_value: int = limits.MAX_VALUE
@@ -37,6 +38,7 @@ class Options:
     max_watches: int = 512
     sweep_interval_s: float = 1.0
     sweep_items: int = 1000
+    shared: bool = False
     backups: Backups | None = None
 
 
@@ -76,18 +78,20 @@ async def add_storage(
 
     async def sweep() -> None:
         while True:
-            more = await _sweep(store, registry, clock_us(), options.sweep_items)
+            more = await _sweep(store, registry, clock_us(), options)
             await clock.sleep(0 if more else options.sweep_interval_s)
 
     server.add_background("sweep", sweep)
     return registry
 
 
-async def _sweep(store: Store, registry: Registry, now_us: int, items: int) -> bool:
+async def _sweep(store: Store, registry: Registry, now_us: int, options: Options) -> bool:
     """One turn. A store that cannot write now is left to its health check; the next turn comes anyway."""
     try:
+        if options.shared:
+            await registry.refresh()
         await registry.purge_due()
-        more = await store.sweep(now_us, items)
+        more = await store.sweep(now_us, options.sweep_items)
     except (Unavailable, ResourceExhausted) as error:
         _log.warning("sweep put off", extra=fields(reason=error.reason))
         return False

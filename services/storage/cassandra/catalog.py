@@ -48,11 +48,18 @@ class Catalog:
         return space
 
     async def replace(self, space: Namespace) -> None:
-        """As ``Store.replace_namespace``. Raises NamespaceChanged when it is gone, and Unavailable."""
-        values = (encode(space), space.name, space.number)
+        """As ``Store.replace_namespace``. Raises NamespaceChanged when another server changed or purged it meanwhile,
+        and Unavailable."""
+        before = await self.known(space.number)
+        changed = NamespaceChanged(
+            f"the namespace {space.name!r} was changed by another server just now; get it again, then decide"
+        )
+        if before is None or before.revision != space.revision - 1:
+            raise changed
+        values = (encode(space), space.name, encode(before))
         rows = await self._session.execute(self._write["replace_namespace"], values, QUORUM, serial=SERIAL)
         if not rows[0][0]:
-            raise NamespaceChanged(f"the namespace {space.name!r} was purged by another server; list them again")
+            raise changed
         self.by_number[space.number] = space
 
     async def drop(self, space: Namespace) -> None:

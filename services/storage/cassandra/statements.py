@@ -74,7 +74,7 @@ _WRITES: Final = {
     "drop_upload": "DELETE FROM uploads WHERE space = ? AND upload = ?",
     "drop_uploads": "DELETE FROM uploads WHERE space = ?",
     "create_namespace": "INSERT INTO namespaces (part, name, number, body) VALUES (0, ?, ?, ?) IF NOT EXISTS",
-    "replace_namespace": "UPDATE namespaces SET body = ? WHERE part = 0 AND name = ? IF number = ?",
+    "replace_namespace": "UPDATE namespaces SET body = ? WHERE part = 0 AND name = ? IF body = ?",
     "drop_namespace": "DELETE FROM namespaces WHERE part = 0 AND name = ? IF number = ?",
     "put_document": "INSERT INTO documents (kind, name, body) VALUES (?, ?, ?)",
     "drop_document": "DELETE FROM documents WHERE kind = ? AND name = ?",

@@ -11,7 +11,7 @@ from typing import Any, Final
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
 from libs.cassandra.session import QUORUM, Session
-from libs.errors.errors import WellspringError
+from libs.errors.errors import Unimplemented, WellspringError
 from services.storage.cassandra.accounts import Accounts
 from services.storage.cassandra.catalog import Catalog
 from services.storage.cassandra.commit import Committer
@@ -27,7 +27,7 @@ from services.storage.cassandra.sweeper import Sweeper
 from services.storage.cassandra.tasks import Tasks
 from services.storage.domain.copying import Copied
 from services.storage.domain.errors import NamespaceNotFound
-from services.storage.domain.model import Command, Delete, Item, Put, Receipt, Selection, WriteToken
+from services.storage.domain.model import Command, Delete, Item, Mode, Put, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Consistency, Namespace, Settings
 from services.storage.store.interface import (
     FeedPage,
@@ -107,13 +107,29 @@ class CassandraStore:
             raise
         return store
 
+    @property
+    def datacentres(self) -> tuple[str, ...]:
+        """The data centres of the cluster."""
+        return tuple(sorted(self._session.datacentres()))
+
     # Namespaces
 
     async def namespaces(self) -> list[Namespace]:
         return await self._catalog.all()
 
     async def create_namespace(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
+        self._check_spread(settings)
         return await self._catalog.create(settings, now_us, restoring=restoring)
+
+    def _check_spread(self, settings: Settings) -> None:
+        """Raises Unimplemented for a namespace whose promise this backend cannot keep yet."""
+        if settings.mode is Mode.LWW and len(self.datacentres) > 1:
+            raise Unimplemented(
+                f"the namespace {settings.name!r} is of mode LWW, and the cluster has the data centres"
+                f" {', '.join(self.datacentres)}: LWW writes that go on while another data centre is away are not there"
+                " yet on Cassandra; mode CAS is",
+                reason="LWW_NEEDS_ONE_DATACENTRE",
+            )
 
     async def replace_namespace(self, namespace: Namespace) -> None:
         await self._catalog.replace(namespace)

@@ -30,7 +30,7 @@ from services.storage.cassandra.partition import (
 from services.storage.domain.namespace import Namespace
 from services.storage.store import catalog, layout
 from services.storage.store.ledger import Account, usage_key
-from services.storage.store.writer import parse_token
+from services.storage.store.turn import parse_token
 
 _LANE = 8
 _FINISHED = 0xFFFFFFFF
