@@ -2,12 +2,15 @@
 
 One thread does nothing but sync. While it waits for the disk the event loop goes on applying batches; the next sync
 covers all of them. The loop hands the thread one token at a time, so the two share no lock.
+
+A batch may be patient: it waits for company a little, so that the disk is free when one comes that is not.
 """
 
 import asyncio
 import collections
 import functools
 import heapq
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -32,6 +35,9 @@ class GroupCommit:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._room: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
+        # When the next sync has to begin, on the loop's clock; and the timer for it.
+        self._due_s = math.inf
+        self._alarm: asyncio.TimerHandle | None = None
         self._barriers: list[tuple[int, int, asyncio.Future[None]]] = []
         self.written = 0
         self.durable = 0
@@ -58,24 +64,28 @@ class GroupCommit:
                 self._room = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._room)
 
-    def enter(self) -> asyncio.Future[None]:
-        """The future of the batch that was applied just now: done when it is durable. Call it on the event loop."""
+    def enter(self, patience_s: float = 0.0) -> asyncio.Future[None]:
+        """The future of the batch that was applied just now: done when it is durable. Call it on the event loop.
+
+        Its sync begins at most ``patience_s`` later than it could, and at once when a batch without patience comes.
+        """
         loop = self._loop
         if loop is None:
             loop = self._start()
         future: asyncio.Future[None] = loop.create_future()
         self._pending.append(future)
         self.written += 1
-        if not self._syncing:
-            self._next()
+        self._hurry(loop, patience_s)
         return future
 
     async def barrier(self, number: int) -> None:
         """Wait until batch ``number`` is durable. Raises as its commit does."""
         if number <= self.durable:
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._barriers, (min(number, self.written), id(future), future))
+        self._hurry(loop, 0.0)
         await future
 
     def fail(self, failure: WellspringError) -> None:
@@ -88,10 +98,12 @@ class GroupCommit:
                 future.exception()  # nothing is logged for a caller that went away
         self._pending.clear()
         self._barriers.clear()
+        self._disarm()
         self._make_room()
 
     def stop(self) -> None:
         """End the thread; blocks for the sync in progress. What waits is left to :meth:`finish` or :meth:`fail`."""
+        self._disarm()
         if self._thread is not None:
             self._tokens.put(False)
             self._thread.join()
@@ -108,10 +120,30 @@ class GroupCommit:
         self._thread.start()
         return self._loop
 
-    def _next(self) -> None:
-        self._syncing = bool(self._pending)
-        if self._syncing:
+    def _hurry(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+        """The next sync has to begin within ``patience_s``."""
+        due_s = loop.time() + patience_s
+        if due_s < self._due_s:
+            self._due_s = due_s
+            if not self._syncing:
+                self._next(loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins the sync that is due, or sees to it that it is begun in time."""
+        self._disarm()
+        if not self._pending or self._thread is None:
+            self._due_s = math.inf
+        elif self._due_s <= loop.time():
+            self._due_s = math.inf
+            self._syncing = True
             self._tokens.put(True)
+        else:
+            self._alarm = loop.call_at(self._due_s, self._next, loop)
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._tokens.get():
@@ -128,8 +160,9 @@ class GroupCommit:
         if self._loop is None or self.failure is not None:
             return
         self.syncs += 1
+        self._syncing = False
         self._release(count)
-        self._next()
+        self._next(self._loop)
 
     def _release(self, count: int) -> None:
         for _ in range(min(count, len(self._pending))):

@@ -120,8 +120,11 @@ class EmbeddedStore:
         """An empty batch."""
         return Batch()
 
-    def submit(self, batch: Batch) -> asyncio.Future[None]:
+    def submit(self, batch: Batch, patience_s: float = 0.0) -> asyncio.Future[None]:
         """Apply ``batch`` now; the future is done when it is durable.
+
+        With ``patience_s`` it may wait so long for others to share its sync: for bulk, of which many batches are under
+        way, and for what nobody waits for. The disk is then free more often when one comes that cannot wait.
 
         Applied means: every later read sees it, later batches come after it. Raises, having done nothing: QueueFull
         when too many commits wait, DiskFull when a put would cut into the reserve, StoreUnavailable when the store is
@@ -131,7 +134,7 @@ class EmbeddedStore:
         self._check_open()
         self._group.check_room()
         self._write(batch)
-        return self._group.enter()
+        return self._group.enter(patience_s)
 
     async def commit(self, batch: Batch) -> None:
         """Apply ``batch`` and wait until it is durable; when too many commits wait for the disk, first wait for room.

@@ -1,19 +1,23 @@
 """Big declarations: thousands of edges a call, as pieces of long work that brief calls go before.
 
-The edges of a call are one piece, because they become true together. What makes a piece really long are names that are
-new: each costs five times as much as one that is known. While calls bring many of them, they are taken in before the
-edges, a few hundred a piece.
+The edges of a call are one piece, because they become true together. Their names are numbered before, in pieces of
+their own: that changes nothing that anybody could see. It is half of the work, or nearly all where names are new.
 """
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from services.propagation.domain import edges
-from services.propagation.domain.shard import Shard
+import numpy as np
 
-_NAMES_AT_ONCE = 256
-_MANY_NEW = 256
-"""Taking so many new names in takes a millisecond or two."""
+from services.propagation.domain import edges
+from services.propagation.domain.edges import Declaration
+from services.propagation.domain.shard import Shard
+from services.propagation.store.interface import Numbers
+
+_NAMES_AT_ONCE = 500
+"""They take 0.1 ms when they are known, 2 ms when all are new."""
+_PIECE_S = 0.001
 
 
 class BulkDeclarations:
@@ -21,33 +25,45 @@ class BulkDeclarations:
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._many_new = True
 
     async def declare(
-        self, declarations: Sequence[edges.Declaration], write: Callable[[], Awaitable[None]]
+        self, declarations: Sequence[Declaration], write: Callable[[Sequence[Declaration]], Awaitable[None]]
     ) -> Awaitable[None]:
-        """Calls `write`, which writes the declarations, when it is its turn; answers what it does."""
-        if self._many_new:
-            await self._take_in_names(declarations)
-
-        def piece() -> Awaitable[None]:
-            before = self._shard.store.resource_count
-            durable = write()
-            new = self._shard.store.resource_count - before
-            self._many_new = new > sum(len(one.names) for one in declarations) + _MANY_NEW
-            return durable
-
-        return await self._shard.long_work.turn(piece)
-
-    async def _take_in_names(self, declarations: Sequence[edges.Declaration]) -> None:
-        shard = self._shard
+        """Calls `write` with the declarations, their names numbered, when it is its turn; answers what it does."""
         for one in declarations:  # what is refused leaves no names behind
-            edges.check_sizes(shard, shard.views.number(one.view_name), one.declared)
-        new = 0
-        for declared in [one.declared for one in declarations]:
-            names, aspects = declared.names, declared.aspects
-            for at in range(0, len(names), _NAMES_AT_ONCE):
-                end = at + _NAMES_AT_ONCE
-                some = aspects if isinstance(aspects, str) else aspects[at:end]
-                new += await shard.long_work.turn(partial(edges.take_in_names, shard, names[at:end], some))
-        self._many_new = new > _MANY_NEW
+            edges.check_sizes(self._shard, self._shard.views.number(one.view_name), one.declared)
+        numbered = [await self._numbered(one) for one in declarations]
+        return await self._shard.long_work.turn(partial(write, numbered))
+
+    async def _numbered(self, one: Declaration) -> Declaration:
+        declared = one.declared
+        dependents = await self._in_pieces(len(one.names), partial(self._dependents, one.names))
+        inputs = await self._in_pieces(len(declared.names), partial(self._inputs, declared))
+        return dataclasses.replace(one, declared=dataclasses.replace(declared, dependents=dependents, inputs=inputs))
+
+    async def _in_pieces(self, count: int, number: Callable[[slice], Numbers]) -> Numbers:
+        """What `number` gives for 0..count - 1, a slice at a time, as long as a piece may take."""
+        found: list[Numbers] = [np.empty(0, np.uint32)]
+        at = 0
+
+        def piece() -> None:
+            nonlocal at
+            ends_s = self._shard.now_s() + _PIECE_S
+            while at < count:
+                found.append(number(slice(at, at + _NAMES_AT_ONCE)))
+                at += _NAMES_AT_ONCE
+                if self._shard.now_s() >= ends_s:
+                    return
+
+        while at < count:
+            await self._shard.long_work.turn(piece)
+        return np.concatenate(found)
+
+    def _dependents(self, names: list[bytes], some: slice) -> Numbers:
+        return edges.number_resources(self._shard, names[some])
+
+    def _inputs(self, declared: edges.Declared, some: slice) -> Numbers:
+        aspects = declared.aspects
+        return edges.number_inputs(
+            self._shard, declared.names[some], aspects if isinstance(aspects, str) else aspects[some]
+        )

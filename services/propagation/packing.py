@@ -73,18 +73,38 @@ def declared_sets(dependents: Numbers, sets: Sequence[Sequence[propagation_pb2.D
     index: list[int] = []
     sizes: list[int] = []
     for at, dependencies in enumerate(sets):
-        mine: dict[tuple[bytes, str], None] = {}
-        for inner, dependency in enumerate(dependencies):
-            where = f"{path}[{at}].dependencies[{inner}]"
-            resource = names.check_resource(dependency.resource, f"{where}.resource")
-            mine[resource, names.check_aspect(dependency.aspect, f"{where}.aspect")] = None
+        mine = dict.fromkeys(_parts(dependencies, f"{path}[{at}].dependencies"))
         index += [places.setdefault(part, len(places)) for part in mine]
         sizes.append(len(mine))
+    found = [aspect for _, aspect in places]
     return Declared(
         dependents=dependents,
         counts=np.array(sizes, np.uint32),
         names=[name for name, _ in places],
-        aspects=[aspect for _, aspect in places],
+        aspects=names.CONTENT if found.count(names.CONTENT) == len(found) else found,
         index=np.array(index, np.uint32),
         path=path,
     )
+
+
+def _parts(dependencies: Sequence[propagation_pb2.Dependency], path: str) -> list[tuple[bytes, str]]:
+    """(name, aspect) of each."""
+    texts = [dependency.resource for dependency in dependencies]
+    aspects = [dependency.aspect for dependency in dependencies]
+    if not any(aspects) and _are_plain(texts):
+        return [(text.encode(), names.CONTENT) for text in texts]
+    parts = zip(texts, aspects, strict=True)
+    return [
+        (
+            names.check_resource(text, f"{path}[{inner}].resource"),
+            names.check_aspect(aspect, f"{path}[{inner}].aspect"),
+        )
+        for inner, (text, aspect) in enumerate(parts)
+    ]
+
+
+def _are_plain(texts: Sequence[str]) -> bool:
+    """Whether they are resources' names without doubt: nearly all are, and looked at together that takes no time."""
+    joined = "".join(texts)
+    sized = all(texts) and max(map(len, texts), default=0) <= names.MAX_RESOURCE_BYTES
+    return sized and joined.isascii() and joined.isprintable()

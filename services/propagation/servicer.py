@@ -86,11 +86,13 @@ class PropagationServicer:
         _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
         packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
         _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
-        packed_edges = sum(len(pack.declared.index) for pack in packs)
-        _at_most("packed", packed_edges, MAX_PACKED_EDGES)
+        _at_most("packed", _edges(packs), MAX_PACKED_EDGES)
         response = propagation_pb2.DeclareDependenciesResponse()
-        if packed_edges >= _BULK_EDGES:
-            await (await self._bulk.declare(packs, lambda: self._declare_all(packs, request.declarations, response)))
+        if _edges(packs) >= _BULK_EDGES:
+            durable = await self._bulk.declare(
+                packs, lambda numbered: self._declare_all(numbered, request.declarations, response)
+            )
+            await durable
             return response
         with self._shard.long_work.brief_call():
             await self._declare_all(packs, request.declarations, response)
@@ -98,7 +100,7 @@ class PropagationServicer:
 
     def _declare_all(
         self,
-        packs: list[edges.Declaration],
+        packs: Sequence[edges.Declaration],
         declarations: Sequence[propagation_pb2.Declaration],
         response: propagation_pb2.DeclareDependenciesResponse,
     ) -> Awaitable[None]:
@@ -132,9 +134,10 @@ class PropagationServicer:
         return _declaration(message.view, dependents, declared, message.mode)
 
     def _change(
-        self, declarations: list[edges.Declaration], response: propagation_pb2.DeclareDependenciesResponse
+        self, declarations: Sequence[edges.Declaration], response: propagation_pb2.DeclareDependenciesResponse
     ) -> Awaitable[None]:
-        deltas, durable = edges.declare_all(self._shard, declarations)
+        patient = _edges(declarations) >= _BULK_EDGES
+        deltas, durable = edges.declare_all(self._shard, declarations, patient=patient)
         response.edges_added += sum(len(delta.added_inputs) for delta in deltas)
         response.edges_removed += sum(len(delta.removed_inputs) for delta in deltas)
         return durable
@@ -332,6 +335,10 @@ def _declaration(
     if mode not in propagation_pb2.Declaration.Mode.values():
         raise InvalidArgument.field(f"{declared.path}.mode", f"is {mode}; replace, add and remove are allowed")
     return edges.Declaration(view, dependents, declared, Mode(mode or Mode.REPLACE))
+
+
+def _edges(declarations: Sequence[edges.Declaration]) -> int:
+    return sum(len(one.declared.index) for one in declarations)
 
 
 def _at_most(path: str, count: int, limit: int) -> None:

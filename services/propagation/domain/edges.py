@@ -43,7 +43,8 @@ class Mode(IntEnum):
 class Declared:
     """Sets by name: dependent i has the next counts[i] entries of `index`, each an index into (names, aspects).
 
-    `dependents` are numbers in any order; `path` names the field for errors.
+    `dependents` are numbers in any order; `inputs` the numbers of (names, aspects) where they are known already; `path`
+    names the field for errors.
     """
 
     dependents: Numbers
@@ -52,11 +53,15 @@ class Declared:
     aspects: list[str] | str
     index: Numbers
     path: str = "dependencies"
+    inputs: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What happens to the sets of the dependents `names` of a view; declared.dependents is ignored."""
+    """What happens to the sets of the dependents `names` of a view.
+
+    Their numbers are in declared.dependents if declared.inputs has the inputs' numbers, else nowhere yet.
+    """
 
     view_name: str
     names: list[bytes]
@@ -87,29 +92,45 @@ def declare(
     return deltas[0], durable
 
 
-def declare_all(shard: Shard, declarations: Sequence[Declaration]) -> tuple[list[EdgeDelta], Awaitable[None]]:
+def declare_all(
+    shard: Shard, declarations: Sequence[Declaration], *, patient: bool = False
+) -> tuple[list[EdgeDelta], Awaitable[None]]:
     """As declare, all of them in order or none: whatever one is refused for, none of the others has an effect."""
     views = [shard.views.number(one.view_name) for one in declarations]
     step = shard.step()
+    step.commit.patient = patient
     changes: list[tuple[int, EdgeDelta, Outputs]] = []
     for view, one in zip(views, declarations, strict=True):
-        numbers = step.commit.intern_resources(one.names)
-        changes.append((view, *change(step, view, dataclasses.replace(one.declared, dependents=numbers), one.mode)))
+        declared = one.declared
+        if declared.inputs is None:
+            declared = dataclasses.replace(declared, dependents=step.commit.intern_resources(one.names))
+        changes.append((view, *change(step, view, declared, one.mode)))
     for view, delta, outputs in changes:
         for late_edges in _late_of(shard, view, delta, outputs):
             pend_late(step, None, late_edges)
     return [delta for _, delta, _ in changes], step.write()
 
 
-def take_in_names(shard: Shard, names: Sequence[bytes], aspects: Sequence[str] | str) -> int:
-    """Numbers the inputs that have no number yet, in a write of its own; answers how many resources were new.
+def number_resources(shard: Shard, names: Sequence[bytes]) -> Numbers:
+    """The numbers of resources, new ones given and written: that they have one is all that changes."""
+    step = shard.step()
+    numbers = step.commit.intern_resources(names)
+    _write_numbers(step)
+    return numbers
 
-    That is all: nobody depends on them, and nothing is told. Durable with whatever is written next.
-    """
-    step, before = shard.step(), shard.store.resource_count
-    step.commit.intern_named_inputs(names, aspects)
-    step.write()
-    return shard.store.resource_count - before
+
+def number_inputs(shard: Shard, names: Sequence[bytes], aspects: Sequence[str] | str) -> Numbers:
+    """As number_resources, for inputs."""
+    step = shard.step()
+    numbers = step.commit.intern_named_inputs(names, aspects)
+    _write_numbers(step)
+    return numbers
+
+
+def _write_numbers(step: Step) -> None:
+    if not step.commit.empty:
+        step.commit.patient = True  # nobody is told before what is written next is durable
+        step.write()
 
 
 def replace(step: Step, view: int, declared: Declared) -> tuple[EdgeDelta, Outputs]:
@@ -121,7 +142,9 @@ def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeD
     """Puts changed sets into the step's commit. Raises SelfDependency, ResourceInvalid, and as check_sizes does."""
     check_sizes(step.shard, view, declared)
     dependents, counts, index = _ascending(declared)
-    numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
+    numbers = declared.inputs
+    if numbers is None:
+        numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
     outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
     inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
     if mode is Mode.REPLACE:

@@ -35,6 +35,10 @@ _LITTER_BYTES = 4 * MIB
 _PAGE = 1 << 20
 # Compaction ends its turn when it rewrote this many times the edges that it was asked to fold.
 _REWRITES = 8
+_PATIENCE_S = 0.004
+"""Bulk waits so long for its sync: about as long as a piece of it and the rest after it take."""
+_FOLDING_PATIENCE_S = 0.1
+"""Nobody waits for what is folded."""
 
 
 class EmbeddedStore:
@@ -88,7 +92,7 @@ class EmbeddedStore:
             self._spill()
         draft = Draft()
         effects = embedded_write.draft_commit(self._tables, commit, draft)
-        durable = self._submit(draft)
+        durable = self._submit(draft, _PATIENCE_S if commit.patient else 0.0)
         commit.used = True
         embedded_write.applied(self._tables, commit, effects)
         return durable
@@ -110,7 +114,7 @@ class EmbeddedStore:
                 break
             draft = Draft()
             arrived, left = tables.compaction.fold(draft, key, tables.next_commit())
-            self._submit(draft)
+            self._submit(draft, _FOLDING_PATIENCE_S)
             folded += arrived
             rewritten += left
         return folded
@@ -119,7 +123,7 @@ class EmbeddedStore:
         """Spills a slice of what came lately; answers how many edges."""
         tables, draft = self._tables, Draft()
         arrived, bound = tables.recent.slice(draft, tables.next_commit())
-        self._submit(draft)
+        self._submit(draft, _FOLDING_PATIENCE_S)
         tables.recent.sliced(bound)
         for key, edges in arrived:
             tables.compaction.note(key, edges)
@@ -270,8 +274,8 @@ class EmbeddedStore:
         if self._closed:
             raise StoreUnavailable("the store is closed: the service is stopping")
 
-    def _submit(self, draft: Draft) -> Awaitable[None]:
+    def _submit(self, draft: Draft, patience_s: float) -> Awaitable[None]:
         asyncio.get_running_loop()  # without one the batch would be applied and the answer lost
         batch = self._database.batch()
         draft.fill(batch)
-        return self._database.submit(batch)
+        return self._database.submit(batch, patience_s)

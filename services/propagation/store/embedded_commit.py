@@ -35,6 +35,7 @@ class EmbeddedCommit:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self.used = False
+        self.patient = False
         self.edges_seen: int | None = None
         self.views: dict[str, int] = {}
         self.names: dict[bytes, int] = {}
@@ -45,6 +46,11 @@ class EmbeddedCommit:
         self.forward = ForwardDraft(tables.forward)
         self.toggles: dict[int, Toggles] = {}
         self.steps: list[Step] = []
+
+    @property
+    def empty(self) -> bool:
+        """See `interface.Commit.empty`."""
+        return not (self.views or self.names or self.inputs or self.named or self.toggles or self.steps)
 
     def intern_views(self, names: Sequence[str]) -> list[int]:
         """See `interface.Commit.intern_views`."""

@@ -71,9 +71,18 @@ class StaleCommit(RuntimeError):
 class Commit(Protocol):
     """Changes that become true together. Nothing is visible before `Store.write`, which uses the commit up.
 
+    A commit that is made `patient` becomes durable a few milliseconds later than it could: for bulk, so that others
+    find the disk free.
+
     Interning is the exception: `intern_*` give numbers at once and put the new names into this commit; a commit that is
     dropped leaves a hole in the numbers, never a name twice.
     """
+
+    patient: bool
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was gathered: interning that found all is nothing."""
 
     def intern_views(self, names: Sequence[str]) -> list[int]:
         """Numbers of the views, in order, new ones given. Raises ValueError for an empty name or one with a slash."""

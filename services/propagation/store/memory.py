@@ -38,6 +38,12 @@ class MemoryCommit:
         self.ops: list[Op] = []
         self.edges_seen: int | None = None
         self.used = False
+        self.patient = False
+
+    @property
+    def empty(self) -> bool:
+        """See `interface.Commit.empty`."""
+        return not self.ops
 
     def intern_views(self, names: Sequence[str]) -> list[int]:
         """See `interface.Commit.intern_views`."""
