@@ -11,7 +11,11 @@ import click
 from tools.cli.failures import NOT_FOUND, Failure
 from tools.cli.output import counted, iso, shown, textual
 from tools.cli.output import size as size_text
+from tools.cli.storage_care import inspect, rebucket, usage
+from tools.cli.storage_export import export_namespace, import_namespace
 from tools.cli.storage_namespaces import namespaces
+from tools.cli.storage_operations import operations
+from tools.cli.storage_snapshots import snapshots
 from tools.cli.target import Target, target_options
 from tools.cli.values import duration, utf8
 from wellspring.storage.v1 import storage_pb2 as pb
@@ -24,7 +28,8 @@ def storage() -> None:
     """Namespaces and their records."""
 
 
-storage.add_command(namespaces)
+for command in (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket):
+    storage.add_command(command)
 
 
 @storage.command()

@@ -2,25 +2,22 @@
 
 import datetime
 from collections.abc import AsyncIterator, Mapping
-from typing import Literal, TypeVar
+from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 
 from wellspring.storage.v1 import storage_admin_pb2 as pb
 from wellspring_client.calls import Caller
 from wellspring_client.storage import Namespace
+from wellspring_client.storage_whole import WholeNamespaces
 from wellspring_client.tokens import WriteTokens
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["StorageAdmin"]
-_Answer = TypeVar("_Answer", bound=Message)
 
-
-class Storage:
+class Storage(WholeNamespaces):
     """The storage service."""
 
     def __init__(self, caller: Caller) -> None:
-        self._caller = caller
+        super().__init__(caller)
         self._tokens = WriteTokens()
 
     def namespace(self, name: str) -> Namespace:
@@ -102,21 +99,3 @@ class Storage:
     async def undelete_namespace(self, name: str, *, timeout: float | None = None) -> pb.Namespace:
         """Take a delete back within its grace."""
         return await self._call("UndeleteNamespace", pb.UndeleteNamespaceRequest(name=name), pb.Namespace, timeout)
-
-    async def usage(self, name: str, *, timeout: float | None = None) -> pb.GetUsageResponse:
-        """What the namespace holds and does."""
-        return await self._call("GetUsage", pb.GetUsageRequest(name=name), pb.GetUsageResponse, timeout)
-
-    async def inspect(self, name: str, *, limit: int = 0, timeout: float | None = None) -> pb.InspectNamespaceResponse:
-        """The wide, hot and tombstone-heavy records."""
-        request = pb.InspectNamespaceRequest(name=name, limit=limit)
-        return await self._call("InspectNamespace", request, pb.InspectNamespaceResponse, timeout)
-
-    async def admin(
-        self, method: str, request: Message, answer: type[_Answer], *, timeout: float | None = None
-    ) -> _Answer:
-        """Any other unary method of StorageAdmin, by its name and messages."""
-        return await self._call(method, request, answer, timeout)
-
-    async def _call(self, method: str, request: Message, answer: type[_Answer], timeout: float | None) -> _Answer:
-        return await self._caller.unary(_SERVICE, method, request, answer, timeout)

@@ -57,6 +57,18 @@ class Storage:
         self.undelete_namespace = portal.call(storage.undelete_namespace)
         self.usage = portal.call(storage.usage)
         self.inspect = portal.call(storage.inspect)
+        self.rebucket = portal.call(storage.rebucket)
+        self.take_snapshot = portal.call(storage.take_snapshot)
+        self.restore_snapshot = portal.call(storage.restore_snapshot)
+        self.list_snapshots = portal.iterate(storage.list_snapshots)
+        self.delete_snapshot = portal.call(storage.delete_snapshot)
+        self.get_operation = portal.call(storage.get_operation)
+        self.list_operations = portal.iterate(storage.list_operations)
+        self.cancel_operation = portal.call(storage.cancel_operation)
+        self.follow_operation = portal.iterate(storage.follow_operation)
+        self.finished = portal.call(storage.finished)
+        self.export_namespace = portal.iterate(storage.export_namespace)
+        self.import_namespace = portal.call(storage.import_namespace)
 
     def namespace(self, name: str) -> Namespace:
         """The records of ``name``; no call is made."""
