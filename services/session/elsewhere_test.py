@@ -81,7 +81,7 @@ def when(expected, call):
     return until(seen)
 
 
-def test_SES_11_each_way_to_revoke_reaches_a_verifier():
+def test_ses_11_each_way_to_revoke_reaches_a_verifier():
     async def test(tools):
         async with serving(tools) as address, wellspring_client.aio.connect(session=address) as client:
             realm = client.session.realm("web")
@@ -109,7 +109,7 @@ def test_SES_11_each_way_to_revoke_reaches_a_verifier():
     over_the_wire(test)
 
 
-def test_SES_11_a_server_that_stops_is_unavailable_after_the_bound_and_its_feed_resumes():
+def test_ses_11_a_server_that_stops_is_unavailable_after_the_bound_and_its_feed_resumes():
     async def test(tools):
         async with contextlib.AsyncExitStack() as stack:
             async with serving(tools) as address:
@@ -131,7 +131,7 @@ def test_SES_11_a_server_that_stops_is_unavailable_after_the_bound_and_its_feed_
     over_the_wire(test)
 
 
-def test_SES_26_assertions_of_the_service_hold_offline_and_end_with_their_session():
+def test_ses_26_assertions_of_the_service_hold_offline_and_end_with_their_session():
     async def test(tools):
         async with serving(tools) as address, wellspring_client.aio.connect(session=address) as client:
             realm, keys = client.session.realm("web"), KeySet(client.session.published_keys)

@@ -18,6 +18,7 @@ LEVELS: Final = {
     "guess_limit": logging.WARNING,
     "anonymous_quota": logging.WARNING,
     "orphaned_branch": logging.WARNING,
+    "sweep_put_off": logging.WARNING,
     "key_promoted": logging.WARNING,
     "key_retired": logging.WARNING,
 }

@@ -65,7 +65,7 @@ def test_a_login_over_the_wire():
     over_the_wire(test)
 
 
-def test_SES_04_SES_21_failures_of_tokens_are_the_same_bytes():
+def test_ses_04_ses_21_failures_of_tokens_are_the_same_bytes():
     async def test(r):
         foreign, revoked = await r.create(realm="app"), await r.create()
         await r.sessions.Revoke(pb.RevokeRequest(realm="web", token=revoked.token))
@@ -132,7 +132,7 @@ def test_realms_that_are_absent_or_forbidden_look_the_same():
     over_the_wire(test)
 
 
-def test_SES_19_a_caller_is_shown_its_data_keys_only():
+def test_ses_19_a_caller_is_shown_its_data_keys_only():
     async def test(r):
         made = await r.create(data={"seen": b"1", "hidden": b"2"})
         await r.s.set_policy("web", callers=(Caller("anonymous", ("Validate",), ("seen",)),))
@@ -301,7 +301,7 @@ def test_realms_by_their_administrator():
     over_the_wire(test)
 
 
-def test_SES_20_guesses_are_limited_and_the_bearer_is_served():
+def test_ses_20_guesses_are_limited_and_the_bearer_is_served():
     async def test(r):
         made = await r.create()
         reasons = []
@@ -315,7 +315,7 @@ def test_SES_20_guesses_are_limited_and_the_bearer_is_served():
     over_the_wire(test, guesses=GuessLimits(per_caller=1000, per_address=5))
 
 
-def test_SES_26_assertions_are_checked_without_a_call():
+def test_ses_26_assertions_are_checked_without_a_call():
     async def test(r):
         made = await r.create()
         got = await r.sessions.IssueAssertion(

@@ -1,7 +1,7 @@
-"""The cases of docs/propagation-cases.md, and the tests that are named for them.
+"""Tables of what must hold, and the tests that are named for each row.
 
-A case is a row `| id | given → expected | tests |`; the tests are found by name (`def test_n01_…` is of case N01), so
-that the last column is never written by hand:
+A row begins `| id | what must hold |`; the tests are found by name (`test_n01_…` is N01's, `test_ses_03_ses_22_…` of
+two), so that what stands behind is never written by hand:
 
     ./bazelw run //tests/checks:cases
 """
@@ -11,76 +11,113 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-DOCUMENT = Path("docs/propagation-cases.md")
-SEVERAL_DATACENTRES = frozenset({"N19", "N20"})
-"""Cases that need more than one engine: no test until there are some."""
-NOT_YET = "not yet: several data centres"
 _FOLDERS = ("libs", "services", "tests", "tools")
-_ROW = re.compile(r"^\| (N\d\d) \| (.*?) \| (.*?) \|$")
-_TEST = re.compile(r"test_(n\d\d)(?:_|$)")
+Tests = Mapping[str, list[str]]
+"""Id → "path::function", sorted."""
 
 
-def tests_by_case(root: Path) -> dict[str, list[str]]:
-    """The tests below `root` that are named for a case: case → "path::function", sorted."""
-    found: dict[str, list[str]] = {}
-    for folder in _FOLDERS:
-        for file in sorted((root / folder).rglob("*_test.py")):
-            path = file.relative_to(root).as_posix()
-            for name in _functions(file.read_text(encoding="utf-8")):
-                if named := _TEST.match(name):
-                    found.setdefault(named.group(1).upper(), []).append(f"{path}::{name}")
-    return found
+@dataclass(frozen=True, eq=False)
+class Document:
+    """A document with one table. `ids` are its rows' (as a pattern), `named` finds them in the name of a test, in lower
+    case with _ for -. `open`: rows that have no test yet, and why; `partly`: rows whose tests show a part, and which is
+    open. With `status` the table has a column for that.
+    """
+
+    path: Path
+    ids: str
+    named: str
+    open: Mapping[str, str] = field(default_factory=dict)
+    partly: Mapping[str, str] = field(default_factory=dict)
+    status: bool = False
+
+    def listed(self, text: str) -> dict[str, str]:
+        """The rows of the document: id → what must hold."""
+        row = self._row()
+        return {found.group(1): found.group(2) for line in text.splitlines() if (found := row.match(line))}
+
+    def tests(self, root: Path) -> dict[str, list[str]]:
+        """The tests below `root` that are named for a row."""
+        name = re.compile(rf"test((?:_{self.named})+)(?:_|$)")
+        found: dict[str, list[str]] = {}
+        for folder in _FOLDERS:
+            for file in sorted((root / folder).rglob("*_test.py")):
+                path = file.relative_to(root).as_posix()
+                for function in _functions(file.read_text(encoding="utf-8")):
+                    named = name.match(function.lower())
+                    for one in re.findall(self.named, named.group(1)) if named else ():
+                        found.setdefault(one.upper().replace("_", "-"), []).append(f"{path}::{function}")
+        return found
+
+    def missing(self, text: str, tests: Tests) -> list[str]:
+        """Ids of the rows that have no test and should."""
+        return [row for row in self.listed(text) if row not in tests and row not in self.open]
+
+    def current(self, text: str, tests: Tests) -> str:
+        """The document with what stands behind each row as it is."""
+        row, lines = self._row(), []
+        for line in text.splitlines():
+            if found := row.match(line):
+                cells = [found.group(1), found.group(2), self._cell(found.group(1), tests)]
+                if self.status:
+                    cells.append(self._status(found.group(1), tests))
+                line = f"| {' | '.join(cells)} |"
+            lines.append(line)
+        return "\n".join(lines) + "\n"
+
+    def _row(self) -> re.Pattern[str]:
+        more = r" [^|]*\|" if self.status else ""
+        return re.compile(rf"^\| ({self.ids}) \| ([^|]*?) \| [^|]*\|{more}$")
+
+    def _cell(self, row: str, tests: Tests) -> str:
+        """The files with tests of the row, and how many tests each has if several."""
+        counts: dict[str, int] = {}
+        for test in tests.get(row, []):
+            path = test.partition("::")[0]
+            counts[path] = counts.get(path, 0) + 1
+        if not counts:
+            return ("none" if self.status else self.open.get(row)) or "none"
+        return "<br>".join(f"`{path}`" + (f" ({count})" if count > 1 else "") for path, count in counts.items())
+
+    def _status(self, row: str, tests: Tests) -> str:
+        if row in self.open:
+            return f"open: {self.open[row]}"
+        if row not in tests:
+            return "no test"
+        return f"tested; open: {self.partly[row]}" if row in self.partly else "tested"
+
+
+_NOT_YET = "not yet: several data centres"
+_TWO = "two data centres"
+PROPAGATION = Document(Path("docs/propagation-cases.md"), r"N\d\d", r"n\d\d", open={"N19": _NOT_YET, "N20": _NOT_YET})
+SESSION = Document(
+    Path("services/session/README.md"),
+    r"SES-\d\d",
+    r"ses_\d\d",
+    open={"SES-12": _TWO},
+    partly=dict.fromkeys(("SES-09", "SES-10", "SES-11", "SES-14", "SES-16"), _TWO),
+    status=True,
+)
+DOCUMENTS = (PROPAGATION, SESSION)
 
 
 def _functions(text: str) -> Iterable[str]:
-    if "test_n" not in text:
-        return []
     nodes = ast.walk(ast.parse(text))
     return sorted(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-def listed(document: str) -> dict[str, str]:
-    """The cases of the document: id → its given and expected."""
-    return {row.group(1): row.group(2) for line in document.splitlines() if (row := _ROW.match(line))}
-
-
-def missing(document: str, tests: Mapping[str, list[str]]) -> list[str]:
-    """Ids of the cases that have no test and should."""
-    return [case for case in listed(document) if case not in tests and case not in SEVERAL_DATACENTRES]
-
-
-def current(document: str, tests: Mapping[str, list[str]]) -> str:
-    """The document with the column of the tests as they are."""
-    lines = []
-    for line in document.splitlines():
-        if row := _ROW.match(line):
-            line = f"| {row.group(1)} | {row.group(2)} | {_cell(row.group(1), tests)} |"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-def _cell(case: str, tests: Mapping[str, list[str]]) -> str:
-    """The files with tests of the case, and how many tests each has if several."""
-    counts: dict[str, int] = {}
-    for test in tests.get(case, []):
-        path = test.partition("::")[0]
-        counts[path] = counts.get(path, 0) + 1
-    if not counts:
-        return NOT_YET if case in SEVERAL_DATACENTRES else "none"
-    return "<br>".join(f"`{path}`" + (f" ({count})" if count > 1 else "") for path, count in counts.items())
-
-
 def main() -> int:
-    """Writes the column anew in the checkout."""
+    """Writes the columns anew in the checkout."""
     root = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", "."))
-    document = (root / DOCUMENT).read_text(encoding="utf-8")
-    tests = tests_by_case(root)
-    (root / DOCUMENT).write_text(current(document, tests), encoding="utf-8")
-    without = missing(document, tests)
-    told = f"; without a test: {', '.join(without)}" if without else ""
-    sys.stdout.write(f"{DOCUMENT}: {len(listed(document))} cases{told}\n")
+    for document in DOCUMENTS:
+        text = (root / document.path).read_text(encoding="utf-8")
+        tests = document.tests(root)
+        (root / document.path).write_text(document.current(text, tests), encoding="utf-8")
+        without = document.missing(text, tests)
+        told = f"; without a test: {', '.join(without)}" if without else ""
+        sys.stdout.write(f"{document.path}: {len(document.listed(text))} rows{told}\n")
     return 0
 
 

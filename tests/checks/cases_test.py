@@ -1,11 +1,15 @@
-"""Every case of propagation has a test of its name, and the table of them is current."""
+"""Every row of the tables has a test of its name, and the tables are current."""
 
 import pytest
 
 from tests.checks import cases
 from tools.lint import tree
 
-ALL = {f"N{number:02}" for number in range(1, 35)}
+ALL = {
+    cases.PROPAGATION: {f"N{number:02}" for number in range(1, 35)},
+    cases.SESSION: {f"SES-{number:02}" for number in range(1, 34)},
+}
+each = pytest.mark.parametrize("document", cases.DOCUMENTS, ids=lambda document: document.path.name)
 
 
 @pytest.fixture(scope="module")
@@ -13,17 +17,20 @@ def checkout(tmp_path_factory):
     return tree.unpack(tmp_path_factory.mktemp("checkout"))
 
 
-def test_every_case_has_a_test_of_its_name(checkout):
-    document = (checkout / cases.DOCUMENT).read_text()
-    tests = cases.tests_by_case(checkout)
-    assert set(cases.listed(document)) == ALL
-    assert set(tests) <= ALL, "a test is named for a case that is not listed"
-    assert cases.missing(document, tests) == [], "cases without a test"
+@each
+def test_every_row_has_a_test_of_its_name(checkout, document):
+    text = (checkout / document.path).read_text()
+    tests = document.tests(checkout)
+    assert set(document.listed(text)) == ALL[document]
+    assert set(tests) <= ALL[document], "a test is named for a row that is not listed"
+    assert document.missing(text, tests) == [], "rows without a test"
+    assert not set(document.open) & set(tests), "a row that is open has a test"
 
 
-def test_the_table_is_current(checkout):
-    document = (checkout / cases.DOCUMENT).read_text()
-    assert cases.current(document, cases.tests_by_case(checkout)) == document, "run: ./bazelw run //tests/checks:cases"
+@each
+def test_the_table_is_current(checkout, document):
+    text = (checkout / document.path).read_text()
+    assert document.current(text, document.tests(checkout)) == text, "run: ./bazelw run //tests/checks:cases"
 
 
 DOCUMENT = """\
@@ -46,7 +53,7 @@ def test_a_case_without_a_test_is_named_and_the_column_follows_the_tree(tmp_path
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "x_test.py").write_text(text)
     document = DOCUMENT.replace("near | |", "near |  |")
-    tests = cases.tests_by_case(tmp_path)
+    tests = cases.PROPAGATION.tests(tmp_path)
     assert tests == {
         "N01": [
             "libs/a/x_test.py::test_n01_again",
@@ -54,10 +61,42 @@ def test_a_case_without_a_test_is_named_and_the_column_follows_the_tree(tmp_path
             "services/b/x_test.py::test_n01",
         ]
     }
-    assert cases.missing(document, tests) == ["N02"]
-    rows = cases.current(document, tests).splitlines()[4:]
+    assert cases.PROPAGATION.missing(document, tests) == ["N02"]
+    rows = cases.PROPAGATION.current(document, tests).splitlines()[4:]
     assert rows == [
         "| N01 | a kill → nothing lost | `libs/a/x_test.py` (2)<br>`services/b/x_test.py` |",
         "| N02 | another → the same | none |",
         "| N19 | far → near | not yet: several data centres |",
     ]
+
+
+SESSION = """\
+| id | requirement | tests | status |
+|---|---|---|---|
+| SES-01 | one | | |
+| SES-03 | three | `old_test.py` | tested |
+| SES-09 | nine | | |
+| SES-12 | twelve | | |
+| SES-22 | twenty-two | | |
+"""
+
+
+def test_a_test_may_be_of_two_rows_and_what_is_open_is_said(tmp_path):
+    for folder in ("libs", "services", "tests", "tools"):
+        (tmp_path / folder).mkdir()
+    text = "def test_ses_03_ses_22_nothing():\n    pass\n\n\ndef test_SES_09():\n    pass\n"
+    (tmp_path / "services/x_test.py").write_text(text)
+    document = SESSION.replace("| | |", "|  |  |")
+    tests = cases.SESSION.tests(tmp_path)
+    assert set(tests) == {"SES-03", "SES-09", "SES-22"}
+    assert cases.SESSION.missing(document, tests) == ["SES-01"]
+    rows = cases.SESSION.current(document, tests).splitlines()[2:]
+    assert rows == [
+        "| SES-01 | one | none | no test |",
+        "| SES-03 | three | `services/x_test.py` | tested |",
+        "| SES-09 | nine | `services/x_test.py` | tested; open: two data centres |",
+        "| SES-12 | twelve | none | open: two data centres |",
+        "| SES-22 | twenty-two | `services/x_test.py` | tested |",
+    ]
+    current = cases.SESSION.current(document, tests)
+    assert cases.SESSION.current(current, tests) == current

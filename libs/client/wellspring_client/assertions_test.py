@@ -32,7 +32,7 @@ def verify(assertion, **settings):
     return on_virtual_time(main)
 
 
-def test_SES_26_a_good_assertion_says_who_and_how_surely():
+def test_ses_26_a_good_assertion_says_who_and_how_surely():
     claims = verify(signed())
     assert (claims.subject, claims.level, claims.methods) == ("pairwise", 2, ("pwd", "otp"))
     assert claims.handle_hash == bytes(32) and claims.expires_s == NOW_S + 50
@@ -120,14 +120,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_SES_26_what_is_bad_is_refused(name):
+def test_ses_26_what_is_bad_is_refused(name):
     assertion, says = BAD[name]
     with pytest.raises(AssertionInvalid, match=says) as caught:
         verify(assertion)
     assert not assertion or len(assertion) < 30 or assertion[:30] not in str(caught.value)
 
 
-def test_SES_26_no_byte_of_an_assertion_can_be_changed():
+def test_ses_26_no_byte_of_an_assertion_can_be_changed():
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng, good = random.Random(seed), signed()

@@ -70,7 +70,7 @@ def test_a_warm_answer_needs_no_call_and_is_asked_for_again_after_the_bound():
 
 
 @pytest.mark.parametrize("by", ["token", "subject", "realm"])
-def test_SES_11_a_revocation_is_enforced_within_the_bound(by):
+def test_ses_11_a_revocation_is_enforced_within_the_bound(by):
     async def test(origin, verifier, clock):
         for _ in range(20):
             mine, other = origin.create("alice"), origin.create("bob")
@@ -89,7 +89,7 @@ def test_SES_11_a_revocation_is_enforced_within_the_bound(by):
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
-def test_SES_11_a_verifier_whose_feed_is_cut_refuses_after_the_bound(how):
+def test_ses_11_a_verifier_whose_feed_is_cut_refuses_after_the_bound(how):
     async def test(origin, verifier, clock):
         token = origin.create()
         origin.calls_cut = False
@@ -121,7 +121,7 @@ def test_SES_11_a_verifier_whose_feed_is_cut_refuses_after_the_bound(how):
     verifying(test)
 
 
-def test_SES_11_while_only_the_feed_is_cut_the_service_is_asked_each_time():
+def test_ses_11_while_only_the_feed_is_cut_the_service_is_asked_each_time():
     async def test(origin, verifier, clock):
         token = origin.create()
         await verifier.token(token)
@@ -137,7 +137,7 @@ def test_SES_11_while_only_the_feed_is_cut_the_service_is_asked_each_time():
     verifying(test)
 
 
-def test_SES_11_a_resume_loses_no_revocation():
+def test_ses_11_a_resume_loses_no_revocation():
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
 
@@ -163,7 +163,7 @@ def test_SES_11_a_resume_loses_no_revocation():
     verifying(test)
 
 
-def test_SES_11_away_for_too_long_everything_is_dropped():
+def test_ses_11_away_for_too_long_everything_is_dropped():
     async def test(origin, verifier, clock):
         token, kept = origin.create(), origin.create("bob")
         old = assertion_of(2, clock)
@@ -186,7 +186,7 @@ def test_SES_11_away_for_too_long_everything_is_dropped():
     verifying(test, kept=10)
 
 
-def test_SES_11_a_revocation_that_overtakes_an_answer_wins():
+def test_ses_11_a_revocation_that_overtakes_an_answer_wins():
     async def test(origin, verifier, clock):
         origin.delay_s = 1.0
         token = origin.create()
@@ -199,7 +199,7 @@ def test_SES_11_a_revocation_that_overtakes_an_answer_wins():
     verifying(test)
 
 
-def test_SES_11_what_was_asked_before_the_feed_was_heard_is_not_remembered():
+def test_ses_11_what_was_asked_before_the_feed_was_heard_is_not_remembered():
     async def test(origin, verifier, clock):
         token = origin.create()
         origin.feed_cut = True
@@ -219,7 +219,7 @@ def test_SES_11_what_was_asked_before_the_feed_was_heard_is_not_remembered():
     verifying(test)
 
 
-def test_SES_11_a_feed_that_is_late_is_as_stale_as_one_that_is_cut():
+def test_ses_11_a_feed_that_is_late_is_as_stale_as_one_that_is_cut():
     async def test(origin, verifier, clock):
         assert verifier.fresh
         origin.feed_delay_s, origin.behind_s = 4.9, 3.0  # each message comes in time, and speaks of long ago
@@ -235,7 +235,7 @@ def test_SES_11_a_feed_that_is_late_is_as_stale_as_one_that_is_cut():
     verifying(test)
 
 
-def test_SES_11_an_origin_that_forgot_makes_everything_forgotten():
+def test_ses_11_an_origin_that_forgot_makes_everything_forgotten():
     async def test(origin, verifier, clock):
         for _ in range(3):
             origin.revoke(token=origin.create())
@@ -249,7 +249,7 @@ def test_SES_11_an_origin_that_forgot_makes_everything_forgotten():
     verifying(test)
 
 
-def test_SES_11_an_origin_whose_numbers_go_back_makes_everything_forgotten():
+def test_ses_11_an_origin_whose_numbers_go_back_makes_everything_forgotten():
     class Restored:
         asked = []
 
@@ -275,7 +275,7 @@ def test_SES_11_an_origin_whose_numbers_go_back_makes_everything_forgotten():
     clock.run(main())
 
 
-def test_SES_11_what_was_remembered_just_before_the_feed_went_stale_goes_with_it():
+def test_ses_11_what_was_remembered_just_before_the_feed_went_stale_goes_with_it():
     async def test(origin, verifier, clock):
         token = origin.create()
         origin.feed_cut = True

@@ -38,7 +38,7 @@ def checked(path: Path, **options: Any) -> Report:
     return verify(files, KEYS, **options)
 
 
-def test_what_was_recorded_is_there_and_vouched_for(tmp_path: Path) -> None:
+def test_ses_22_what_was_recorded_is_there_and_vouched_for(tmp_path: Path) -> None:
     asyncio.run(filled(tmp_path).close())
     report = checked(tmp_path)
     assert (report.problems, report.first, report.heads) == ([], 1, 3)
@@ -50,7 +50,7 @@ def test_what_was_recorded_is_there_and_vouched_for(tmp_path: Path) -> None:
     assert (tmp_path / "audit").stat().st_mode & 0o077 == 0
 
 
-def test_every_change_of_the_file_is_found(tmp_path: Path) -> None:
+def test_ses_22_every_change_of_the_file_is_found(tmp_path: Path) -> None:
     asyncio.run(filled(tmp_path).close())
     path = tmp_path / "audit"
     good = path.read_bytes()

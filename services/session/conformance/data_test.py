@@ -18,7 +18,7 @@ from services.session.domain.sweeping import Sweeper
 pytestmark = pytest.mark.parametrize("store", STORES)
 
 
-def test_SES_13_data_by_key_with_compare_and_set(store):
+def test_ses_13_data_by_key_with_compare_and_set(store):
     async def test(s):
         t = (await s.create(data={"a": b"1"})).token
         answer = await update(s, t, Operation("a", set=b"2", if_version=1), Operation("n", add=5))
@@ -52,7 +52,7 @@ def test_an_update_asked_for_again_is_done_once(store):
     over(store, test)
 
 
-def test_SES_30_limits_of_data(store):
+def test_ses_30_limits_of_data(store):
     async def test(s):
         await s.set_policy(max_data_bytes=100, max_data_keys=3)
         t = (await s.create(data={"a": b"x" * 40}, shared={"b": b"x" * 40})).token
@@ -85,7 +85,7 @@ def test_the_shared_compartment_by_handle(store):
     over(store, test)
 
 
-def test_SES_28_a_thousand_reads_write_once_at_most(store):
+def test_ses_28_a_thousand_reads_write_once_at_most(store):
     async def test(s):
         made = await s.create(data={"k": b"v"})
         await s.clock.advance(61)

@@ -20,7 +20,7 @@ from services.session.domain.policy import DAY, HOUR, MINUTE, SECOND, Limit, Tim
 pytestmark = pytest.mark.parametrize("store", STORES)
 
 
-def test_SES_06_only_activity_that_is_meant_moves_the_idle_timeout(store):
+def test_ses_06_only_activity_that_is_meant_moves_the_idle_timeout(store):
     async def test(s):
         await s.set_policy(timeouts=(Timeouts(HOUR, DAY), Timeouts(HOUR, DAY), Timeouts(MINUTE, HOUR)))
         silent, active = await s.create("a"), await s.create("b")
@@ -39,7 +39,7 @@ def test_SES_06_only_activity_that_is_meant_moves_the_idle_timeout(store):
     over(store, test)
 
 
-def test_SES_07_the_absolute_timeout_moves_by_authenticating_again_only(store):
+def test_ses_07_the_absolute_timeout_moves_by_authenticating_again_only(store):
     async def test(s):
         made = await s.create("a", level=2)
         end_us = made.session.ends_us
@@ -97,7 +97,7 @@ def test_time_set_back_revives_nothing(store):
     over(store, test)
 
 
-def test_SES_33_anonymous_sessions_have_a_limit_of_their_own(store):
+def test_ses_33_anonymous_sessions_have_a_limit_of_their_own(store):
     async def test(s):
         with pytest.raises(AnonymousNotAllowed):
             await s.set_policy(max_anonymous=0)
@@ -116,7 +116,7 @@ def test_SES_33_anonymous_sessions_have_a_limit_of_their_own(store):
     over(store, test)
 
 
-def test_SES_09_each_way_to_revoke(store):
+def test_ses_09_each_way_to_revoke(store):
     async def test(s):
         a, b, c, d = [await s.create() for _ in range(4)]
         bob = await s.create("bob")
@@ -139,7 +139,7 @@ def test_SES_09_each_way_to_revoke(store):
     over(store, test)
 
 
-def test_SES_09_a_login_from_before_a_revocation_of_all_comes_too_late(store):
+def test_ses_09_a_login_from_before_a_revocation_of_all_comes_too_late(store):
     async def test(s):
         long_ago = s.tools.clock.now_us() - 5 * SECOND
         await s.create("alice", auth_us=long_ago)
@@ -152,7 +152,7 @@ def test_SES_09_a_login_from_before_a_revocation_of_all_comes_too_late(store):
     over(store, test)
 
 
-def test_SES_10_no_write_to_a_session_revives_it(store):
+def test_ses_10_no_write_to_a_session_revives_it(store):
     async def test(s):
         made = await s.create(data={"k": b"v"})
         before = (await s.tools.store.read("web", made.session.handle)).session
@@ -169,7 +169,7 @@ def test_SES_10_no_write_to_a_session_revives_it(store):
     over(store, test)
 
 
-def test_SES_14_limits_of_a_subject(store):
+def test_ses_14_limits_of_a_subject(store):
     async def test(s):
         await s.set_policy(max_sessions_per_subject=2, limit=Limit.REJECT)
         a, b = await s.create(), await s.create()
@@ -189,7 +189,7 @@ def test_SES_14_limits_of_a_subject(store):
     over(store, test)
 
 
-def test_SES_32_a_list_is_paged_and_has_no_ghosts(store):
+def test_ses_32_a_list_is_paged_and_has_no_ghosts(store):
     async def test(s):
         made = [await s.create() for _ in range(7)]
         await revoking.revoke_token(s.tools, s.realm(), "app", made[3].token)
@@ -207,7 +207,7 @@ def test_SES_32_a_list_is_paged_and_has_no_ghosts(store):
     over(store, test)
 
 
-def test_SES_16_an_erased_subject_reads_nothing_even_from_a_copy(store):
+def test_ses_16_an_erased_subject_reads_nothing_even_from_a_copy(store):
     async def test(s):
         made = await s.create(data={"k": b"v"})
         copy = await s.tools.store.read("web", made.session.handle, kinds=b"ds")
@@ -225,7 +225,7 @@ def test_SES_16_an_erased_subject_reads_nothing_even_from_a_copy(store):
     over(store, test)
 
 
-def test_SES_27_sessions_of_one_moment_do_not_end_in_one(store):
+def test_ses_27_sessions_of_one_moment_do_not_end_in_one(store):
     async def test(s):
         ends = [(await s.create(f"u{i}")).session.ends_us for i in range(200)]
         longest = s.tools.clock.now_us() + 30 * DAY

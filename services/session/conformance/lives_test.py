@@ -6,7 +6,7 @@ limits), never later.
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from services.session.conformance.harness import service
 from services.session.domain import revoking, rotating, updating, validating
@@ -205,7 +205,9 @@ class Lives(RuleBasedStateMachine):
                 self.check(text, handle)
 
 
-TestLives = Lives.TestCase
-TestLives.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-)
+def test_ses_07_ses_08_ses_10_whatever_is_called_in_any_order():
+    """No sequence of calls raises a level, moves an absolute end, or revives what is over."""
+    some = settings(
+        max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    )
+    run_state_machine_as_test(Lives, settings=some)

@@ -35,6 +35,12 @@ class Process:
         assert line, (self.path / "log").read_text()
         self.address = json.loads(line)["listen"][0]
 
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._running is not None
+        return self._running.pid
+
     def kill(self, how: int = signal.SIGKILL) -> int:
         """Ends it by a signal; its exit status."""
         running = self._running

@@ -57,7 +57,7 @@ async def update(s, token, *operations):
     return await updating.update_data(s.tools, s.realm(), "app", token, operations, s.uuid())
 
 
-def test_SES_13_updates_of_different_keys_are_never_aborted():
+def test_ses_13_updates_of_different_keys_are_never_aborted():
     async def test(s):
         token = (await s.create()).token
         await asyncio.gather(*(update(s, token, Operation(f"k{i}", set=b"v")) for i in range(20)))
@@ -68,7 +68,7 @@ def test_SES_13_updates_of_different_keys_are_never_aborted():
     over_seeds(test)
 
 
-def test_SES_13_of_those_who_expect_one_version_one_wins():
+def test_ses_13_of_those_who_expect_one_version_one_wins():
     async def test(s):
         token = (await s.create(data={"k": b"0"})).token
         tries = [update(s, token, Operation("k", set=b"%d" % i, if_version=1)) for i in range(10)]
@@ -82,7 +82,7 @@ def test_SES_13_of_those_who_expect_one_version_one_wins():
 
 
 @pytest.mark.parametrize("limit", [Limit.REJECT, Limit.EVICT_OLDEST])
-def test_SES_14_fifty_logins_at_once_leave_as_many_as_allowed(limit):
+def test_ses_14_fifty_logins_at_once_leave_as_many_as_allowed(limit):
     async def test(s):
         await s.set_policy(max_sessions_per_subject=5, limit=limit)
         made = await asyncio.gather(*(s.create() for _ in range(50)), return_exceptions=True)
@@ -100,7 +100,7 @@ def test_SES_14_fifty_logins_at_once_leave_as_many_as_allowed(limit):
     over_seeds(test)
 
 
-def test_SES_05_rotations_at_once_all_give_usable_tokens():
+def test_ses_05_rotations_at_once_all_give_usable_tokens():
     async def test(s):
         made = await s.create(data={"k": b"v"})
 
@@ -115,7 +115,7 @@ def test_SES_05_rotations_at_once_all_give_usable_tokens():
     over_seeds(test)
 
 
-def test_SES_10_whatever_runs_beside_a_revocation_nothing_is_left_alive():
+def test_ses_10_whatever_runs_beside_a_revocation_nothing_is_left_alive():
     async def test(s):
         made = [await s.create("alice", data={"k": b"v"}) for _ in range(3)]
         tokens = [m.token for m in made]
@@ -160,7 +160,7 @@ def test_SES_10_whatever_runs_beside_a_revocation_nothing_is_left_alive():
     over_seeds(test)
 
 
-def test_SES_09_a_session_made_beside_a_revoke_all_that_it_did_not_see_is_dead():
+def test_ses_09_a_session_made_beside_a_revoke_all_that_it_did_not_see_is_dead():
     async def test(s):
         async def create():
             before = (await s.tools.store.subject_epoch("web", b"")).counters

@@ -38,7 +38,7 @@ def token_canaries(text: bytes) -> list[bytes]:
     return [text, back, text.split(b".")[0], *spellings(token.secret), *spellings(token.id)]
 
 
-def test_SES_03_SES_22_canaries_are_in_no_file_log_metric_or_error(tmp_path, caplog):
+def test_ses_03_ses_22_canaries_are_in_no_file_log_metric_or_error(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     registry = CollectorRegistry()
     told = [*spellings(SUBJECT.encode()), *spellings(KEY.encode()), *spellings(VALUE), *spellings(SHARED)]
@@ -85,7 +85,7 @@ def test_SES_03_SES_22_canaries_are_in_no_file_log_metric_or_error(tmp_path, cap
             assert canary not in text, f"a canary is in place {place}"
 
 
-def test_SES_03_nothing_that_is_stored_is_a_token(tmp_path):
+def test_ses_03_nothing_that_is_stored_is_a_token(tmp_path):
     async def main():
         store = EmbeddedStore.open(tmp_path / "data", QUICK)
         s = await service(store)
@@ -105,7 +105,7 @@ def test_SES_03_nothing_that_is_stored_is_a_token(tmp_path):
     asyncio.run(main())
 
 
-def test_SES_15_swapped_rows_and_another_keyring_open_nothing(tmp_path):
+def test_ses_15_swapped_rows_and_another_keyring_open_nothing(tmp_path):
     async def main():
         store = EmbeddedStore.open(tmp_path / "data", QUICK)
         s = await service(store)
@@ -130,7 +130,7 @@ def test_SES_15_swapped_rows_and_another_keyring_open_nothing(tmp_path):
     asyncio.run(main())
 
 
-def test_SES_16_a_backup_reads_nothing_of_an_erased_subject(tmp_path):
+def test_ses_16_a_backup_reads_nothing_of_an_erased_subject(tmp_path):
     async def main():
         store = EmbeddedStore.open(tmp_path / "data", QUICK)
         s = await service(store)
@@ -149,7 +149,7 @@ def test_SES_16_a_backup_reads_nothing_of_an_erased_subject(tmp_path):
     asyncio.run(main())
 
 
-def test_SES_17_what_is_over_leaves_the_disk(tmp_path):
+def test_ses_17_what_is_over_leaves_the_disk(tmp_path):
     clock = VirtualClock()
 
     async def main():

@@ -29,7 +29,7 @@ def test_a_session_from_login_to_logout(store):
     over(store, test)
 
 
-def test_SES_02_what_was_never_minted_creates_nothing(store):
+def test_ses_02_what_was_never_minted_creates_nothing(store):
     async def test(s):
         made = await s.create()
         other = await s.create()
@@ -42,7 +42,7 @@ def test_SES_02_what_was_never_minted_creates_nothing(store):
     over(store, test)
 
 
-def test_SES_31_a_realms_token_is_nothing_in_another(store):
+def test_ses_31_a_realms_token_is_nothing_in_another(store):
     async def test(s):
         made = await s.create()
         await refused(s, made.token, realm="app")
@@ -60,7 +60,7 @@ def test_SES_31_a_realms_token_is_nothing_in_another(store):
     over(store, test)
 
 
-def test_SES_21_one_answer_for_whatever_is_not_valid(store):
+def test_ses_21_one_answer_for_whatever_is_not_valid(store):
     async def test(s):
         realm = s.realm()
         expired, revoked, realm_revoked = await s.create("a"), await s.create("b"), await s.create("c", realm="app")
@@ -84,7 +84,7 @@ def test_SES_21_one_answer_for_whatever_is_not_valid(store):
     over(store, test)
 
 
-def test_SES_05_the_old_token_has_a_grace_and_then_ends_the_family(store):
+def test_ses_05_the_old_token_has_a_grace_and_then_ends_the_family(store):
     async def test(s):
         made = await s.create()
         child = await rotate(s, made.token)
@@ -101,7 +101,7 @@ def test_SES_05_the_old_token_has_a_grace_and_then_ends_the_family(store):
     over(store, test)
 
 
-def test_SES_05_two_rotations_at_once_are_both_usable_until_one_goes_on(store):
+def test_ses_05_two_rotations_at_once_are_both_usable_until_one_goes_on(store):
     async def test(s):
         made = await s.create()
         one, two = await rotate(s, made.token), await rotate(s, made.token)
@@ -118,7 +118,7 @@ def test_SES_05_two_rotations_at_once_are_both_usable_until_one_goes_on(store):
     over(store, test)
 
 
-def test_SES_05_an_old_token_long_after_is_still_noticed(store):
+def test_ses_05_an_old_token_long_after_is_still_noticed(store):
     async def test(s):
         made = await s.create()
         token = made.token

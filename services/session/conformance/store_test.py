@@ -300,7 +300,7 @@ def test_what_has_an_end_is_pruned_at_its_end(name):
     run(name, test)
 
 
-def test_SES_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
+def test_ses_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
     async def test(store):
         session = a_session("x")
         await create(store, session)
@@ -315,7 +315,7 @@ def test_SES_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
     run("embedded", test)
 
 
-def test_SES_32_a_page_costs_its_own_sessions_however_many_others_there_are():
+def test_ses_32_a_page_costs_its_own_sessions_however_many_others_there_are():
     async def test(store):
         rows = store._rows
         batch = store._sessions.batch()

@@ -14,14 +14,14 @@ from services.session.crypto.sealing import SealBroken
 RING = keyring.generate(1)
 
 
-def test_SES_01_tokens_are_unique_and_look_random():
+def test_ses_01_tokens_are_unique_and_look_random():
     made = [tokens.mint(RING, "web", 1, os.urandom)[0] for _ in range(20_000)]
     assert len({t.id for t in made}) == len({t.secret for t in made}) == len(made)
     ones = sum(int.from_bytes(t.secret, "big").bit_count() for t in made) / (len(made) * 256)
     assert abs(ones - 0.5) < 0.002  # ten standard deviations
 
 
-def test_SES_01_all_randomness_comes_from_the_source_given():
+def test_ses_01_all_randomness_comes_from_the_source_given():
     asked = []
 
     def source(n):
@@ -89,7 +89,7 @@ def test_verifiers_depend_on_everything():
     assert len(seen) == 16
 
 
-def test_SES_15_a_seal_opens_only_where_it_belongs():
+def test_ses_15_a_seal_opens_only_where_it_belongs():
     key = os.urandom(32)
     where = sealing.place("data", "web", "handle", "cart", 3)
     sealed = sealing.seal(key, b"value", where, os.urandom)
@@ -141,7 +141,7 @@ def test_the_keyring_seals_with_its_active_key_and_opens_with_older_ones():
         sealing.unseal_by_keyring(RING, b"", where)
 
 
-def test_SES_19_callers_cannot_match_subjects_with_each_other():
+def test_ses_19_callers_cannot_match_subjects_with_each_other():
     stored = pseudonyms.pseudonym(RING, "web", "alice")
     assert stored != pseudonyms.pseudonym(RING, "app", "alice")
     assert stored == pseudonyms.pseudonym(RING, "web", "alice")

@@ -135,7 +135,7 @@ def test_a_policy_survives_its_store():
     assert policy.decode(policy.encode(given_policy)) == given_policy
 
 
-def test_SES_19_a_caller_sees_what_its_rules_say():
+def test_ses_19_a_caller_sees_what_its_rules_say():
     p = Policy(callers=(Caller("spiffe://x/web*", ("Validate",), ("a",)), Caller("spiffe://x/cart", ("*",))))
     assert p.allows("spiffe://x/web-1", "Validate") and not p.allows("spiffe://x/web-1", "Revoke")
     assert p.allows("spiffe://x/cart", "Revoke") and not p.allows("spiffe://x/cart2", "Validate")
@@ -191,7 +191,7 @@ def test_time_never_goes_back_nor_stands_still(steps):
         last = now
 
 
-def test_SES_20_only_failures_are_limited_and_a_stranger_locks_nobody_out():
+def test_ses_20_only_failures_are_limited_and_a_stranger_locks_nobody_out():
     now = [0.0]
     guesses = Guesses(GuessLimits(per_caller=100, per_address=3, max_addresses=2), lambda: now[0], bytes)
     for _ in range(3):

@@ -8,6 +8,7 @@ what was overwritten or revoked, leaves tables and logs at the next scrub, in an
 import asyncio
 from typing import Final
 
+from libs.errors.errors import ResourceExhausted
 from services.session.domain.policy import SECOND
 from services.session.domain.tools import Tools
 from services.session.store.interface import Stored
@@ -34,10 +35,13 @@ class Sweeper:
         self._walk_began_us = self._scrubbed_us
 
     async def run(self) -> None:
-        """Ticks for ever."""
+        """Ticks for ever. A full disk puts a tick off: sessions are read all the same, and room may come back."""
         while True:
             await self._tools.clock.clock.sleep(self._interval_us / 1e6)
-            await self.tick()
+            try:
+                await self.tick()
+            except ResourceExhausted as error:
+                self._tools.events.record("sweep_put_off", "", reason=error.reason)
 
     async def tick(self) -> int:
         """One bounded piece of work; how many sessions it removed."""
