@@ -125,10 +125,6 @@ class Engine:
 
     def tick(self) -> float:
         """Does what is due; answers in how many seconds to call again, at most IDLE_S."""
-        idle_s = self._do_due()
-        return self.shard.settings.compact_every_s if self._compact() else idle_s
-
-    def _do_due(self) -> float:
         shard = self.shard
         now_s = shard.now_s()
         if shard.halted is not None:
@@ -203,11 +199,11 @@ class Engine:
         await step.write()
 
     async def run(self) -> None:
-        """Ticks for ever. A refused write halts the shard, and a later tick tries to go on."""
+        """Ticks for ever, and folds. A refused write halts the shard, and a later tick tries to go on."""
         shard = self.shard
         while True:
             try:
-                wait_s = self._do_due()
+                wait_s = self.tick()
                 if shard.halted is None and self._folds and await shard.long_work.turn(self._compact):
                     wait_s = shard.settings.compact_every_s
             except WellspringError:
