@@ -10,8 +10,7 @@ load("//tools/maven:maven.bzl", "maven_jars")
 load(":policy.bzl", "server_policy")
 
 def server_repositories():
-    """Declares @cassandra_jars, @kafka_jars, @mediawiki_server, @redis_server, @varnish_server, @go_tools and what
-    they are made with."""
+    """Declares the repository of each server, @go_tools, and what they are made with."""
     server_policy(name = "server_policy")
 
     java_runtime(
