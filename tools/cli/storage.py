@@ -14,6 +14,7 @@ from tools.cli.output import size as size_text
 from tools.cli.storage_care import inspect, rebucket, usage
 from tools.cli.storage_export import export_namespace, import_namespace
 from tools.cli.storage_namespaces import namespaces
+from tools.cli.storage_new import new
 from tools.cli.storage_operations import operations
 from tools.cli.storage_snapshots import snapshots
 from tools.cli.target import Target, target_options
@@ -28,7 +29,8 @@ def storage() -> None:
     """Namespaces and their records."""
 
 
-for command in (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket):
+_MORE = (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket, new)
+for command in _MORE:
     storage.add_command(command)
 
 

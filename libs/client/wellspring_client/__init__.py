@@ -51,6 +51,8 @@ from wellspring_client.errors import (
     WellspringError,
 )
 from wellspring_client.propagation_admin import Output
+from wellspring_client.record_codecs import RecordInvalid
+from wellspring_client.records import Stored
 from wellspring_client.session import Minted, Token, add_data, remove_data, set_data, set_data_once
 from wellspring_client.storage_types import Delete, Put, Record
 from wellspring_client.sync import Client, connect
@@ -79,9 +81,11 @@ __all__ = [
     "Put",
     "QuotaExceeded",
     "Record",
+    "RecordInvalid",
     "ResumeTokenExpired",
     "ServerFault",
     "SessionInvalid",
+    "Stored",
     "Tls",
     "Token",
     "TokenReused",

@@ -2,14 +2,18 @@
 
 import datetime
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from wellspring.storage.v1 import storage_pb2 as pb
 from wellspring_client.calls import Caller
 from wellspring_client.errors import WellspringError, from_status
+from wellspring_client.record_codecs import Codec, codec_for
+from wellspring_client.records import Records
 from wellspring_client.storage_reads import SERVICE, NamespaceReads
 from wellspring_client.storage_types import Delete, Put, as_bytes, condition, put_item, selection
 from wellspring_client.tokens import WriteTokens
 
+_Kind = TypeVar("_Kind")
 _BATCH = 1_000
 _BATCH_BYTES = 3 << 20
 _CHUNK = 1 << 20
@@ -29,6 +33,11 @@ class Namespace(NamespaceReads):
     def new_token(self) -> pb.WriteToken:
         """The identity of one logical write, for its first attempt and all its retries."""
         return self._tokens.next()
+
+    def records(self, kind: type[_Kind], *, codec: Codec[_Kind] | None = None) -> Records[_Kind]:
+        """The records as values of the class ``kind``, a dataclass or a pydantic model; others need a ``codec``. Raises
+        TypeError for a class that cannot be stored."""
+        return Records(self, codec or codec_for(kind))
 
     async def put(
         self,

@@ -6,7 +6,7 @@ block the loop.
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from wellspring_client import aio
 from wellspring_client.channels import Tls
@@ -14,16 +14,34 @@ from wellspring_client.portal import Portal
 from wellspring_client.propagation import Propagation as AsyncPropagation
 from wellspring_client.propagation_admin import PropagationAdmin as AsyncAdmin
 from wellspring_client.propagation_work import PropagationWork as AsyncWork
+from wellspring_client.record_codecs import Codec
+from wellspring_client.records import Records as AsyncRecords
 from wellspring_client.session import Realm as AsyncRealm
 from wellspring_client.session import Sessions as AsyncSessions
 from wellspring_client.storage import Namespace as AsyncNamespace
 from wellspring_client.storage_admin import Storage as AsyncStorage
+
+_Kind = TypeVar("_Kind")
+
+
+class Records(Generic[_Kind]):
+    """Typed records: :class:`wellspring_client.records.Records`, synchronous."""
+
+    def __init__(self, portal: Portal, records: AsyncRecords[_Kind]) -> None:
+        self.get = portal.call(records.get)
+        self.get_many = portal.call(records.get_many)
+        self.put = portal.call(records.put)
+        self.update = portal.call(records.update)
+        self.delete = portal.call(records.delete)
+        self.scan = portal.flatten(records.scan_pages)
 
 
 class Namespace:
     """One namespace: :class:`wellspring_client.storage.Namespace`, synchronous."""
 
     def __init__(self, portal: Portal, namespace: AsyncNamespace) -> None:
+        self._portal = portal
+        self._namespace = namespace
         self.name = namespace.name
         self.new_token = namespace.new_token
         self.put = portal.call(namespace.put)
@@ -41,6 +59,10 @@ class Namespace:
         self.outcome = portal.call(namespace.outcome)
         self.upload = portal.call(namespace.upload)
         self.download = portal.iterate(namespace.download)
+
+    def records(self, kind: type[_Kind], *, codec: Codec[_Kind] | None = None) -> Records[_Kind]:
+        """The records as values of the class ``kind``; no call is made."""
+        return Records(self._portal, self._namespace.records(kind, codec=codec))
 
 
 class Storage:
