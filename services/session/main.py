@@ -93,7 +93,13 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         os.urandom,
     )
     sessions = SessionsServicer(
-        tools, pages, guesses, quotas, failure_floor_s=wiring.seconds(config.failure_floor), gone_after_us=gone_after_us
+        tools,
+        pages,
+        guesses,
+        quotas,
+        failure_floor_s=wiring.seconds(config.failure_floor),
+        gone_after_us=gone_after_us,
+        warm_sessions=config.warm_sessions,
     )
     server.add_service(
         session_pb2.DESCRIPTOR.services_by_name["Sessions"],
@@ -121,7 +127,7 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         )
         server.add_background("canary", canary.run)
     if config.HasField("kask"):
-        await open_front(server, config, tools, guesses)
+        await open_front(server, config, tools, guesses, quotas)
 
 
 async def _audit(config: config_pb.SessionConfig, keyring: Keyring) -> AuditFile:

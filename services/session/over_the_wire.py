@@ -83,6 +83,7 @@ def _server(s: Service, keyring: Path, guesses: GuessLimits, quotas: Limits) -> 
         Quotas(quotas, clock.monotonic, bytes),
         failure_floor_s=0.0,
         gone_after_us=86_400_000_000,
+        warm_sessions=1000,
     )
     rekeying = Rekeying(s.tools, File(keyring), Notes(s.tools.store))
     server.add_service(pb.DESCRIPTOR.services_by_name["Sessions"], sessions)

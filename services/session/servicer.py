@@ -19,6 +19,7 @@ from services.session.domain.policy import Kind
 from services.session.domain.quotas import Quotas
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
+from services.session.warm import Warm
 from wellspring.session.v1 import session_pb2 as pb
 
 _Result = TypeVar("_Result")
@@ -29,7 +30,7 @@ class SessionsServicer:
     """``wellspring.session.v1.Sessions``.
 
     ``failure_floor_s``: no failure of a token is answered sooner. ``gone_after_us``: how long after its end something
-    may still lie on the disk.
+    may still lie on the disk. ``warm_sessions``: so many answers of Validate are kept (see `warm`).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class SessionsServicer:
         *,
         failure_floor_s: float,
         gone_after_us: int,
+        warm_sessions: int = 0,
     ) -> None:
         self._tools = tools
         self._pages = pages
@@ -48,6 +50,7 @@ class SessionsServicer:
         self._quotas = quotas
         self._floor_s = failure_floor_s
         self._gone_after_us = gone_after_us
+        self._warm = Warm(tools, warm_sessions, tools.random)
 
     async def Create(self, request: pb.CreateRequest, call: Call) -> pb.CreateResponse:
         realm = self._enter(request.realm, call, "Create")
@@ -71,14 +74,19 @@ class SessionsServicer:
 
     async def Validate(self, request: pb.ValidateRequest, call: Call) -> pb.ValidateResponse:
         realm = self._enter(request.realm, call, "Validate")
-        audience = request.assertion_audience
+        audience, text = request.assertion_audience, request.token.value
         if audience:
             requests.audience(audience, "assertion_audience")
+        plain = not audience and not request.data_keys and not request.HasField("proof")
+        if plain:
+            known = await self._warm.find(realm, call.identity, text, touch=request.touch)
+            if known is not None:
+                return known
         work = validating.validate(
             self._tools,
             realm,
             call.identity,
-            request.token.value,
+            text,
             touch=request.touch,
             data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
             proof=requests.proof(request.proof, request.HasField("proof")),
@@ -92,6 +100,8 @@ class SessionsServicer:
         answers.put_values(answer.data, validated.data)
         if audience:
             answer.assertion = self._assert(realm, validated.session, audience, LONGEST_S)[0]
+        if plain:
+            await self._warm.keep(realm, call.identity, text, validated, answer)
         return answer
 
     async def Get(self, request: pb.GetRequest, call: Call) -> pb.Session:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from services.session.crypto.tokens import Token
 from services.session.domain.bearer import Bearer, identify
 from services.session.domain.errors import DataKeyDenied, SessionInvalid, SessionNotFound
-from services.session.domain.model import DATA, SHARED, Session
+from services.session.domain.model import DATA, SHARED, Session, TokenRecord
 from services.session.domain.operations import Value, check_key
 from services.session.domain.policy import Policy
 from services.session.domain.proofs import Proof
@@ -131,16 +131,26 @@ async def _open(tools: Tools, realm: Realm, caller: str, bearer: Bearer) -> dict
     return values
 
 
+def touch_due_us(session: Session, record: TokenRecord, policy: Policy) -> int:
+    """From when on an activity with this token is to be written (microseconds; 0: at once)."""
+    if _is_first_use(session, record):
+        return 0
+    return session.active_us + min(policy.touch_interval_us, policy.of_level(session.level).idle_us // 4)
+
+
+def _is_first_use(session: Session, record: TokenRecord) -> bool:
+    return session.retry is not None and session.retry.child == record.verifier
+
+
 async def _touch(tools: Tools, policy: Policy, bearer: Bearer) -> Session:
     """Notes the activity, at most once a touch interval (and often enough for the idle timeout to mean something).
 
     A touch that loses to another change of the session is left out: the next one will do.
     """
     session = bearer.session
-    interval_us = min(policy.touch_interval_us, policy.of_level(session.level).idle_us // 4)
-    used = session.retry is not None and session.retry.child == bearer.good.verifier
-    if not used and bearer.now_us < session.active_us + interval_us:
+    if bearer.now_us < touch_due_us(session, bearer.good, policy):
         return session
+    used = _is_first_use(session, bearer.good)
     touched = replace(
         session,
         revision=session.revision + 1,

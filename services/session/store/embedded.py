@@ -26,6 +26,7 @@ from services.session.store.embedded_rows import Rows
 from services.session.store.interface import (
     End,
     Guard,
+    Mark,
     Page,
     Patrolled,
     Revoked,
@@ -150,6 +151,9 @@ class EmbeddedStore:
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
         return self._rows.read(realm, handle, keys, kinds)
+
+    async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
+        return self._rows.mark(realm, handle, subject)
 
     async def create(
         self,

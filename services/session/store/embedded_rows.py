@@ -17,7 +17,7 @@ from services.session.domain.model import (
     Tombstone,
 )
 from services.session.store import codec, layout
-from services.session.store.interface import End, Page, Patrolled, Revoked, Stored
+from services.session.store.interface import End, Mark, Page, Patrolled, Revoked, Stored
 
 _MANY = 1 << 24
 
@@ -70,6 +70,14 @@ class Rows:
                 key = full[len(name) :]
                 items[key] = codec.decode_item(key, value)
         return Stored(session, items, tombstone, self.subject_epoch(realm, session.subject))
+
+    def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
+        """See Store.mark."""
+        name = layout.session_key(realm, handle)
+        data = self.sessions.get(name)
+        if data is None or self.tombstones.has(name):
+            return None
+        return Mark(codec.revision_of(data), self.subject_epoch(realm, subject))
 
     def stands(self, before: Session) -> bool:
         """Whether a session is still at the revision that was read."""

@@ -27,6 +27,13 @@ class Stored(NamedTuple):
     subject_epoch: Epoch
 
 
+class Mark(NamedTuple):
+    """Another one after each write of a session, and after each revocation of its subject."""
+
+    revision: int
+    epoch: Epoch
+
+
 class SubjectKey(NamedTuple):
     """A subject's key, sealed. `fresh`: made just now, kept if the subject has none; else it must still be there."""
 
@@ -128,6 +135,10 @@ class Store(Protocol):
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
         """One session with the items of `keys`, and all items of the kinds in `kinds`: one read of one partition."""
+        ...
+
+    async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
+        """Of a session of this subject; None when it is not there, or was ended. Much cheaper than a read."""
         ...
 
     async def create(

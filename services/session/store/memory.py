@@ -20,6 +20,7 @@ from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store.interface import (
     End,
     Guard,
+    Mark,
     Page,
     Patrolled,
     Revoked,
@@ -107,6 +108,12 @@ class MemoryStore:
         wanted = {key: item for key, item in there.items() if key in keys or key[0] in kinds}
         epoch = self._subject_epochs.get((realm, session.subject), Epoch())
         return Stored(session, wanted, self._tombstones.get(name), epoch)
+
+    async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
+        session = self._sessions.get((realm, handle))
+        if session is None or (realm, handle) in self._tombstones:
+            return None
+        return Mark(session.revision, self._subject_epochs.get((realm, subject), Epoch()))
 
     async def create(
         self,

@@ -1,0 +1,90 @@
+"""Answers of Validate kept while nothing has changed: a token that comes again costs no cryptography and no decoding.
+
+An answer is taken again only if the realm (its policy and its epoch) is the very same, the store's mark of the session
+says that neither it nor its subject's epoch nor a tombstone was written since, and the time is before anything that
+time alone would change. So it is never older than what the store says at that moment: a revocation cuts it short.
+
+Kept under a keyed hash of the token, in memory, and so many at most; failures are never kept.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from services.session.domain.realms import Realm
+from services.session.domain.tools import Tools
+from services.session.domain.validating import Validated, touch_due_us
+from services.session.domain.validity import idle_end_us
+from services.session.store.interface import Mark
+from wellspring.session.v1 import session_pb2 as pb
+
+_KEY_BYTES: Final = 32
+_DIGEST_BYTES: Final = 16
+
+
+class _Kept(NamedTuple):
+    realm: Realm
+    handle: str
+    subject: bytes
+    mark: Mark
+    until_us: int
+    touch_us: int
+    answer: pb.ValidateResponse
+
+
+class Warm:
+    """At most `most` answers (0: none). `random(n)` gives n unpredictable bytes."""
+
+    def __init__(self, tools: Tools, most: int, random: Callable[[int], bytes]) -> None:
+        self._tools = tools
+        self._most = most
+        self._key = random(_KEY_BYTES)
+        self._kept: OrderedDict[tuple[str, str, bytes], _Kept] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def find(self, realm: Realm, caller: str, token: bytes, *, touch: bool) -> pb.ValidateResponse | None:
+        """The answer as it would be made now, if it is known."""
+        name = realm.name, caller, self._digest(token)
+        kept = self._kept.get(name)
+        if kept is None:
+            return None
+        now_us = self._tools.clock.now_us()
+        if kept.realm is not realm or now_us >= kept.until_us:
+            del self._kept[name]
+            return None
+        if touch and now_us >= kept.touch_us:
+            return None
+        mark = await self._tools.store.mark(realm.name, kept.handle, kept.subject)
+        if mark != kept.mark or self._tools.realms.get(realm.name) is not realm:
+            self._kept.pop(name, None)
+            return None
+        self._kept.move_to_end(name)
+        return kept.answer
+
+    async def keep(
+        self, realm: Realm, caller: str, token: bytes, validated: Validated, answer: pb.ValidateResponse
+    ) -> None:
+        """Remembers an answer that says nothing but whose session it is."""
+        session, record, policy = validated.session, validated.bearer.good, realm.policy
+        if not self._most or session.bind or self._tools.realms.get(realm.name) is not realm:
+            return
+        mark = await self._tools.store.mark(realm.name, session.handle, session.subject)
+        if mark is None or mark.revision != session.revision or mark.epoch != validated.bearer.stored.subject_epoch:
+            return
+        until_us = idle_end_us(session, policy)
+        if record.dies_us:
+            until_us = min(until_us, record.dies_us)
+        elif not validated.rotate_hint:
+            until_us = min(until_us, record.issued_us + policy.rotation_interval_us)
+        kept = _Kept(
+            realm, session.handle, session.subject, mark, until_us, touch_due_us(session, record, policy), answer
+        )
+        self._kept[realm.name, caller, self._digest(token)] = kept
+        if len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+    def _digest(self, token: bytes) -> bytes:
+        return blake2b(token, key=self._key, digest_size=_DIGEST_BYTES).digest()
