@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from libs.cassandra.errors import OutcomeUnknown
 from libs.cassandra.session import QUORUM, Session
-from libs.errors.errors import WellspringError
+from libs.errors.errors import FailedPrecondition, WellspringError
 from services.storage.cassandra import outbox
 from services.storage.cassandra.dues import Dues
 from services.storage.cassandra.lanes import Intent, Lane
@@ -29,6 +29,10 @@ from services.storage.cassandra.view import Op, split
 from services.storage.store import layout as keys
 
 _log = logging.getLogger(__name__)
+MAX_ROWS: Final = 20_000
+"""Rows of one conditional batch; the protocol has 65,535 statements at most."""
+MAX_BYTES: Final = 12 << 20
+"""Bytes of one conditional batch; a node takes a mutation of 16 MiB at most."""
 DEAD_TTL_S: Final = 30 * 86_400
 """After which nothing is left of a record that has nothing any more: its last change has long been settled."""
 _KINDS: Final = {"items": ITEMS, "tombs": TOMBS, "history": HISTORY}
@@ -80,9 +84,24 @@ class Change:
         elif family == "samples":
             self.sampled = value is not None
 
+    def check_size(self) -> None:
+        """Raises MutationTooLarge."""
+        size = len(self.head or b"") + sum(len(key) + len(value or b"") for (_, key), value in self.rows.items())
+        if len(self.rows) > MAX_ROWS or size > MAX_BYTES:
+            raise MutationTooLarge(
+                f"the mutation changes {len(self.rows)} rows of {size} bytes, what it keeps of the past included; at"
+                f" most {MAX_ROWS} rows and {MAX_BYTES} bytes are written as one: take it in parts"
+            )
+
     def _at(self, place: Place) -> None:
         assert self.place in (None, place), "a step writes one record"
         self.place = place
+
+
+class MutationTooLarge(FailedPrecondition):
+    """A mutation changes more, its past included, than the store takes as one."""
+
+    default_reason = "MUTATION_TOO_LARGE"
 
 
 class Committer:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from libs.cassandra.session import QUORUM, Session
+from libs.cassandra.session import LOCAL_SERIAL, QUORUM, SERIAL, Session
 from libs.errors.errors import Unavailable
 from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts, Standing
@@ -33,6 +33,7 @@ from services.storage.store.record import version_of
 
 T = TypeVar("T")
 Work = Callable[[LocalStore], Awaitable[T]]
+_STRONG: Final = (SERIAL, LOCAL_SERIAL)
 _TRIES: Final = 50
 _PAUSE_S: Final = 0.01
 _REFUSALS: Final = (ConditionFailed, ItemNotFound, VersionNotFound)
@@ -89,6 +90,8 @@ class Steps:
         """As :meth:`inspect`, for what reads the view itself."""
         loaded = loaded or Loaded()
         scope = self.scope(space)
+        if scope.read in _STRONG:
+            check_home(space, self._datacentre)
         standing = await self._accounts.standing(space.number)
         while True:
             view = self._view(loaded, [(space, standing.account(0, 0, NO_VERSION))])
@@ -178,6 +181,7 @@ class _Attempt:
         if change.place is None:
             await steps._committer.plain(change)
             return True, result
+        change.check_size()
         after = Ledger(Families(view)).account(self.space.number)
         lane = steps.lane(self.space)
         announced = None if change.event is None else lane.announce(change.sequence, self.place[1])
