@@ -14,8 +14,10 @@ from typing import TypeVar
 from libs.clock.clock import Clock
 from services.propagation.domain.signals import Signal
 
-REST_SHARE = 0.5
+REST_SHARE = 0.9
 """Of what a piece took: the loop is left to others for so long after it."""
+_LEAST_REST_S = 0.0005
+"""Shorter rests are added to the next one: the loop's timers count milliseconds."""
 PATIENCE_S = 0.010
 """A piece waits for brief calls no longer than that."""
 
@@ -47,7 +49,7 @@ class LongWork:
         """Calls `piece` when it is its turn, which come in the order of the calls; answers what it does."""
         async with self._one:
             rest_s = self._free_at_s - self._clock.monotonic()
-            if rest_s > 0:
+            if rest_s >= _LEAST_REST_S:
                 await self._clock.sleep(rest_s)
             if self._brief:
                 await self._none_brief.wait(PATIENCE_S)
@@ -56,4 +58,4 @@ class LongWork:
                 return piece()
             finally:
                 ended_s = self._clock.monotonic()
-                self._free_at_s = ended_s + REST_SHARE * (ended_s - began_s)
+                self._free_at_s = max(self._free_at_s, ended_s) + REST_SHARE * (ended_s - began_s)
