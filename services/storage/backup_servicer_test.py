@@ -356,3 +356,32 @@ def test_an_import_keeps_to_the_quota() -> None:
         assert len(await contents(rig, "part")) == 102
 
     play(story)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    async def story(rig: Rig) -> None:
+        await fill(rig, records=20)
+        failed = await snapshot(rig, "s")
+        assert failed.state == FAILED and failed.error.code == 8 and "reserve" in failed.error.message
+        stream = rig.admin.ExportNamespace(admin_pb.ExportNamespaceRequest(name="lww"))
+        assert (await refusal(_first(stream))).reason == "DISK_FULL"
+        assert (await refusal(imported(rig, "cas", b"wellspring export 1\n" * 100_000))).reason in (
+            "DISK_FULL",
+            "CHECKSUM_MISMATCH",
+        )
+
+    play(story, backups=Backups(tmp_path, 1 << 60))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_namespace_with_very_many_callers_is_listed_and_restored() -> None:
+    async def story(rig: Rig) -> None:
+        callers = [admin_pb.Caller(identity=f"{number:04}" + "x" * 500, read=True) for number in range(999)]
+        callers.append(admin_pb.Caller(identity="*", read=True, write=True))
+        await create(rig, "many", callers=callers)
+        assert (await snapshot(rig, "many", "many")).state == SUCCEEDED
+        listed = await rig.admin.ListSnapshots(admin_pb.ListSnapshotsRequest(namespace="many"))
+        assert [one.name for one in listed.snapshots] == ["many"] and listed.snapshots[0].checksum
+        assert len((await restore(rig, "many", "many2")).namespace.callers) == 1000
+
+    play(story)

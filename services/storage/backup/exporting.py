@@ -135,6 +135,7 @@ class Exports:
         except WellspringError as error:
             writing.error = error
             _log.warning("export failed", extra=fields(namespace=writing.namespace.name, reason=error.reason))
+            writing.draft.discard()
             self._grown.set()
             await self._clock.sleep(_LOOK_S)  # so that its readers are told why
 

@@ -25,8 +25,8 @@ _BUFFER: Final = 1024 * 1024
 _SUFFIX: Final = ".export"
 _PARTIAL: Final = ".partial"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-_HEADER_BYTES: Final = 256 * 1024
-"""As much of a file as its header takes at most: settings have a thousand callers of half a KiB at most, but few do."""
+_HEAD_BYTES: Final = 16 * 1024
+"""Read of a file at a time to find its header: settings may have a thousand callers, but few do."""
 
 _T = TypeVar("_T")
 
@@ -206,17 +206,25 @@ class Opened:
 
 
 async def describe(path: Path) -> tuple[formats.Header, formats.End]:
-    """What the file says first and last; what lies between is not looked at. Raises ChecksumMismatch, ExportInvalid."""
+    """What the file says first and last; what lies between is not looked at. Raises ChecksumMismatch, ExportInvalid,
+    SnapshotNotFound."""
 
-    def read() -> tuple[bytes, bytes]:
-        with path.open("rb") as file:
-            head = file.read(_HEADER_BYTES)
+    def read() -> tuple[formats.Frame | None, bytes] | None:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            frames, size = formats.Frames(), 0
+            first: formats.Frame | None = None
+            while first is None and size < formats.MAX_FRAME and (head := file.read(_HEAD_BYTES)):
+                first = next(frames.feed(head), None)
+                size += len(head)
             file.seek(max(0, file.seek(0, os.SEEK_END) - formats.END_SIZE))
-            return head, file.read()
+            return first, file.read()
+        return None
 
-    head, tail = await _in_thread(read, f"reading {path.parent}")
+    found = await _in_thread(read, f"reading {path.parent}")
+    if found is None:
+        raise SnapshotNotFound("the snapshot was deleted just now")
+    first, tail = found
     end = formats.read_end(tail)
-    first = next(formats.Frames().feed(head), None)
     if first is None or first.kind is not formats.Kind.HEADER:
         raise ChecksumMismatch("the file does not begin as an export does")
     return formats.decode_header(first.payload), end
