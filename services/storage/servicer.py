@@ -1,14 +1,14 @@
 """The data plane: each RPC is its request read, its namespace entered, the store asked, the answer written."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from libs.errors.errors import InvalidArgument, WellspringError
 from libs.rpc.call import Call
 from libs.rpc.errors import to_status
-from services.storage import answers, requests
+from services.storage import answers, many, requests
 from services.storage.domain import limits
 from services.storage.domain.admission import Gate
 from services.storage.domain.commands import body_digest
@@ -18,11 +18,12 @@ from services.storage.domain.namespace import Namespace
 from services.storage.registry import Registry
 from services.storage.store.interface import Page, Read, Store, Write
 from services.storage.streams import Streams
-from services.storage.tokens import Tokens, open_cookie
+from services.storage.tokens import Tokens, cookie, open_cookie
 from services.storage.uploading import Uploading
 from wellspring.storage.v1 import storage_pb2 as pb
 
 _RETRY_S = 1.0
+_tuple: Final = tuple.__new__
 
 
 class StorageServicer:
@@ -81,7 +82,7 @@ class StorageServicer:
         entered: dict[str, Gate] = {}
         writes: list[Write] = []
         results: list[WellspringError | None] = []
-        left = limits.MAX_BATCH_ITEMS
+        left, read = limits.MAX_BATCH_ITEMS, self._reader.mutate
         try:
             for one in request.requests:
                 try:
@@ -90,7 +91,8 @@ class StorageServicer:
                         what = f"hold more than {limits.MAX_BATCH_ITEMS} mutations together"
                         raise InvalidArgument.field("requests", what)
                     gate = self._registry.enter_batch(entered, one.namespace, call.identity, write=True)
-                    writes.append(Write(gate.namespace, self._reader.mutate(one, gate.namespace)))
+                    space = gate.namespace
+                    writes.append(_tuple(Write, (space, read(one, space))))
                     results.append(None)
                 except WellspringError as error:
                     results.append(error)
@@ -109,6 +111,21 @@ class StorageServicer:
                 refused = given
             parts.append(answers.refused_one(refused))
         return b"".join(parts)
+
+    async def PutMany(self, request: pb.PutManyRequest, call: Call) -> pb.PutManyResponse:
+        count = len(request.records)
+        gate = self._registry.enter(request.namespace, call.identity, write=True, count=max(1, count))
+        try:
+            space = gate.namespace
+            commands, refused = many.read(request, space, self._reader)
+            writes = [_tuple(Write, (space, command)) for command in commands]
+            results = await self._store.mutate(writes) if writes else []
+        finally:
+            gate.leave()
+        answer, newest = many.answer(results, refused)
+        if newest is not None:
+            answer.cookie = cookie(self._store.feed_cursor(space, newest))
+        return answer
 
     async def Undelete(self, request: pb.UndeleteRequest, call: Call) -> pb.UndeleteResponse:
         gate = self._registry.enter(request.namespace, call.identity, write=True)

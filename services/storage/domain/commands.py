@@ -1,11 +1,11 @@
 """What a command needs besides what its caller said: the digest of its body, and the namespace's default expiry."""
 
 import struct
-import zlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 from google_crc32c import value as crc32c
 
@@ -62,12 +62,16 @@ def _put_bytes(put: Put, value_digest: bytes | None) -> bytes:
     key, value, content_type, attributes, expire_us, condition, _ = put
     if value_digest is not None:
         value = value_digest
-    kind, operand = _condition(condition)
-    head = _PUT.pack(1, len(key), len(value), expire_us, kind, len(attributes))
-    content = value if len(value) <= _SHORT else _SUMS.pack(crc32c(value), zlib.crc32(value))
+    kind, operand = 0, b""
+    if condition is not None:
+        how, operand = condition
+        kind = 3 if how is _OLDER_THAN else _KINDS[how]  # by identity: an enum's hash is a call
+    size = len(value)
+    head = _PUT.pack(1, len(key), size, expire_us, kind, len(attributes))
+    content = value if size <= _SHORT else _SUMS.pack(crc32c(value), crc32(value))
     if not (content_type or attributes):
         return head + operand + key + content
-    return head + operand + key + content + _notes(content_type, attributes)
+    return b"".join((head, operand, key, content, _notes(content_type, attributes)))
 
 
 @lru_cache(maxsize=256)
@@ -79,8 +83,7 @@ def _notes(content_type: str, attributes: tuple[tuple[str, str], ...]) -> bytes:
 def _condition(condition: Condition | None) -> tuple[int, bytes]:
     if condition is None:
         return 0, b""
-    kind, operand = condition
-    return (3 if kind is _OLDER_THAN else _KINDS[kind]), operand  # by identity: an enum's hash is a call
+    return _KINDS[condition.kind], condition.operand
 
 
 def _texts(texts: Iterable[str]) -> bytes:

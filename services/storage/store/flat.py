@@ -22,6 +22,8 @@ _APPLIED: Final = Outcome.APPLIED
 _APPLIED_NUMBER: Final = Outcome.APPLIED.value
 _OLDER_THAN: Final = ConditionKind.OLDER_THAN
 _NOTHING: Final = (b"", 0)
+_tuple: Final = tuple.__new__
+_U64: Final = struct.Struct(">Q")
 TOKEN: Final = struct.Struct(">16sB16sIQ")
 _Row = tuple[bytes, bytes]
 
@@ -94,7 +96,7 @@ class FlatPuts:
             newest, flags = version, 0
         else:
             if condition is None:
-                version, ordered = token[0].to_bytes(8, "big") + token[1][:8], 0
+                version, ordered = _U64.pack(token[0]) + token[1][:8], 0
                 if old_version > version:
                     return None
             else:
@@ -106,7 +108,7 @@ class FlatPuts:
         size = rows.HEADER_SIZE + len(meta) + value_size
         if size > INLINE_SIZE:
             return None
-        cell = rows.header(version, now_us, ordered=bool(ordered), has_meta=bool(meta))
+        cell = rows.header(version, now_us, ordered, 1 if meta else 0)
         if row is None:
             account.records += 1
             account.items += 1
@@ -127,7 +129,7 @@ class FlatPuts:
             change = events.encode_plain(record, version, row is None, now_us, content_type, value_size)
         self._feed.append((layout.feed_key(lane.number, sequence), change))
         self._tokens.append((token_key, TOKEN.pack(body, _APPLIED_NUMBER, version, 0, sequence)))
-        return Receipt(_APPLIED, version, 0, sequence)
+        return _tuple(Receipt, (_APPLIED, version, 0, sequence, None))
 
     def fill(self, batch: Any) -> None:
         """Adds the rows to a batch, and begins anew. No place and no key is among them twice, so that their order does

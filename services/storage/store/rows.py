@@ -42,9 +42,10 @@ def encode(
     return b"".join((_HEADER.pack(version, write_us, expire_us, flags | _META), meta(content_type, attributes), value))
 
 
-def header(version: bytes, write_us: int, *, ordered: bool, has_meta: bool) -> bytes:
-    """What stands before the media type and the value of an item in one piece and without expiry."""
-    return _HEADER.pack(version, write_us, 0, (_ORDERED if ordered else 0) | (_META if has_meta else 0))
+def header(version: bytes, write_us: int, ordered: int, has_meta: int) -> bytes:
+    """What stands before the media type and the value of an item in one piece and without expiry. ``ordered`` and
+    ``has_meta`` (a media type or attributes follow) are 0 or 1."""
+    return _HEADER.pack(version, write_us, 0, ordered | has_meta << 1)
 
 
 @lru_cache(maxsize=256)
