@@ -325,6 +325,10 @@ class Sessions:
                 return
             request.page_token = answer.next_page_token
 
+    async def usage(self, realm: str, *, timeout: float | None = None) -> admin.GetUsageResponse:
+        """How many sessions a realm has (those that are over and not swept yet included), and of how many subjects."""
+        return await self.admin("GetUsage", admin.GetUsageRequest(realm=realm), admin.GetUsageResponse, timeout=timeout)
+
     async def list_keys(self, *, timeout: float | None = None) -> Sequence[admin.Key]:
         """The keys that the service seals, tags and signs with: names and states, never a secret."""
         answer = await self.admin("ListKeys", admin.ListKeysRequest(), admin.ListKeysResponse, timeout=timeout)
