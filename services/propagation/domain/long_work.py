@@ -18,6 +18,8 @@ REST_SHARE = 0.9
 """Of what a piece took: the loop is left to others for so long after it."""
 _LEAST_REST_S = 0.0005
 """Shorter rests are added to the next one: the loop's timers count milliseconds."""
+_MOST_REST_S = 0.003
+"""That much lets every call in, also where a piece took long because others had the processor."""
 PATIENCE_S = 0.010
 """A piece waits for brief calls no longer than that."""
 
@@ -58,4 +60,5 @@ class LongWork:
                 return piece()
             finally:
                 ended_s = self._clock.monotonic()
-                self._free_at_s = max(self._free_at_s, ended_s) + REST_SHARE * (ended_s - began_s)
+                rest_s = max(0.0, self._free_at_s - ended_s) + REST_SHARE * (ended_s - began_s)
+                self._free_at_s = ended_s + min(rest_s, _MOST_REST_S)

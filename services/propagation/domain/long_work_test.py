@@ -58,7 +58,7 @@ def test_brief_calls_that_never_end_do_not_stop_it():
     asyncio.run(main())
 
 
-def test_pieces_go_in_order_and_the_loop_rests_in_proportion_after_each():
+def test_pieces_go_in_order_and_the_loop_rests_in_proportion_within_limits():
     async def main():
         clock, done = Told(), []
         work = LongWork(clock)
@@ -68,10 +68,10 @@ def test_pieces_go_in_order_and_the_loop_rests_in_proportion_after_each():
             done.append(name)
             return name
 
-        names = [("a", 1.0), ("b", 0.5), ("c", 0.0), ("d", 2.0)]
+        names = [("a", 0.002), ("b", 0.001), ("c", 0.0), ("d", 0.0002), ("e", 0.0004), ("f", 9.0), ("g", 0.0)]
         answers = await asyncio.gather(*(work.turn(lambda one=one: piece(*one)) for one in names))
-        assert answers == done == ["a", "b", "c", "d"]
-        assert clock.slept == pytest.approx([REST_SHARE, REST_SHARE * 0.5])
+        assert answers == done == ["a", "b", "c", "d", "e", "f", "g"]
+        assert clock.slept == pytest.approx([REST_SHARE * 0.002, REST_SHARE * 0.001, 0.003])
 
     asyncio.run(main())
 
