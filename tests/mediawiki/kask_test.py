@@ -69,7 +69,7 @@ def site(tmp_path_factory):
         yield Site(tmp_path_factory.mktemp("site"), stack)
 
 
-def test_a_login_is_a_new_session_and_the_old_key_is_not_used_again(site):
+def test_SES_05_a_login_is_a_new_session_and_the_old_key_is_not_used_again(site):
     browser = site.browser(logged_in=False)
     browser.token("login")
     before = browser.session
@@ -149,7 +149,7 @@ def test_sessions_outlive_a_crash_of_the_service_and_the_wiki_its_absence(site):
     assert browser.user == "Editor"
 
 
-def test_no_session_id_and_no_name_is_in_any_file_of_the_service(site):
+def test_SES_03_SES_22_no_session_id_and_no_name_is_in_any_file_of_the_service(site):
     browser = site.browser()
     assert browser.edit("Canary", "x") == "Success"
     session = browser.session

@@ -17,8 +17,9 @@ from services.session.crypto import rotation
 from services.session.crypto.keyring import ACTIVE, RETIRING, Key, Keyring
 from services.session.crypto.sealing import SealBroken
 from services.session.domain.errors import DataTooLarge, KeyDeleted, KeyNeeded, ValueNotFound
-from services.session.domain.policy import HOUR
+from services.session.domain.policy import HOUR, SECOND
 from services.session.domain.rekeying import SETTLED_S, Rekeying
+from services.session.domain.sweeping import Sweeper
 from services.session.events import ToldEvents
 from services.session.keyring_file import Notes
 from services.session.store.embedded import EmbeddedStore
@@ -159,6 +160,52 @@ def test_SES_15_moved_rows_other_ends_and_another_keyring_open_nothing(store):
         assert await stranger.get(b"b") is None
 
     over_opaque(store, test)
+
+
+def test_SES_17_what_is_over_leaves_the_disk(tmp_path):
+    clock = VirtualClock()
+
+    async def main():
+        store = EmbeddedStore.open(tmp_path / "data", QUICK)
+        o = await opaque(store, clock=clock)
+        sealed, names = [], []
+
+        async def put(key):
+            await o.put(b"v" * 100, key)
+            name = crypto.names(o.s.tools.keyring, "wiki", key)[0]
+            sealed.append((await store.opaque.read("wiki", [name])).row.sealed)
+            names.append(name)
+
+        for i in range(20):
+            await put(b"expires%d" % i)
+        await put(b"overwritten")
+        await put(b"deleted")
+        await o.delete(b"deleted")
+        await clock.advance(TTL_S / 2)
+        await put(b"stays")
+        await put(b"overwritten")
+        sweeper = Sweeper(o.s.tools, 60 * SECOND, HOUR)
+        for _ in range(40):
+            await clock.advance(60)
+            await o.sweeper.tick()
+            await sweeper.tick()
+        left = files(tmp_path)
+        assert [sealed.index(text) for text in sealed if text in left] == [22, 23]
+        assert await o.get(b"stays") == await o.get(b"overwritten") == b"v" * 100
+        await clock.advance(TTL_S)
+        for _ in range(40):
+            await clock.advance(60)
+            await o.sweeper.tick()
+            await sweeper.tick()
+        left = files(tmp_path)
+        assert not [text for text in sealed if text in left]
+        await store.close()
+        # RocksDB's list of files names the first and last keys of tables that are gone, until it is written anew.
+        await EmbeddedStore.open(tmp_path / "data", QUICK).close()
+        left = files(tmp_path)
+        assert not [name for name in names if name in left]
+
+    clock.run(main(), patience_s=0.01)
 
 
 def test_acknowledged_values_and_deletions_outlive_the_process(tmp_path):

@@ -35,7 +35,7 @@ def test_a_value_lives_for_one_ttl_after_its_last_write(store):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_a_deleted_key_is_refused_for_a_ttl(store):
+def test_SES_10_a_deleted_key_is_refused_for_a_ttl(store):
     async def test(o):
         await o.put(b"one")
         await o.s.clock.advance(1000)
@@ -67,7 +67,7 @@ def test_a_deleted_key_is_refused_for_a_ttl(store):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_a_realm_revoked_as_a_whole_is_as_if_every_key_had_been_deleted(store):
+def test_SES_09_SES_10_a_realm_revoked_as_a_whole_is_as_if_every_key_had_been_deleted(store):
     async def test(o):
         await o.put(b"one", b"a")
         await o.s.clock.advance(TTL_S / 2)
@@ -140,7 +140,7 @@ def test_the_sweeper_removes_what_is_over_and_nothing_else(store):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_realms_are_apart_and_each_has_its_callers(store):
+def test_SES_31_realms_are_apart_and_each_has_its_callers(store):
     async def test(o):
         await o.s.tools.realms.create("other", Policy(kind=Kind.OPAQUE, callers=(Caller("cn:a", ("GET",)),)))
         await o.put(b"v")
@@ -163,7 +163,7 @@ def test_realms_are_apart_and_each_has_its_callers(store):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_limits_of_size(store):
+def test_SES_30_limits_of_size(store):
     async def test(o):
         await o.put(b"x" * (1000 - len(KEY)))
         with pytest.raises(DataTooLarge):
@@ -175,7 +175,7 @@ def test_limits_of_size(store):
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("seed", range(8))
-def test_no_sequence_of_calls_shows_a_deleted_value(store, seed):
+def test_SES_10_no_sequence_of_calls_shows_a_deleted_value(store, seed):
     print("seed", seed)
     rng = random.Random(seed)
 

@@ -9,11 +9,12 @@ import pytest
 from libs.rpc.testing.certificates import Authority
 from services.session.domain.guesses import GuessLimits
 from services.session.domain.policy import Caller
+from services.session.domain.quotas import Limits
 from services.session.kask.callers import Rule
 from services.session.kask.rig import BASE, SECRET, problem, served
 
 
-def test_callers_by_credential():
+def test_SES_18_callers_by_credential():
     known = sha256(SECRET.encode()).digest(), sha256(b"r" * 40).digest()
 
     async def test(call):
@@ -54,7 +55,7 @@ def test_the_realm_has_its_own_list_of_callers():
     served(test, policy={"callers": (Caller("anonymous", ("POST", "GET")),)})
 
 
-def test_guesses_of_credentials_are_limited_and_the_known_are_served():
+def test_SES_20_guesses_of_credentials_are_limited_and_the_known_are_served():
     async def test(call):
         good = {"headers": {"Authorization": f"Bearer {SECRET}"}}
         statuses = [(await call.key("GET", "k", headers={"Authorization": "Bearer x"}))[0] for _ in range(8)]
@@ -69,7 +70,23 @@ def test_guesses_of_credentials_are_limited_and_the_known_are_served():
     )
 
 
-def test_callers_by_certificate(tmp_path):
+def test_a_caller_has_its_share_of_a_second_and_others_theirs():
+    async def test(call):
+        busy, idle = ({"headers": {"Authorization": f"Bearer {c * 40}"}} for c in "ab")
+        statuses = [(await call.key("GET", "k", **busy))[0] for _ in range(8)]
+        assert statuses == [404] * 5 + [429] * 3
+        answer = await call.key("GET", "k", **busy)
+        problem(answer, 429)
+        assert int(answer[2]["Retry-After"]) >= 1
+        assert (await call.key("POST", "k", b"v", **idle))[0] == 201
+        assert (await call("GET", "/healthz", **busy))[0] == 200
+
+    credentials = {sha256(c.encode() * 40).digest(): f"credential:{c}" for c in "ab"}
+    rules = [Rule("credential:*", frozenset("*"))]
+    served(test, rules=rules, credentials=credentials, quotas=Limits(per_caller=5))
+
+
+def test_SES_18_callers_by_certificate(tmp_path):
     authority, stranger = Authority(), Authority("another")
     certificate, key = authority.issue("front", addresses=("127.0.0.1",)).write(tmp_path, "front")
     (tmp_path / "ca.crt").write_bytes(authority.pem)

@@ -11,6 +11,7 @@ What was asked of is neither logged nor repeated: a log line has verb, status, t
 
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from libs.errors.errors import ResourceExhausted, Unavailable, WellspringError
 from libs.telemetry.logs import fields
-from services.session.domain.errors import GuessLimit, KeyDeleted, RealmNotFound, ValueNotFound
+from services.session.domain.errors import CallerQuota, GuessLimit, KeyDeleted, RealmNotFound, ValueNotFound
 from services.session.domain.guesses import Guesses
 from services.session.domain.opaque import DELETE, GET, POST, OpaqueValues
+from services.session.domain.quotas import Quotas
 from services.session.domain.realms import Realm
 from services.session.kask import bodies, keys, openapi
 from services.session.kask.callers import Callers
@@ -58,6 +60,7 @@ class Front:
         callers: Callers,
         health: Health,
         guesses: Guesses,
+        quotas: Quotas,
         options: FrontOptions,
         registry: CollectorRegistry,
     ) -> None:
@@ -65,6 +68,7 @@ class Front:
         self._callers = callers
         self._health = health
         self._guesses = guesses
+        self._quotas = quotas
         self._options = options
         self._registry = registry
         self._in_flight = 0
@@ -143,6 +147,7 @@ class Front:
         key = keys.parse(path.removeprefix(self._options.base_path))
         if query:
             raise Problem(400, "A query means nothing here")
+        self._quotas.called(identity)
         realm = self._values.enter(self._options.realm, identity, verb[0])
         return await verb[1](request, realm, identity, key)
 
@@ -152,7 +157,8 @@ class Front:
 
     async def _put(self, request: web.BaseRequest, realm: Realm, caller: str, key: bytes) -> web.Response:
         value = await bodies.read(request, realm.policy.max_data_bytes - len(key), self._options.transfer_s)
-        await self._values.put(realm, caller, key, value)
+        # The body may have taken its time: the realm as it is now.
+        await self._values.put(self._values.enter(realm.name, caller, POST), caller, key, value)
         return web.Response(status=201, content_type="application/octet-stream", headers=HEADERS)
 
     async def _delete(self, request: web.BaseRequest, realm: Realm, caller: str, key: bytes) -> web.Response:
@@ -203,9 +209,13 @@ def _problem_of(error: WellspringError) -> Problem:
         return Problem(409, "The key was deleted; a new session needs a new key")
     if isinstance(error, RealmNotFound):
         return Problem(403)
-    if isinstance(error, GuessLimit):
-        wait = {"Retry-After": str(max(1, round(error.retry_after_s or 1)))}
-        return Problem(429, "Too many requests that nobody vouches for", headers=wait, close=True)
+    if isinstance(error, (GuessLimit, CallerQuota)):
+        wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s or 1)))}
+        unknown = isinstance(error, GuessLimit)
+        what = (
+            "Too many requests that nobody vouches for" if unknown else "The caller has used its share of this second"
+        )
+        return Problem(429, what, headers=wait, close=unknown)
     if isinstance(error, (Unavailable, ResourceExhausted)):
         return Problem(503, "Nothing was done here and now; the same request may be sent again", headers=_RETRY)
     return Problem(500)

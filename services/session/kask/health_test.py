@@ -10,7 +10,7 @@ from services.session.kask.health import FRESH_S, Health
 from services.session.kask.rig import problem, served
 
 
-def test_health_is_what_a_write_says():
+def test_SES_29_health_is_what_a_write_says():
     async def test(call):
         status, text, _ = await call("GET", "/healthz")
         assert status == 200 and set(json.loads(text).values()) == {"ok"}
@@ -33,7 +33,7 @@ def test_health_is_what_a_write_says():
     served(test)
 
 
-def test_health_looks_once_in_a_second_whoever_asks():
+def test_SES_29_health_looks_once_in_a_second_whoever_asks():
     clock = VirtualClock()
 
     async def main():

@@ -137,3 +137,17 @@ def test_more_connections_and_more_requests_than_allowed():
             break
 
     served(test, max_in_flight=3, config={"maxConnections": 5})
+
+
+def test_a_realm_revoked_while_a_body_comes_refuses_it():
+    async def test(call):
+        await call.key("POST", "k", b"before")
+        async with call.raw() as (reader, writer):
+            writer.write(f"POST {BASE}k HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nla".encode())
+            await until(lambda: call.front._in_flight)
+            await call.s.tools.realms.revoke("wiki")
+            writer.write(b"te")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 409")
+        assert (await call.key("GET", "k"))[0] == 404
+
+    served(test)

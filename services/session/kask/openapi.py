@@ -16,7 +16,7 @@ _TITLES: Final = {
     413: "Key and value together are too large",
     415: "The body is compressed",
     417: "Something else than 100-continue is expected",
-    429: "Too many requests that nobody vouches for",
+    429: "Too many requests of the caller, or that nobody vouches for",
     500: "The server encountered an error with the request",
     503: "Nothing was done here and now; the same request may be sent again",
 }

@@ -15,6 +15,7 @@ from libs.rpc.server import Server
 from services.session.domain.guesses import Guesses
 from services.session.domain.opaque import METHODS, OpaqueValues
 from services.session.domain.policy import Kind
+from services.session.domain.quotas import Quotas
 from services.session.domain.tools import Tools
 from services.session.kask import files
 from services.session.kask.callers import Callers, Rule
@@ -31,7 +32,9 @@ _LINGER_S: Final = 2.0
 """How long what is left of a refused body is read and thrown away, so that its sender gets to read the answer."""
 
 
-async def open_front(server: Server, config: config_pb.SessionConfig, tools: Tools, guesses: Guesses) -> None:
+async def open_front(
+    server: Server, config: config_pb.SessionConfig, tools: Tools, guesses: Guesses, quotas: Quotas
+) -> None:
     """Listens as `config.kask` says until the server ends; the ready line tells where, as "kask". Raises StartError."""
     kask = config.kask
     addresses = _addresses(kask)
@@ -45,7 +48,7 @@ async def open_front(server: Server, config: config_pb.SessionConfig, tools: Too
         log_all=config.telemetry.log.calls == server_pb2.Log.CALLS_ALL,
     )
     health = Health(tools, kask.realm, server.stopping.is_set)
-    front = Front(OpaqueValues(tools), callers, health, guesses, options, server.telemetry.registry)
+    front = Front(OpaqueValues(tools), callers, health, guesses, quotas, options, server.telemetry.registry)
     runner = await server.resources.add(
         "kask", lambda: listen(front, kask, addresses, context), close=web.ServerRunner.cleanup
     )

@@ -117,7 +117,7 @@ class Client(threading.Thread):
             self.wrong.append((key, method, status))
 
 
-def test_kill_9_under_load_loses_nothing_that_was_answered(tmp_path):
+def test_SES_03_SES_22_kill_9_loses_nothing_answered_and_no_file_has_a_canary(tmp_path):
     seed = random.randrange(1 << 32)
     print("seed", seed)
     rng, server = random.Random(seed), Process(tmp_path)
@@ -178,7 +178,7 @@ def test_credentials_are_taken_anew_without_a_restart(tmp_path):
         server.kill()
 
 
-def test_over_tls_a_certificate_says_who_calls_and_a_renewed_one_is_taken(tmp_path):
+def test_SES_18_over_tls_a_certificate_says_who_calls_and_a_renewed_one_is_taken(tmp_path):
     authority = Authority()
     certificate, key = authority.issue("front", addresses=("127.0.0.1",)).write(tmp_path, "front")
     (tmp_path / "ca.crt").write_bytes(authority.pem)

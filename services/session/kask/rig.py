@@ -21,6 +21,7 @@ from services.session.conformance.harness import Service, opened, service
 from services.session.domain.guesses import Guesses, GuessLimits
 from services.session.domain.opaque import OpaqueValues
 from services.session.domain.policy import HOUR, Kind, Policy
+from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.tools import Tools
 from services.session.kask import files
 from services.session.kask.callers import Callers, Rule
@@ -98,6 +99,7 @@ def served(
     credentials: Mapping[bytes, str] | None = None,
     config: Mapping[str, Any] | None = None,
     guesses: GuessLimits | None = None,
+    quotas: Limits | None = None,
     health: Callable[[Tools], Health] | None = None,
     policy: Mapping[str, Any] | None = None,
     **options: Any,
@@ -122,6 +124,7 @@ def served(
                 health(s.tools) if health else Health(s.tools, "wiki", lambda: False),
                 # In a minute that does not end.
                 Guesses(guesses or GuessLimits(), lambda: 1000.0, bytes),
+                Quotas(quotas or Limits(), lambda: 1000.0, bytes),
                 FrontOptions("wiki", **options),
                 registry,
             )
