@@ -1,10 +1,12 @@
 """The ports over the network: the engine and the store by gRPC."""
 
+import os
+import time
 from collections.abc import Sequence
 
 from libs.render.types import Document
 from services.propagation.executor.ports import Output
-from services.propagation.executor.puts import PackedPuts
+from services.propagation.executor.puts import NONCE_BYTES, PackedPuts
 from wellspring.propagation.v1 import work_pb2
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client.calls import Caller
@@ -80,10 +82,44 @@ class GrpcDocuments:
         """In order None, or why the output could not be stored."""
         problems: list[str | None] = []
         for chunk in _chunks(outputs):
-            request = PackedPuts(namespace, item_key, chunk, version)
-            answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
-            problems += [_problem(result) for result in answer.results]
+            put = self._put_alike if _are_alike(chunk) else self._put_each
+            problems += await put(namespace, item_key, chunk, version)
         return problems
+
+    async def _put_alike(
+        self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
+    ) -> list[str | None]:
+        """Plain pages of one media type: columns instead of a message for each."""
+        request = storage_pb2.PutManyRequest(
+            namespace=namespace,
+            records=[output.record for output in outputs],
+            values=[output.body or b"" for output in outputs],
+            item_key=item_key,
+            content_type=outputs[0].content_type,
+            condition=storage_pb2.Condition(older_than=version),
+        )
+        request.token.time.FromNanoseconds(time.time_ns())
+        request.token.nonce = os.urandom(NONCE_BYTES)
+        answer = await self._caller.unary(_STORAGE, "PutMany", request, storage_pb2.PutManyResponse, None)
+        problems: list[str | None] = [None] * len(outputs)
+        for refusal in answer.refusals:
+            problems[refusal.index] = str(refusal.status.message)
+        return problems
+
+    async def _put_each(
+        self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
+    ) -> list[str | None]:
+        request = PackedPuts(namespace, item_key, outputs, version)
+        answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
+        return [_problem(result) for result in answer.results]
+
+
+def _are_alike(outputs: Sequence[Output]) -> bool:
+    """Whether one PutMany can hold them."""
+    types = {output.content_type for output in outputs if output.body and not output.tags}
+    if len(types) != 1 or not all(output.body and not output.tags for output in outputs):
+        return False
+    return len({output.record for output in outputs}) == len(outputs)
 
 
 def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
