@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from tools.bench.storage_world import (
     SERVICE,
     Requests,
     check,
+    check_many,
     environment,
     forget_peak,
     memory_mib,
@@ -35,6 +36,14 @@ from tools.bench.storage_world import (
 )
 
 IN_FLIGHT = 64
+RATIOS = (
+    ("put_ratio", "put_per_s", "raw_put_per_s"),
+    ("native_put_ratio", "native_put_per_s", "raw_put_per_s"),
+    ("get_ratio", "get_per_s", "raw_get_per_s"),
+    ("batch_ratio", "put_many_per_s", "raw_batch_records_per_s"),
+    ("batch_records_ratio", "batch_records_per_s", "raw_batch_records_per_s"),
+    ("batch_items_ratio", "batch_items_per_s", "raw_batch_items_per_s"),
+)
 _TRIAL = 64
 _RESIDENT_AT_ONCE = 500_000
 """Items whose requests exist at once in the bench."""
@@ -46,13 +55,13 @@ _RAW_TIMEOUT_S = 600
 
 
 class Work(NamedTuple):
-    """One kind of request. ``items`` is what one of them holds; ``mutates``: its answers are looked at."""
+    """One kind of request. ``items`` is what one of them holds; ``check`` looks at the answers."""
 
     name: str
     method: str
     make: Callable[[int], list[bytes]]
     items: int
-    mutates: bool = False
+    check: Callable[[Sequence[bytes]], None] | None = None
 
 
 class Bench:
@@ -71,9 +80,8 @@ class Bench:
             with started(server(engine, asked.cache_mib, asked.write_buffer_mib)) as running:
                 self._measure(engine, running)
         figures = self._figures
-        for ours in ("put_per_s", "get_per_s", "batch_records_per_s", "batch_items_per_s"):
-            name = {"batch_records_per_s": "batch_ratio"}.get(ours, ours.replace("per_s", "ratio"))
-            figures[name] = round(figures[ours] / figures[f"raw_{ours}"], 3)
+        for ratio, ours, raw in RATIOS:
+            figures[ratio] = round(figures[ours] / figures[raw], 3)
         if asked.items:
             with started(server("grpcio", asked.cache_mib, asked.write_buffer_mib)) as running:
                 self._resident(running)
@@ -104,8 +112,9 @@ class Bench:
         works = [Work("put", "Put", requests.puts, 1), Work("get", "Get", requests.gets, 1)]
         if engine == "grpcio":
             works += [
-                Work("batch_records", "BatchMutate", requests.record_batches, asked.batch, True),
-                Work("batch_items", "BatchMutate", requests.item_batches, asked.batch, True),
+                Work("put_many", "PutMany", requests.many, asked.batch, check_many),
+                Work("batch_records", "BatchMutate", requests.record_batches, asked.batch, check),
+                Work("batch_items", "BatchMutate", requests.item_batches, asked.batch, check),
             ]
         prefix = "" if engine == "grpcio" else f"{engine}_"
         for work in works:
@@ -136,7 +145,7 @@ class Bench:
         began = told = time.monotonic()
         done = 0
         each = _RESIDENT_RECORDS * asked.batch
-        work = Work("load", "BatchMutate", lambda count: requests.item_batches(count, _RESIDENT_RECORDS), each, True)
+        work = Work("load", "BatchMutate", lambda count: requests.item_batches(count, _RESIDENT_RECORDS), each, check)
         for piece in pieces(-(-asked.items // each), _RESIDENT_AT_ONCE // each):
             _call(running, work, max(1, piece - CONNECTIONS))
             done += max(piece, CONNECTIONS + 1) * each
@@ -161,12 +170,12 @@ def _call(running: Started, work: Work, calls: int) -> tuple[float, float, Outco
             requests,
             calls=calls,
             streams=IN_FLIGHT // CONNECTIONS,
-            keep_answers=work.mutates,
+            keep_answers=work.check is not None,
         )
     )
     used_s = running.cpu_s() - before
-    if work.mutates:
-        check(outcome.answers)
+    if work.check is not None:
+        work.check(outcome.answers)
     return calls * work.items / outcome.seconds, used_s * 1e6 / ((calls + CONNECTIONS) * work.items), outcome
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from libs.rpc.testing.harness import environment
 from tools.bench.rpc_load import LoadError
-from tools.bench.storage_world import Requests, check, pieces
+from tools.bench.storage import RATIOS
+from tools.bench.storage_world import Requests, check, check_many, pieces
 from wellspring.storage.v1 import storage_pb2 as pb
 
 
@@ -21,11 +22,10 @@ def test_a_small_run_has_every_figure() -> None:
     done = run_bench("--seconds", "0.05", "--rounds", "1", "--batch", "20", "--items", "3000", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    for name in ("put", "get", "batch_records", "batch_items"):
-        assert told[f"{name}_per_s"] > 0 and told[f"raw_{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] > 0
-        ratio = "batch_ratio" if name == "batch_records" else f"{name}_ratio"
-        assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / told[f"raw_{name}_per_s"], abs=0.001)
-    assert told["native_put_per_s"] > 0 and told["native_get_per_s"] > 0
+    for name in ("put", "get", "put_many", "batch_records", "batch_items", "native_put", "native_get"):
+        assert told[f"{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] > 0
+    for ratio, ours, raw in RATIOS:
+        assert told[raw] > 0 and told[ratio] == pytest.approx(told[ours] / told[raw], abs=0.001)
     assert told["resident_items"] >= 3000 and told["memory_bound_mib"] == 128 and told["memory_idle_mib"] > 0
 
 
@@ -49,7 +49,11 @@ def test_every_mutation_is_a_new_one() -> None:
     assert len(made) == 7 + 3 * 5 + 4 * 2
     assert len({one.token.nonce for one in made}) == len({one.record for one in made}) == len(made)
     assert {len(one.mutations) for one in made[22:]} == {5}
-    there = {one.record for one in made[:22]}
+    many = [pb.PutManyRequest.FromString(raw) for raw in requests.many(3)]
+    records = [record for one in many for record in one.records]
+    assert len({*records, *(one.record for one in made)}) == 15 + len(made)
+    assert len({one.token.nonce for one in many}) == 3 and all(len(one.values) == 5 for one in many)
+    there = {one.record for one in made[:22]} | set(records)
     assert all(pb.GetRequest.FromString(raw).record in there for raw in requests.gets(50))
 
 
@@ -62,6 +66,13 @@ def test_a_mutation_that_did_nothing_spoils_the_measurement() -> None:
     for bad in ([good, superseded], [refused], []):
         with pytest.raises(LoadError):
             check([pb.BatchMutateResponse(results=bad).SerializeToString()])
+
+
+def test_a_put_of_many_that_did_nothing_spoils_it_too() -> None:
+    check_many([pb.PutManyResponse(outcomes=b"\1\1\1").SerializeToString()])
+    for bad in (b"", b"\1\0", b"\1\3", b"\2"):
+        with pytest.raises(LoadError):
+            check_many([pb.PutManyResponse(outcomes=bad).SerializeToString()])
 
 
 def test_pieces() -> None:

@@ -75,6 +75,16 @@ class Requests:
         mutation = pb.Mutation(put=pb.Item(value=self._value))
         return [self._mutations(_record, self._next(self._batch), [mutation]) for _ in range(count)]
 
+    def many(self, count: int) -> list[bytes]:
+        """Flat records put in columns."""
+        made = []
+        for _ in range(count):
+            records = [_record(number) for number in self._next(self._batch)]
+            values = [self._value] * len(records)
+            request = pb.PutManyRequest(namespace=SPACE, token=self._tokens.next(), records=records, values=values)
+            made.append(request.SerializeToString())
+        return made
+
     def item_batches(self, count: int, records: int = 1) -> list[bytes]:
         """Batches of so many records with ``batch`` items each."""
         mutations = [pb.Mutation(put=pb.Item(key=b"item-%05d" % n, value=self._item)) for n in range(self._batch)]
@@ -97,6 +107,13 @@ class Requests:
             request.record = name(number)
             request.token.CopyFrom(self._tokens.next())
         return batch.SerializeToString()
+
+
+def check_many(answers: Sequence[bytes]) -> None:
+    """Raises LoadError when a put of a PutMany was refused, or did nothing."""
+    for answer in answers:
+        if set(pb.PutManyResponse.FromString(answer).outcomes) != {pb.OUTCOME_APPLIED}:
+            raise LoadError("a put of many was not applied")
 
 
 def check(answers: Sequence[bytes]) -> None:
