@@ -41,9 +41,17 @@ class Administration:
 
 
 async def administration(
-    store: Store, registry: Registry, tokens: Tokens, clock: Clock, heat: Heat, backups: Backups | None
+    store: Store,
+    registry: Registry,
+    tokens: Tokens,
+    clock: Clock,
+    heat: Heat,
+    backups: Backups | None,
+    *,
+    shared: bool,
 ) -> tuple[Administration, dict[str, Callable[[], Awaitable[None]]]]:
-    """The servicer, and its background work by name. ``heat`` is told of requests. Without ``backups`` the verbs that
+    """The servicer, and its background work by name. ``heat`` is told of requests; ``shared``: other
+    servers have the same store. Without ``backups`` the verbs that
     need a folder are refused.
 
     Takes up what was running when the store was last served. Raises StoreUnavailable when the folder cannot be used.
@@ -62,7 +70,7 @@ async def administration(
         exports = Exports(store, folder, clock)
         jobs[SNAPSHOT] = SnapshotJob(store, registry, folder, clock_us)
         jobs[RESTORE] = RestoreJob(store, registry, folder, clock_us)
-    operations = Operations(store, jobs, clock)
+    operations = Operations(store, jobs, clock, shared=shared)
     await operations.adopt()
     servicer = Administration(
         StorageAdminServicer(store, registry, tokens),

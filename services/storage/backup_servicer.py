@@ -44,7 +44,7 @@ class OperationsServicer:
         identity = (request.target,)
         after = self._tokens.open_page(request.page_token, "ListOperations", identity)
         found = [
-            one for one in await self._operations.list(request.target) if after is None or _place(one) < after.decode()
+            one for one in await self._operations.all(request.target) if after is None or _place(one) < after.decode()
         ]
         page, token = found[:size], ""
         if len(found) > size:

@@ -71,7 +71,7 @@ async def add_storage(
     # A long scan or a big value may take its caller's whole time; a watch has no end.
     policies = {"Watch": Policy(endless=True, max_in_flight=options.max_watches)}
     server.add_service(storage_pb2.DESCRIPTOR.services_by_name["Storage"], servicer, policies)
-    admin, work = await administration(store, registry, tokens, clock, heat, options.backups)
+    admin, work = await administration(store, registry, tokens, clock, heat, options.backups, shared=options.shared)
     server.add_service(storage_admin_pb2.DESCRIPTOR.services_by_name["StorageAdmin"], admin)
     for name, run in work.items():
         server.add_background(name, run)

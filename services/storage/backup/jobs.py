@@ -52,7 +52,13 @@ class SnapshotJob:
                 self._store, namespace, draft, now_us=now_us, operation=progress.name, told=progress.told
             )
             progress.told(end.records)
-            await draft.keep(name)
+            try:
+                await draft.keep(name)
+            except SnapshotExists:
+                made = await self._made(name, progress.name)
+                if made is None:
+                    raise
+                return made
         finally:
             draft.discard()
         return snapshot_message(name, Header(namespace, now_us, progress.name), end)

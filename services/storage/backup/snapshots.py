@@ -37,7 +37,7 @@ class Snapshots:
         check_name(name, "namespace")
         header, _ = await describe(await self._folder.snapshot(snapshot))
         arguments = {"snapshot": snapshot, "namespace": name}
-        if not self._operations.uses(RESTORE, "namespace", name):
+        if not await self._operations.uses(RESTORE, "namespace", name):
             self._registry.check_restorable(restored_settings(header, name))
         return await self._operations.begin(RESTORE, snapshot, arguments)
 
@@ -59,7 +59,7 @@ class Snapshots:
     async def delete(self, name: str) -> None:
         """Raises InvalidArgument, SnapshotNotFound, SnapshotInUse."""
         check_snapshot_name(name, "name")
-        if self._operations.uses(RESTORE, "snapshot", name):
+        if await self._operations.uses(RESTORE, "snapshot", name):
             raise SnapshotInUse(f"a restore of the snapshot {name!r} is under way; wait for it, or cancel it")
         await self._folder.delete_snapshot(name)
 

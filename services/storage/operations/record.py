@@ -16,11 +16,12 @@ CANCELLED: Final = admin_pb.Operation.STATE_CANCELLED
 
 @dataclasses.dataclass(slots=True)
 class Record:
-    """``message`` is what callers see; ``arguments`` what the work is given; ``attempts`` how often it was begun;
-    ``cancelling`` whether somebody asked for its end."""
+    """``message`` is what callers see; ``arguments`` what the work is given; ``owner`` the server that runs it;
+    ``attempts`` how often it was begun; ``cancelling`` whether somebody asked for its end."""
 
     message: admin_pb.Operation
     arguments: Mapping[str, str]
+    owner: str
     attempts: int = 1
     cancelling: bool = False
 
@@ -35,6 +36,7 @@ def encode(record: Record) -> bytes:
     words = {
         "message": base64.b64encode(record.message.SerializeToString()).decode(),
         "arguments": dict(record.arguments),
+        "owner": record.owner,
         "attempts": record.attempts,
         "cancelling": record.cancelling,
     }
@@ -45,4 +47,4 @@ def decode(document: bytes) -> Record:
     """The operation in a document."""
     words = json.loads(document)
     message = admin_pb.Operation.FromString(base64.b64decode(words["message"]))
-    return Record(message, words["arguments"], words["attempts"], words["cancelling"])
+    return Record(message, words["arguments"], words["owner"], words["attempts"], words["cancelling"])

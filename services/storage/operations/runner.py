@@ -1,7 +1,9 @@
 """Long-running operations: begun durably, done in the background, begun again after a crash, cancelled, listed.
 
 An operation is a document of the store (``record.py``) and a job by its kind. A job can be run again from its beginning
-at any moment, and undone; so a server that starts runs again what was running, three times at most.
+at any moment, and undone; so a server that starts runs again what was running, three times at most. Where servers share
+a store, each says every few seconds that it runs what it owns; what nobody spoke of for 30 s is taken over, and an
+owner that finds it taken leaves it alone.
 """
 
 import asyncio
@@ -37,7 +39,10 @@ _TOLD_S: Final = 1.0
 """How often progress is written down."""
 _AGAIN_S: Final = 5.0
 """Between attempts to write down an end that the store does not take."""
-_CARE_S: Final = 60.0
+_CARE_S: Final = 10.0
+_BEAT_US: Final = 5_000_000
+_STALE_US: Final = 30_000_000
+"""How often an owner speaks of an operation, and after what silence another takes it."""
 _RESULTS: Final[dict[str, str]] = {"Snapshot": "snapshot", "Namespace": "namespace", "RebucketReport": "rebucket"}
 
 
@@ -45,11 +50,16 @@ class Cancelled(Exception):
     """Somebody asked for the end of the operation."""
 
 
+class _Taken(Cancelled):
+    """Another server runs the operation now."""
+
+
 class Progress:
     """How far an operation is, told by its job."""
 
-    def __init__(self, record: Record, note: Callable[[Record], None]) -> None:
+    def __init__(self, record: Record, me: str, note: Callable[[Record], None]) -> None:
         self._record = record
+        self._me = me
         self._note = note
 
     @property
@@ -67,6 +77,8 @@ class Progress:
         message = self._record.message
         message.done = done
         message.total = max(total, message.total)
+        if self._record.owner != self._me:
+            raise _Taken
         if self._record.cancelling:
             raise Cancelled
         self._note(self._record)
@@ -85,8 +97,10 @@ class Job(Protocol):
 class Operations:
     """All operations of a store. ``run`` is background work of the server."""
 
-    def __init__(self, store: Store, jobs: Mapping[str, Job], clock: Clock) -> None:
-        """``jobs`` by the kind of operation."""
+    def __init__(self, store: Store, jobs: Mapping[str, Job], clock: Clock, *, shared: bool = False) -> None:
+        """``jobs`` by the kind of operation; ``shared``: other servers have the same store."""
+        self._shared = shared
+        self._me = secrets.token_hex(8)
         self._store = store
         self._jobs = jobs
         self._clock = clock
@@ -100,7 +114,7 @@ class Operations:
     async def begin(self, kind: str, target: str, arguments: Mapping[str, str]) -> admin_pb.Operation:
         """A new operation, durable when this answers; or the one that runs with the same arguments. Raises
         OperationsExhausted."""
-        for record in self._mine.values():
+        for record in await self._running():
             if record.message.kind == kind and dict(record.arguments) == dict(arguments):
                 return _shown(record)
         if len(self._mine) >= _MOST:
@@ -113,7 +127,7 @@ class Operations:
         message = admin_pb.Operation(name=name, kind=kind, target=target, state=RUNNING)
         message.start_time.CopyFrom(timestamp(now_us))
         message.update_time.CopyFrom(message.start_time)
-        record = Record(message, dict(arguments))
+        record = Record(message, dict(arguments), self._me)
         self._mine[name] = record
         try:
             await self._store.put_document(_KIND, name, encode(record))
@@ -127,7 +141,7 @@ class Operations:
         """Raises OperationNotFound."""
         return _shown(await self._find(name))
 
-    async def list(self, target: str) -> list[admin_pb.Operation]:
+    async def all(self, target: str) -> list[admin_pb.Operation]:
         """Those on ``target`` (empty: all), newest first."""
         found = [self._mine.get(name) or decode(body) for name, body in await self._store.documents(_KIND)]
         shown = [_shown(record) for record in found if not target or record.message.target == target]
@@ -137,27 +151,45 @@ class Operations:
         """Asks for its end; one that has ended stays as it is. Raises OperationNotFound."""
         record = await self._find(name)
         async with self._writing:
-            if name in self._mine and not record.cancelling:
+            theirs = record.owner != self._me and record.running
+            if (theirs or name in self._mine) and not record.cancelling:
                 record.cancelling = True
                 await self._store.put_document(_KIND, name, encode(record))
         return _shown(record)
 
-    def uses(self, kind: str, key: str, value: str) -> bool:
+    async def uses(self, kind: str, key: str, value: str) -> bool:
         """Whether an operation of ``kind`` with this argument has not ended."""
-        return any(one.message.kind == kind and one.arguments.get(key) == value for one in self._mine.values())
+        return any(one.message.kind == kind and one.arguments.get(key) == value for one in await self._running())
+
+    async def _running(self) -> list[Record]:
+        """Those that have not ended, other servers' too."""
+        running = list(self._mine.values())
+        if self._shared:
+            found = [decode(body) for name, body in await self._store.documents(_KIND) if name not in self._mine]
+            running += [record for record in found if record.running]
+        return running
 
     # Running
 
     async def adopt(self) -> None:
         """Takes up what was running when the server that ran it ended, of the kinds that this one has jobs for. Call it
-        once, before :meth:`run`."""
+        before :meth:`run`."""
         for name, body in await self._store.documents(_KIND):
             record = decode(body)
-            if record.running and record.message.kind in self._jobs and len(self._mine) < _MOST:
+            if name not in self._mine and self._orphaned(record) and len(self._mine) < _MOST:
                 record.attempts += 1
+                record.owner = self._me
                 self._mine[name] = record
-                await self._store.put_document(_KIND, name, encode(record))
+                await self._write(record)
                 self._waiting.put_nowait(record)
+
+    def _orphaned(self, record: Record) -> bool:
+        """Whether an operation waits for a server to take it up: where the store is not shared, each that this one did
+        not begin."""
+        if not record.running or record.message.kind not in self._jobs:
+            return False
+        quiet_us = _now(self._clock) - record.message.update_time.ToMicroseconds()
+        return quiet_us > _STALE_US if self._shared else record.owner != self._me
 
     async def run(self) -> None:
         """Runs operations, two at once, until it is cancelled; what runs then is taken up at the next start."""
@@ -166,7 +198,7 @@ class Operations:
                 tasks.create_task(self._work())
             tasks.create_task(self._write_progress())
             while True:
-                await self._forget_old()
+                await self._care()
                 await self._clock.sleep(_CARE_S)
 
     async def _work(self) -> None:
@@ -176,7 +208,7 @@ class Operations:
 
     async def _run(self, record: Record) -> None:
         message, job = record.message, self._jobs[record.message.kind]
-        progress = Progress(record, lambda one: self._dirty.add(one.message.name))
+        progress = Progress(record, self._me, lambda one: self._dirty.add(one.message.name))
         state: State = CANCELLED
         error: Any = None
         try:
@@ -190,6 +222,10 @@ class Operations:
             result = await job.run(record.arguments, progress)
             _set_result(message, result)
             state = SUCCEEDED
+        except _Taken:
+            self._mine.pop(message.name, None)
+            _log.warning("operation taken over by another server", extra=fields(operation=message.name))
+            return
         except Cancelled:
             _log.info("operation cancelled", extra=fields(operation=message.name))
         except WellspringError as failed:
@@ -207,6 +243,11 @@ class Operations:
         name = record.message.name
         while True:
             try:
+                async with self._writing:
+                    await self._listen(record)
+                if record.owner != self._me:
+                    self._mine.pop(name, None)
+                    return
                 if state != SUCCEEDED:
                     await job.undo(record.arguments, progress)
                 async with self._writing:
@@ -225,23 +266,50 @@ class Operations:
             message.error.CopyFrom(error)
         message.end_time.CopyFrom(timestamp(_now(self._clock)))
         message.update_time.CopyFrom(message.end_time)
-        return Record(message, record.arguments, record.attempts, record.cancelling)
+        return Record(message, record.arguments, record.owner, record.attempts, record.cancelling)
 
     async def _write_progress(self) -> None:
         while True:
             await self._clock.sleep(_TOLD_S)
-            dirty, self._dirty = self._dirty, set()
+            dirty, self._dirty = self._dirty | self._quiet(), set()
             for name in sorted(dirty):
                 try:
                     async with self._writing:
-                        if name in self._mine:
+                        if name in self._mine and await self._listen(self._mine[name]):
                             await self._write(self._mine[name])
                 except WellspringError as error:
                     _log.warning("progress not written", extra=fields(operation=name, reason=error.reason))
 
+    def _quiet(self) -> set[str]:
+        """Operations that other servers are to hear of again, though nothing new is to be told."""
+        if not self._shared:
+            return set()
+        before_us = _now(self._clock) - _BEAT_US
+        return {name for name, one in self._mine.items() if one.message.update_time.ToMicroseconds() < before_us}
+
+    async def _listen(self, record: Record) -> bool:
+        """Takes in what other servers wrote of an operation of ours: that it shall end, or that it is theirs. False:
+        it is."""
+        if self._shared:
+            body = await self._store.document(_KIND, record.message.name)
+            if body is not None:
+                theirs = decode(body)
+                record.owner = theirs.owner
+                record.cancelling = record.cancelling or theirs.cancelling
+        return record.owner == self._me
+
     async def _write(self, record: Record) -> None:
         record.message.update_time.CopyFrom(timestamp(_now(self._clock)))
         await self._store.put_document(_KIND, record.message.name, encode(record))
+
+    async def _care(self) -> None:
+        """Takes over what nobody runs, and forgets what ended long ago."""
+        try:
+            if self._shared:
+                await self.adopt()
+            await self._forget_old()
+        except WellspringError as error:
+            _log.warning("operations not looked after", extra=fields(reason=error.reason))
 
     async def _forget_old(self) -> None:
         before_us = _now(self._clock) - KEPT_US

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from libs.clock.clock import SystemClock
+from libs.clock.clock import Clock, SystemClock
 from libs.errors.errors import FailedPrecondition
 from services.storage.domain.errors import OperationNotFound, OperationsExhausted
 from services.storage.operations.record import CANCELLED, FAILED, RUNNING, SUCCEEDED, decode, encode
@@ -32,13 +32,14 @@ class Steps:
 
     def __init__(self) -> None:
         self.steps: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.own: dict[str, asyncio.Queue[Exception | None]] = {}
         self.runs: list[dict[str, str]] = []
         self.undone: list[str] = []
 
     async def run(self, arguments: Mapping[str, str], progress: Progress) -> admin_pb.RebucketReport:
         self.runs.append(dict(arguments))
         for done in range(3):
-            step = await self.steps.get()
+            step = await self.own.get(arguments.get("n", ""), self.steps).get()
             if step is not None:
                 raise step
             progress.told(done + 1, 3)
@@ -51,9 +52,9 @@ class Steps:
 class Server:
     """One life of a server over a store."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalStore, clock: Clock, *, shared: bool) -> None:
         self.job = Steps()
-        self.operations = Operations(store, {"rebucket": self.job}, SystemClock())
+        self.operations = Operations(store, {"rebucket": self.job}, clock, shared=shared)
 
     async def ended(self, name: str) -> admin_pb.Operation:
         """The operation once it has ended."""
@@ -75,9 +76,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(store: LocalStore) -> AsyncIterator[Server]:
+async def serving(store: LocalStore, clock: Clock | None = None, *, shared: bool = False) -> AsyncIterator[Server]:
     """A life that ends by being cut off, as a crash is."""
-    server = Server(store)
+    server = Server(store, clock or SystemClock(), shared=shared)
     await server.operations.adopt()
     task = asyncio.ensure_future(server.operations.run())
     try:
@@ -105,7 +106,7 @@ def test_progress_result_and_the_same_request_again() -> None:
             assert (done.state, done.done, done.total, done.rebucket.records) == (SUCCEEDED, 3, 3, 3)
             await server.ended(other.name)
             assert not server.job.undone
-            assert [one.name for one in await server.operations.list("wiki")] == [begun.name]
+            assert [one.name for one in await server.operations.all("wiki")] == [begun.name]
             with pytest.raises(OperationNotFound):
                 await server.operations.get("nothing")
 
@@ -180,7 +181,7 @@ def test_their_number_is_bounded_and_old_ones_are_forgotten() -> None:
                 await server.operations.begin("rebucket", "a", {"n": "more"})
             await server.let(*[None] * 4)
             await until(lambda: len(server.job.runs) > 2)  # one of the first two has ended
-            assert len(await server.operations.list("a")) == 100
+            assert len(await server.operations.all("a")) == 100
         for name, body in await store.documents("operation"):
             record = decode(body)
             record.message.state = SUCCEEDED
@@ -189,10 +190,79 @@ def test_their_number_is_bounded_and_old_ones_are_forgotten() -> None:
                 await store.put_document("operation", name, encode(record))
         async with serving(store) as server:
             for _ in range(TURNS):
-                left = await server.operations.list("")
+                left = await server.operations.all("")
                 if len(left) == 1:
                     break
                 await asyncio.sleep(0.001)
             assert len(left) == 1
+
+    asyncio.run(story())
+
+
+class Hurried:
+    """A clock whose wall time jumps, and whose sleeps are short."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+
+    def time_ns(self) -> int:
+        return SystemClock().time_ns() + self.ahead_ns
+
+    def monotonic(self) -> float:
+        return SystemClock().monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.005))
+
+
+def test_servers_of_one_store_leave_each_other_s_work_alone_and_take_what_nobody_runs() -> None:
+    async def story() -> None:
+        store, clock = new_store(), Hurried()
+        async with serving(store, clock, shared=True) as first:
+            async with serving(store, clock, shared=True) as second:
+                begun = await second.operations.begin("rebucket", "a", {"n": "1"})
+                assert (await first.operations.begin("rebucket", "a", {"n": "1"})).name == begun.name
+                assert await first.operations.uses("rebucket", "n", "1")
+                await second.running()
+                await asyncio.sleep(0.1)
+                assert not first.job.runs, "it was taken from a server that runs it"
+                second.job.own["2"] = asyncio.Queue()
+                asked = await second.operations.begin("rebucket", "a", {"n": "2"})
+                await until(lambda: {"n": "2"} in second.job.runs)
+                await first.operations.cancel(asked.name)
+                for _ in range(TURNS):  # until the owner has heard of it
+                    if second.operations._mine[asked.name].cancelling:
+                        break
+                    await asyncio.sleep(0.001)
+                await second.job.own["2"].put(None)
+                ended = await first.ended(asked.name)
+                assert ended.state == CANCELLED and second.job.undone == [asked.name]
+            clock.ahead_ns += 60 * 10**9
+            await first.running()
+            await first.let(None, None, None)
+            assert (await first.ended(begun.name)).state == SUCCEEDED
+
+    asyncio.run(story())
+
+
+def test_an_owner_that_slept_too_long_leaves_what_was_taken() -> None:
+    async def story() -> None:
+        store, clock = new_store(), Hurried()
+        async with serving(store, clock, shared=True) as first:
+            begun = await first.operations.begin("rebucket", "a", {"n": "1"})
+            await first.running()
+            (name, body) = (await store.documents("operation"))[0]
+            async with first.operations._writing:  # as if it were stopped
+                stale = decode(body)
+                stale.message.update_time.FromMicroseconds(1)
+                await store.put_document("operation", name, encode(stale))
+                async with serving(store, clock, shared=True) as second:
+                    await second.running()
+                    await second.let(None, None, None)
+                    assert (await second.ended(begun.name)).state == SUCCEEDED
+            await until(lambda: first.operations._mine[name].owner != first.operations._me)
+            await first.let(None)
+            await until(lambda: name not in first.operations._mine)
+            assert (await first.operations.get(name)).state == SUCCEEDED and not first.job.undone
 
     asyncio.run(story())
