@@ -36,11 +36,8 @@ class Reader:
         """The command of a PutRequest."""
         if not request.HasField("item"):
             raise InvalidArgument.field("item", "is missing")
-        token = read_token(request.token)
-        condition = read_condition(request.condition, "condition") if request.HasField("condition") else None
-        item = self.item(request.item, token, "item", condition)
-        check_consistency(request.consistency)
-        return self._command(space, request.record, token, (item,), (), (0,), request.annotations)
+        condition = request.condition if request.HasField("condition") else None
+        return self._single(request, request.item, condition, space, "item", "condition", want_cost=False)
 
     def delete(self, request: pb.DeleteRequest, space: Namespace) -> Command:
         """The command of a DeleteRequest. A condition belongs to the one item that is named, else to the record."""
@@ -68,7 +65,9 @@ class Reader:
         if len(mutations) == 1 and not request.HasField("record_condition"):
             single = mutations[0]
             if single.HasField("put"):
-                return self._single(request, single, space)
+                limit = single.condition if single.HasField("condition") else None
+                paths = ("mutations[0].put", "mutations[0].condition")
+                return self._single(request, single.put, limit, space, *paths, want_cost=request.want_cost)
         token = read_token(request.token)
         if not 1 <= len(mutations) <= limits.MAX_MUTATIONS:
             what = f"has {len(mutations)} entries; 1 to {limits.MAX_MUTATIONS} are allowed"
@@ -112,14 +111,22 @@ class Reader:
             request.want_cost,
         )
 
-    def _single(self, request: pb.MutateRequest, single: pb.Mutation, space: Namespace) -> Command:
-        """The command of one put: what batches are made of, hence without a detour. Its tuples are made as such, for a
-        named one's own way to be made costs twice as much."""
+    def _single(
+        self,
+        request: pb.PutRequest | pb.MutateRequest,
+        item: pb.Item,
+        limit: pb.Condition | None,
+        space: Namespace,
+        item_path: str,
+        condition_path: str,
+        *,
+        want_cost: bool,
+    ) -> Command:
+        """The command of one put: what most requests are, alone and in batches, hence without a detour. Its tuples are
+        made as such, for a named one's own way to be made costs twice as much."""
         token = read_token(request.token)
-        condition = None
-        if single.HasField("condition"):
-            condition = read_condition(single.condition, "mutations[0].condition")
-        put = self.item(single.put, token, "mutations[0].put", condition)
+        condition = None if limit is None else read_condition(limit, condition_path)
+        put = self.item(item, token, item_path, condition)
         record = request.record
         if not 0 < len(record) <= limits.MAX_RECORD_KEY or space.settings.binding is not None:
             check_record(record, space)
@@ -134,7 +141,7 @@ class Reader:
         puts: tuple[Put, ...] = (put,)
         if space.settings.retention.default_ttl_us:
             puts = self.with_ttl(puts, token, space)
-        return _tuple(Command, (record, token, puts, (), _FIRST, body, None, notes, False, False, request.want_cost))
+        return _tuple(Command, (record, token, puts, (), _FIRST, body, None, notes, False, False, want_cost))
 
     def item(self, item: pb.Item, token: WriteToken, path: str, condition: Condition | None) -> Put:
         """The put of an item."""
