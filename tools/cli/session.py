@@ -1,5 +1,6 @@
 """`wellspring session`: logins made, checked, listed and ended. A token is read from a file or standard input."""
 
+import datetime
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from tools.cli.output import counted, iso, textual
 from tools.cli.session_audit import audit
 from tools.cli.session_keys import keys
 from tools.cli.target import Target, target_options
-from tools.cli.values import utf8
+from tools.cli.values import duration, utf8
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.session import Token
 
@@ -138,6 +139,12 @@ def list_(to: Target, subject: str, realm: str) -> None:
 @_token_option("others-of", "End all sessions of the same subject but that of the token in this file.")
 @click.option("--subject", callback=utf8, help="End all sessions of this subject.")
 @click.option("--whole-realm", is_flag=True, help="End every session of the realm.")
+@click.option(
+    "--readmit-over",
+    callback=duration,
+    metavar="TIME",
+    help="With --whole-realm: let logins in again over this time (30m), a growing share; 0s: all at once.",
+)
 @click.option("--reason", default="", callback=utf8, help="For the audit.")
 @target_options
 def revoke(
@@ -148,6 +155,7 @@ def revoke(
     others_of: Path | None,
     subject: str | None,
     whole_realm: bool,
+    readmit_over: datetime.timedelta | None,
     reason: str,
 ) -> None:
     """End sessions: exactly one of --token-file, --handle, --others-of, --subject, --whole-realm.
@@ -156,13 +164,18 @@ def revoke(
     Examples
       wellspring session revoke --token-file ann.token
       wellspring session revoke --subject ann --reason "device lost"
+      wellspring session revoke --whole-realm --readmit-over 30m
     """
     given = [token_file is not None, handle is not None, others_of is not None, subject is not None, whole_realm]
     if sum(given) != 1:
         raise click.UsageError("give exactly one of --token-file, --handle, --others-of, --subject and --whole-realm")
+    if readmit_over is not None and not whole_realm:
+        raise click.UsageError("--readmit-over goes with --whole-realm")
     token = _read_token(token_file) if token_file is not None else None
     others = _read_token(others_of) if others_of is not None else None
     with to.client() as client:
+        if readmit_over is not None:
+            client.session.set_readmission_window(realm, readmit_over)
         answer = client.session.realm(realm).revoke(
             token, handle=handle, others_of=others, subject=subject, whole_realm=whole_realm, reason=reason
         )

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from services.session.conformance.process import Process
+from tools.cli.session import session as session_group
 from tools.cli.session_keys import keys
 
 
@@ -46,6 +47,22 @@ def test_a_rotation_from_the_command_line(place: Process) -> None:
     states = {key["key_id"]: key["state"] for key in map(json.loads, text.splitlines())}
     assert (states["seal-1"], states["seal-2"], states["tag-1"]) == ("retired", "active", "active")
     assert not any(secret in text for secret in secrets)
+
+
+def test_a_realm_is_revoked_and_its_logins_come_back_one_after_the_other(place: Process) -> None:
+    def session(*words: str) -> tuple[int, str]:
+        where = ["--address", f"session={place.address}", "--timeout", "60"]
+        done = CliRunner().invoke(session_group, [*words, *where], standalone_mode=False)
+        return getattr(done.exception, "exit_code", done.exit_code), done.output + str(done.exception or "")
+
+    assert session("create", "ann", "--show-token")[0] == 0
+    status, text = session("revoke", "--whole-realm", "--readmit-over", "1d")
+    assert status == 0 and "ended every session of the realm" in text
+    refused = [session("create", f"u{number}", "--show-token") for number in range(5)]
+    assert any(status != 0 and "logins are let in again" in text for status, text in refused)
+    assert session("revoke", "--whole-realm", "--readmit-over", "0s")[0] == 0
+    assert session("create", "ann", "--show-token")[0] == 0
+    assert session("revoke", "--subject", "ann", "--readmit-over", "1m")[0] == 2
 
 
 def test_what_is_refused_is_one_sentence(place: Process) -> None:

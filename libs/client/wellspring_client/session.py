@@ -325,6 +325,15 @@ class Sessions:
                 return
             request.page_token = answer.next_page_token
 
+    async def set_readmission_window(
+        self, realm: str, window: datetime.timedelta, *, timeout: float | None = None
+    ) -> admin.Realm:
+        """Over how long logins are let in again after the whole realm was revoked; nothing: all at once."""
+        request = admin.UpdateRealmRequest(realm=admin.Realm(name=realm))
+        request.realm.readmission_window.FromTimedelta(window)
+        request.update_mask.paths.append("readmission_window")
+        return await self.admin("UpdateRealm", request, admin.Realm, timeout=timeout)
+
     async def usage(self, realm: str, *, timeout: float | None = None) -> admin.GetUsageResponse:
         """How many sessions a realm has (those that are over and not swept yet included), and of how many subjects."""
         return await self.admin("GetUsage", admin.GetUsageRequest(realm=realm), admin.GetUsageResponse, timeout=timeout)

@@ -123,6 +123,7 @@ class Sessions:
         self._sessions = sessions
         self.create_realm = portal.call(sessions.create_realm)
         self.list_realms = portal.iterate(sessions.list_realms)
+        self.set_readmission_window = portal.call(sessions.set_readmission_window)
         self.usage = portal.call(sessions.usage)
         self.list_keys = portal.call(sessions.list_keys)
         self.promote_key = portal.call(sessions.promote_key)
