@@ -26,6 +26,11 @@ def test_the_example_is_a_configuration(service):
     assert config.server.listen
 
 
+def test_the_example_on_a_cluster_is_a_configuration():
+    config = load(HERE / "config" / "storage-cassandra.yaml", storage_pb2.StorageConfig, environ={})
+    assert config.backend.WhichOneof("kind") == "cassandra" and config.backend.cassandra.replication["dc1"] == 3
+
+
 def test_the_example_views_are_views():
     views, mistakes = mistakes_in((HERE / "config" / "views.yaml").read_text(), Defaults())
     assert not mistakes and [view.name for view in views] == ["html"]

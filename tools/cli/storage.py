@@ -13,6 +13,7 @@ from tools.cli.output import counted, iso, shown, textual
 from tools.cli.output import size as size_text
 from tools.cli.storage_care import inspect, rebucket, usage
 from tools.cli.storage_export import export_namespace, import_namespace
+from tools.cli.storage_migrate import migrate
 from tools.cli.storage_namespaces import namespaces
 from tools.cli.storage_new import new
 from tools.cli.storage_operations import operations
@@ -29,7 +30,7 @@ def storage() -> None:
     """Namespaces and their records."""
 
 
-_MORE = (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket, new)
+_MORE = (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket, new, migrate)
 for command in _MORE:
     storage.add_command(command)
 
