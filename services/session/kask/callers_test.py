@@ -90,7 +90,7 @@ def test_SES_18_callers_by_certificate(tmp_path):
     authority, stranger = Authority(), Authority("another")
     certificate, key = authority.issue("front", addresses=("127.0.0.1",)).write(tmp_path, "front")
     (tmp_path / "ca.crt").write_bytes(authority.pem)
-    tls = {"certificateFile": certificate, "keyFile": key, "clientCaFile": str(tmp_path / "ca.crt")}
+    tls = {"certificate_file": certificate, "key_file": key, "client_ca_file": str(tmp_path / "ca.crt")}
 
     def client(issued, name):
         context = ssl.create_default_context(cadata=authority.pem.decode())

@@ -83,7 +83,7 @@ def test_slow_clients_are_let_go():
         assert await call.say(b"") == b""
         assert await call.store.opaque.count("wiki") == 0
 
-    served(test, config={"idleTimeout": "3s", "transferTimeout": "1s"})
+    served(test, idle_s=3, transfer_ms=1000)
 
 
 def test_a_client_that_takes_no_answer_does_not_keep_its_connection():
@@ -98,7 +98,7 @@ def test_a_client_that_takes_no_answer_does_not_keep_its_connection():
         await until(lambda: mine not in [c.peername for c in call.server.connections])
         writer.close()
 
-    served(test, config={"transferTimeout": "3s"})
+    served(test, transfer_ms=3000)
 
 
 def test_more_connections_and_more_requests_than_allowed():
@@ -136,7 +136,7 @@ def test_more_connections_and_more_requests_than_allowed():
             assert (status, text) == (200, b"ab")
             break
 
-    served(test, max_in_flight=3, config={"maxConnections": 5})
+    served(test, max_in_flight=3, config={"max_connections": 5})
 
 
 def test_a_realm_revoked_while_a_body_comes_refuses_it():

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
-from google.protobuf.json_format import ParseDict
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
@@ -98,6 +97,8 @@ def served(
     rules: Sequence[Rule] = (Rule("anonymous", frozenset("*")),),
     credentials: Mapping[bytes, str] | None = None,
     config: Mapping[str, Any] | None = None,
+    idle_s: int = 60,
+    transfer_ms: int = 60_000,
     guesses: GuessLimits | None = None,
     quotas: Limits | None = None,
     health: Callable[[Tools], Health] | None = None,
@@ -105,11 +106,11 @@ def served(
     **options: Any,
 ) -> None:
     """Runs a test against a front for the realm "wiki", whose limit of size is 100,000 bytes."""
-    given = ParseDict(
-        {"realm": "wiki", "maxConnections": 64, "idleTimeout": "60s", "transferTimeout": "60s", "drainGrace": "1s"}
-        | dict(config or {}),
-        config_pb.KaskFront(),
-    )
+    given = config_pb.KaskFront(realm="wiki", max_connections=64)
+    given.MergeFrom(config_pb.KaskFront(**(config or {})))
+    given.idle_timeout.FromSeconds(idle_s)
+    given.transfer_timeout.FromMilliseconds(transfer_ms)
+    given.drain_grace.FromSeconds(1)
 
     async def main() -> None:
         async with opened("embedded") as store:
@@ -117,7 +118,7 @@ def served(
             made = Policy(kind=Kind.OPAQUE, ttl_us=HOUR, max_data_bytes=100_000, **(policy or {}))
             await s.tools.realms.create("wiki", made)
             registry = CollectorRegistry()
-            options.setdefault("transfer_s", given.transfer_timeout.ToNanoseconds() / 1e9)
+            options.setdefault("transfer_s", transfer_ms / 1000)
             front = Front(
                 OpaqueValues(s.tools),
                 Callers(rules, credentials or {}),
