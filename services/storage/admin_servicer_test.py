@@ -265,12 +265,3 @@ def test_callers_of_a_namespace(read: bool, write: bool, reason: str) -> None:
 
     play(story)
     assert Caller("a*", True, False).matches("ab") and not Caller("a", True, False).matches("ab")
-
-
-def test_what_is_not_there_yet_says_so() -> None:
-    async def story(rig: Rig) -> None:
-        for name, request in (("MirrorNamespace", admin_pb.MirrorNamespaceRequest()),):
-            refused = await refusal(getattr(rig.admin, name)(request))
-            assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_IMPLEMENTED")
-
-    play(story)

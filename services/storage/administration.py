@@ -1,5 +1,6 @@
 """StorageAdmin put together: the parts that answer its verbs, and the work that they leave in the background."""
 
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from services.storage.backup.jobs import RESTORE, SNAPSHOT, RestoreJob, Snapshot
 from services.storage.backup_servicer import BackupServicer, OperationsServicer
 from services.storage.domain.heat import Heat
 from services.storage.inspecting import REBUCKET, Inspector, InspectServicer, RebucketJob
+from services.storage.mirroring import MIRROR, MirrorJob, MirrorServicer
+from services.storage.mirrors import Mirrors
 from services.storage.operations.runner import Job, Operations
 from services.storage.registry import Registry
 from services.storage.store.interface import Store
@@ -47,6 +50,7 @@ async def administration(
     clock: Clock,
     heat: Heat,
     backups: Backups | None,
+    mirrors: Mirrors,
     *,
     shared: bool,
 ) -> tuple[Administration, dict[str, Callable[[], Awaitable[None]]]]:
@@ -62,6 +66,8 @@ async def administration(
 
     inspector = Inspector(store, registry, heat)
     jobs: dict[str, Job] = {REBUCKET: RebucketJob(store, registry, inspector)}
+    if mirrors.names:
+        jobs[MIRROR] = MirrorJob(store, registry, mirrors, clock_us, random.SystemRandom().random)
     folder: Folder | None = None
     exports: Exports | None = None
     if backups is not None:
@@ -76,6 +82,7 @@ async def administration(
         StorageAdminServicer(store, registry, tokens),
         OperationsServicer(operations, tokens),
         InspectServicer(registry, inspector, operations),
+        MirrorServicer(registry, operations, mirrors),
         BackupServicer(store, registry, operations, folder, exports, tokens, clock_us),
     )
     work: dict[str, Callable[[], Awaitable[None]]] = {"operations": operations.run}

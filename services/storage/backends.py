@@ -9,6 +9,7 @@ from libs.config import wiring
 from libs.config.mistakes import ConfigError, Mistake
 from libs.rpc.options import StartError
 from libs.rpc.server import Server
+from services.storage.mirrors import Opener
 from services.storage.store.embedded import open_store
 from services.storage.store.interface import Store
 from services.storage.store.local import LocalOptions, LocalStore
@@ -47,6 +48,29 @@ async def _open_cluster(
 
     store = await server.resources.add("store", opened, close=CassandraStore.close, health=CassandraStore.check)
     return store, store.datacentres
+
+
+def mirror_openers(
+    config: storage_pb2.StorageConfig, clock_us: Callable[[], int], local: LocalOptions
+) -> dict[str, Opener]:
+    """How the backends that mirrors may be made on are opened, by their names. Raises StartError for one that this
+    release does not have."""
+
+    def opener(name: str, backend: storage_pb2.StorageBackend) -> Opener:
+        kind = backend.WhichOneof("kind")
+        if kind not in ("embedded", "cassandra"):
+            raise StartError(f"mirrors.{name}: this release has the backends embedded and cassandra")
+
+        async def opened() -> Store:
+            if kind == "cassandra":
+                from services.storage.cassandra.opening import open_cluster
+
+                return await open_cluster(backend.cassandra, clock_us, local)
+            return open_store(backend.embedded.path, clock_us, local, wiring.embedded_settings(backend.embedded))
+
+        return opened
+
+    return {name: opener(name, config.mirrors[name]) for name in sorted(config.mirrors)}
 
 
 async def migrate(config: storage_pb2.StorageConfig) -> list[str]:

@@ -30,7 +30,7 @@ class World:
         print(f"seed {SEED}, {KILLS} kills; repeat with WELLSPRING_SEED={SEED} WELLSPRING_KILLS={KILLS}")
         self.chance = random.Random(SEED)
         self.path = path / "data"
-        self.process = Process(self.path)
+        self.process = Process(self.path, f"mirrors={{other: {{embedded: {{path: {path / 'other'}}}}}}}")
 
     async def __aenter__(self) -> "World":
         self.process.start()
@@ -136,6 +136,26 @@ def test_a_restore_killed_goes_on(tmp_path: Path) -> None:
                 assert await world.contents(name) == expected
                 usage = await world.admin.GetUsage(admin_pb.GetUsageRequest(name=name))
                 assert (usage.records, usage.items) == (RECORDS, 2 * RECORDS)
+
+    asyncio.run(story())
+
+
+def test_a_mirror_killed_goes_on(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with World(tmp_path) as world:
+            await world.fill("wiki", 2000)
+            request = admin_pb.MirrorNamespaceRequest(name="wiki", target_backend="other", shadow_read_share=1)
+            for number in range(KILLS):
+                begun = await world.again("MirrorNamespace", request)
+                await world.crash(0.8)
+                record = b"r%05d" % number
+                delete = pb.DeleteRequest(namespace="wiki", record=record, token=token())
+                delete.selection.all = True
+                await world.storage.Delete(delete, wait_for_ready=True)
+                done = await world.ended(begun)
+                assert (done.state, done.mirror.different) == (SUCCEEDED, 0), done
+            done = await world.ended(await world.again("MirrorNamespace", request))
+            assert (done.mirror.compared, done.mirror.different) == (2000 - KILLS, 0), done
 
     asyncio.run(story())
 

@@ -2,23 +2,20 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import grpc
 
 from services.storage.administration import Backups
 from services.storage.backup.format import END_SIZE
-from services.storage.rig import Rig, create, play, put, refusal, token
+from services.storage.rig import BLOB, Rig, create, fill, play, put, refusal
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_pb2 as pb
 
 FAILED = admin_pb.Operation.STATE_FAILED
 SUCCEEDED = admin_pb.Operation.STATE_SUCCEEDED
-BLOB = os.urandom(2_500_000)
 
 
 async def ended(rig: Rig, operation: Any) -> Any:
@@ -50,30 +47,10 @@ async def contents(rig: Rig, namespace: str) -> dict[bytes, list[Any]]:
     return found
 
 
-async def upload(rig: Rig, record: bytes, value: bytes, namespace: str = "lww") -> None:
-    """A big value."""
-
-    async def requests() -> AsyncIterator[pb.UploadRequest]:
-        yield pb.UploadRequest(header=pb.UploadRequest.Header(namespace=namespace, record=record, token=token()))
-        for at in range(0, len(value), 1 << 20):
-            yield pb.UploadRequest(chunk=value[at : at + (1 << 20)])
-        yield pb.UploadRequest(finish=pb.UploadRequest.Finish(crc32c=google_crc32c.value(value)))
-
-    await rig.storage.Upload(requests())
-
-
 async def download(rig: Rig, record: bytes, namespace: str) -> bytes:
     """A big value back."""
     request = pb.DownloadRequest(namespace=namespace, record=record)
     return b"".join([answer.chunk async for answer in rig.storage.Download(request)])
-
-
-async def fill(rig: Rig, namespace: str = "lww", records: int = 300) -> None:
-    """Some records, one of them with a big value."""
-    for number in range(records):
-        item = pb.Item(key=b"k", value=b"v%d" % number, content_type="text/plain", attributes={"a": str(number)})
-        await rig.storage.Put(put(b"r%04d" % number, item=item, namespace=namespace))
-    await upload(rig, b"big", BLOB, namespace)
 
 
 async def exported(rig: Rig, namespace: str = "lww") -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 python -m services.storage.main --config storage.yaml
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.storage.administration import Backups
-from services.storage.backends import open_backend
+from services.storage.backends import mirror_openers, open_backend
 from services.storage.domain.namespace import Deployment, Quota
 from services.storage.service import Options, add_storage
 from services.storage.store.local import LocalOptions
@@ -34,10 +35,14 @@ def main() -> int:
     local = LocalOptions(token_window_us=_micros(defaults.token_window), grace_us=_micros(defaults.tombstone_grace))
 
     async def build(server: Server) -> None:
+        def clock_us() -> int:
+            return clock.time_ns() // 1000
+
         try:
-            store, datacentres = await open_backend(server, config, lambda: clock.time_ns() // 1000, local)
+            options = dataclasses.replace(_options(config), mirrors=mirror_openers(config, clock_us, local))
+            store, datacentres = await open_backend(server, config, clock_us, local)
             tokens = _tokens(config.page_tokens, clock, await store.signing_key())
-            await add_storage(server, store, tokens, clock, _deployment(config, local, datacentres), _options(config))
+            await add_storage(server, store, tokens, clock, _deployment(config, local, datacentres), options)
         except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
 

@@ -7,8 +7,9 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import google_crc32c
 import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
@@ -28,6 +29,9 @@ from services.storage.tokens import RESUME_LIFETIME_S, Tokens
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_admin_pb2_grpc, storage_pb2_grpc
 from wellspring.storage.v1 import storage_pb2 as pb
+
+BLOB: Final = os.urandom(2_500_000)
+"""A big value."""
 
 
 class Rig(NamedTuple):
@@ -135,3 +139,23 @@ def mutate(record: bytes, *mutations: pb.Mutation, namespace: str = "lww", **res
 def item(key: bytes = b"", value: bytes = b"v", **rest: Any) -> pb.Mutation:
     """A put as a part of a request."""
     return pb.Mutation(put=pb.Item(key=key, value=value, **rest))
+
+
+async def upload(rig: Rig, record: bytes, value: bytes, namespace: str = "lww") -> None:
+    """A big value."""
+
+    async def requests() -> AsyncIterator[pb.UploadRequest]:
+        yield pb.UploadRequest(header=pb.UploadRequest.Header(namespace=namespace, record=record, token=token()))
+        for at in range(0, len(value), 1 << 20):
+            yield pb.UploadRequest(chunk=value[at : at + (1 << 20)])
+        yield pb.UploadRequest(finish=pb.UploadRequest.Finish(crc32c=google_crc32c.value(value)))
+
+    await rig.storage.Upload(requests())
+
+
+async def fill(rig: Rig, namespace: str = "lww", records: int = 300) -> None:
+    """Some records, one of them with a big value."""
+    for number in range(records):
+        item = pb.Item(key=b"k", value=b"v%d" % number, content_type="text/plain", attributes={"a": str(number)})
+        await rig.storage.Put(put(b"r%04d" % number, item=item, namespace=namespace))
+    await upload(rig, b"big", BLOB, namespace)

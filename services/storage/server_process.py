@@ -23,7 +23,8 @@ def environment() -> dict[str, str]:
 class Process:
     """A server that is killed and started again on the same directory and port."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *settings: str) -> None:
+        self._settings = settings
         self.path = path
         self.address = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
@@ -31,7 +32,7 @@ class Process:
     def start(self) -> None:
         """Starts it and waits until it is ready."""
         self._process = subprocess.Popen(
-            command(self.path, self.address), stdout=subprocess.PIPE, text=True, env=environment()
+            command(self.path, self.address, *self._settings), stdout=subprocess.PIPE, text=True, env=environment()
         )
         assert self._process.stdout is not None
         ready = json.loads(self._process.stdout.readline())

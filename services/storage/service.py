@@ -1,8 +1,10 @@
 """The service put together on a store: what a server and a test in one process have in common."""
 
 import asyncio
+import dataclasses
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.clock.clock import Clock
@@ -14,6 +16,7 @@ from services.storage.administration import Backups, administration
 from services.storage.domain import limits
 from services.storage.domain.heat import Heat
 from services.storage.domain.namespace import Deployment
+from services.storage.mirrors import Mirrors, Opener
 from services.storage.registry import Registry
 from services.storage.requests import Reader
 from services.storage.servicer import StorageServicer
@@ -28,8 +31,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Options:
     """Sizes in bytes, times as named. ``sweep_items``: looked at in one go, every ``sweep_interval_s``. ``backups``:
-    where snapshots lie; None refuses them. ``shared``: other servers have the same store, so that what they did to
-    namespaces is looked for with each sweep."""
+    where snapshots lie; None refuses them. ``mirrors``: how the targets of mirrors are opened, by name. ``shared``:
+    other servers have the same store, so that what they did to namespaces is looked for with each sweep."""
 
     token_window_us: int
     max_value: int = limits.MAX_VALUE
@@ -40,6 +43,7 @@ class Options:
     sweep_items: int = 1000
     shared: bool = False
     backups: Backups | None = None
+    mirrors: Mapping[str, Opener] = dataclasses.field(default_factory=dict)
 
 
 async def add_storage(
@@ -53,6 +57,9 @@ async def add_storage(
 
     def clock_us() -> int:
         return clock.time_ns() // 1000
+
+    async def opened() -> Mirrors:
+        return Mirrors(options.mirrors)
 
     heat = Heat(clock.monotonic, secrets.randbelow)
     store = heated(store, heat)
@@ -71,7 +78,10 @@ async def add_storage(
     # A long scan or a big value may take its caller's whole time; a watch has no end.
     policies = {"Watch": Policy(endless=True, max_in_flight=options.max_watches)}
     server.add_service(storage_pb2.DESCRIPTOR.services_by_name["Storage"], servicer, policies)
-    admin, work = await administration(store, registry, tokens, clock, heat, options.backups, shared=options.shared)
+    mirrors = await server.resources.add("mirrors", opened, close=Mirrors.close)
+    admin, work = await administration(
+        store, registry, tokens, clock, heat, options.backups, mirrors, shared=options.shared
+    )
     server.add_service(storage_admin_pb2.DESCRIPTOR.services_by_name["StorageAdmin"], admin)
     for name, run in work.items():
         server.add_background(name, run)

@@ -11,7 +11,7 @@ import click
 from tools.cli.failures import NOT_FOUND, Failure
 from tools.cli.output import counted, iso, shown, textual
 from tools.cli.output import size as size_text
-from tools.cli.storage_care import inspect, rebucket, usage
+from tools.cli.storage_care import inspect, mirror, rebucket, usage
 from tools.cli.storage_export import export_namespace, import_namespace
 from tools.cli.storage_migrate import migrate
 from tools.cli.storage_namespaces import namespaces
@@ -30,7 +30,19 @@ def storage() -> None:
     """Namespaces and their records."""
 
 
-_MORE = (namespaces, snapshots, operations, export_namespace, import_namespace, usage, inspect, rebucket, new, migrate)
+_MORE = (
+    namespaces,
+    snapshots,
+    operations,
+    export_namespace,
+    import_namespace,
+    usage,
+    inspect,
+    rebucket,
+    mirror,
+    new,
+    migrate,
+)
 for command in _MORE:
     storage.add_command(command)
 

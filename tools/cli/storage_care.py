@@ -1,9 +1,10 @@
-"""`wellspring storage usage`, `inspect` and `rebucket`: what a namespace holds, what hurts, and what to do about it."""
+"""`wellspring storage usage`, `inspect`, `rebucket`, `mirror`: what a namespace holds, what hurts, where it goes."""
 
 from typing import Any, Final
 
 import click
 
+from tools.cli.failures import FAILED, Failure
 from tools.cli.output import counted, plain, shown, textual
 from tools.cli.output import size as size_text
 from tools.cli.storage_operations import follow, told
@@ -11,6 +12,7 @@ from tools.cli.target import Target, target_options
 from tools.cli.values import utf8
 from wellspring.storage.v1 import storage_admin_pb2 as pb
 
+_SHOWN: Final = 20
 _KINDS: Final = {
     number: name.removeprefix("KIND_").lower().replace("_", " ")
     for name, number in pb.InspectNamespaceResponse.Finding.Kind.items()
@@ -85,6 +87,40 @@ def rebucket(to: Target, namespace: str, records: tuple[str, ...], no_wait: bool
     values = {"records": report.records, "buckets_before": report.buckets_before, "buckets_after": report.buckets_after}
     text = f"{counted(report.records, 'record')}: {report.buckets_before} buckets before, {report.buckets_after} after"
     to.out.object(values, text)
+
+
+@click.command()
+@click.argument("namespace", callback=utf8)
+@click.argument("backend", callback=utf8)
+@click.option(
+    "--compare", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of records read on both."
+)
+@click.option("--no-wait", is_flag=True, help="Answer once it has begun; follow it by its name.")
+@target_options
+def mirror(to: Target, namespace: str, backend: str, compare: float, no_wait: bool) -> None:
+    """Copy a namespace onto another backend of the server's configuration, and compare the two.
+
+    Run it again to go on from what is there. Fails when the two differ.
+
+    \b
+    Example
+      wellspring storage mirror notes cluster --compare 0.1
+    """
+    with to.client() as client:
+        begun = client.storage.mirror(namespace, backend, compare=compare)
+        if no_wait:
+            to.out.object(told(begun), f"begun: wellspring storage operations wait {begun.name}")
+            return
+        report = follow(to.out, client, begun).mirror
+    differing = [
+        textual("record", one.record) | textual("key", one.item_key) | {"what": one.what} for one in report.differences
+    ]
+    values = {"compared": report.compared, "different": report.different, "differences": differing}
+    to.out.object(values, f"{counted(report.compared, 'record')} compared, {report.different:,} different")
+    for one in report.differences[:_SHOWN]:
+        to.out.line(f"  {shown(one.record)} {shown(one.item_key)}: {one.what}")
+    if report.different:
+        raise Failure(f"{counted(report.different, 'record')} different", FAILED, "MIRROR_DIFFERS")
 
 
 def _told(one: pb.InspectNamespaceResponse.Finding) -> dict[str, Any]:

@@ -115,3 +115,5 @@ def test_care(shell: Shell):
     report = shell.json("storage", "rebucket", "notes", "huge")
     assert report == {"records": 1, "buckets_before": 1, "buckets_after": 1}
     shell.fails(failures.NOT_FOUND, "storage", "inspect", "nothing")
+    refused = shell.fails(failures.USAGE, "storage", "mirror", "notes", "elsewhere")
+    assert "target_backend" in refused.stderr and "none" in refused.stderr

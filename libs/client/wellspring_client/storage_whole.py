@@ -161,6 +161,14 @@ class WholeNamespaces:
         request = pb.RebucketRecordsRequest(name=name, records=[as_bytes(record) for record in records])
         return await self._call("RebucketRecords", request, pb.Operation, timeout)
 
+    async def mirror(
+        self, name: str, backend: str, *, compare: float = 1.0, timeout: float | None = None
+    ) -> pb.Operation:
+        """Begin to copy the namespace onto another backend that the server's configuration names, and to compare the
+        share ``compare`` (0 to 1) of its records by reads of both. Again, it goes on from what is there."""
+        request = pb.MirrorNamespaceRequest(name=name, target_backend=backend, shadow_read_share=compare)
+        return await self._call("MirrorNamespace", request, pb.Operation, timeout)
+
     async def admin(
         self, method: str, request: Message, answer: type[_Answer], *, timeout: float | None = None
     ) -> _Answer:

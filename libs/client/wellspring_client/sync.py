@@ -80,6 +80,7 @@ class Storage:
         self.usage = portal.call(storage.usage)
         self.inspect = portal.call(storage.inspect)
         self.rebucket = portal.call(storage.rebucket)
+        self.mirror = portal.call(storage.mirror)
         self.take_snapshot = portal.call(storage.take_snapshot)
         self.restore_snapshot = portal.call(storage.restore_snapshot)
         self.list_snapshots = portal.iterate(storage.list_snapshots)

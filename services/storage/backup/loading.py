@@ -90,43 +90,45 @@ async def load_file(
 ) -> End:
     """Writes the stream in a file into ``namespace``. Raises what reading and ``Store.load`` raise: some of the records
     have been written then, each whole, and the same again writes the rest."""
-    filling = _Filling(store, namespace, pace, clock_us, free)
-    reading = _Reading(path, clock_us())
-    async for item in reading.items():
-        if item.put.chunked:
-            await filling.big(item, reading.parts(item.size))
-        else:
-            await filling.add(item)
-    await filling.flush()
-    return reading.contents.finish()
+    contents = Contents(clock_us())
 
-
-class _Reading:
-    """Items of a file one by one; the pieces of a big value are asked for before the next item."""
-
-    def __init__(self, path: Path, now_us: int) -> None:
-        self.contents = Contents(now_us)
-        self._parts = self._all(path)
-
-    async def items(self) -> AsyncIterator[Copied]:
-        """The items."""
-        async for part in self._parts:
-            if isinstance(part, Copied):
-                yield part
-
-    async def parts(self, size: int) -> AsyncIterator[bytes]:
-        """The ``size`` bytes behind a chunked item."""
-        while size:
-            part = await anext(self._parts)
-            assert isinstance(part, bytes)  # else the contents would have refused it
-            size -= len(part)
-            yield part
-
-    async def _all(self, path: Path) -> AsyncIterator[Copied | bytes]:
+    async def parts() -> AsyncIterator[Copied | bytes]:
         async for piece in pieces(path):
-            for part in self.contents.feed(piece):
+            for part in contents.feed(piece):
                 if isinstance(part, Copied | bytes):
                     yield part
+
+    await load_parts(store, namespace, parts(), clock_us=clock_us, pace=pace, free=free)
+    return contents.finish()
+
+
+async def load_parts(
+    store: Store,
+    namespace: Namespace,
+    parts: AsyncIterator[Copied | bytes],
+    *,
+    clock_us: Callable[[], int],
+    pace: Pace,
+    free: bool,
+) -> None:
+    """As ``load_file``, from items with the bytes of each big one behind it."""
+    filling = _Filling(store, namespace, pace, clock_us, free)
+    async for part in parts:
+        assert isinstance(part, Copied)  # the bytes of a big value are read with it
+        if part.put.chunked:
+            await filling.big(part, _bytes_of(parts, part.size))
+        else:
+            await filling.add(part)
+    await filling.flush()
+
+
+async def _bytes_of(parts: AsyncIterator[Copied | bytes], size: int) -> AsyncIterator[bytes]:
+    """The ``size`` bytes behind a chunked item."""
+    while size:
+        part = await anext(parts)
+        assert isinstance(part, bytes)  # else what reads them would have refused it
+        size -= len(part)
+        yield part
 
 
 async def verify_file(path: Path, *, now_us: int, bound: bool = False, pace: Pace) -> tuple[Header, End]:

@@ -278,10 +278,10 @@ class CassandraStore:
 
     # The whole
 
-    async def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
+    async def copy(self, namespace: Namespace, records: Sequence[bytes] | None = None) -> AsyncIterator[Copied | bytes]:
         """As ``Store.copy``, but for its moment: each record is read for itself, while others are written."""
         now_us = self._clock_us()
-        async for record in self._copying.records(namespace):
+        async for record in self._copying.records(namespace) if records is None else _each(records):
             async for item, manifest in self._copying.items(namespace, record, now_us):
                 yield item
                 if manifest is not None:
@@ -360,3 +360,8 @@ def _wanted(write: Write) -> Rows:
             keys.update(dict.fromkeys(change.selection.keys))
     rows += [(ITEMS, key) for key in list(keys)[:_PREFETCHED] if key]
     return Rows((space.number, command.record), tuple(rows))
+
+
+async def _each(records: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for record in records:
+        yield record

@@ -212,6 +212,29 @@ def test_retention_and_quota_hold_for_what_is_written_in(bench: Bench) -> None:
     bench.run(story)
 
 
+def test_single_records_are_copied_and_deletes_carried_along(bench: Bench) -> None:
+    async def story(case: Case) -> None:
+        for mode in Mode:
+            space, other = await case.space(mode), await case.space(mode)
+            await fill(case, space)
+            if mode is Mode.LWW:
+                await case.put(space, b"flat", (Put(b"r", b"html", condition=older_than(7)),))
+            await loaded(case, other, await copied(case, space))
+            some = [part async for part in case.store.copy(space, [b"half", b"nothing", b"flat", b"half"])]
+            assert [one.record for one in some if isinstance(one, Copied)].count(b"half") == 1
+            items = [one for one in some if isinstance(one, Copied)]
+            gone = [one._replace(gone=True, version=bytes(16) if one.ordered else one.version) for one in items]
+            assert all(await case.store.load(other, gone, free=False))
+            assert not any(await case.store.load(other, gone, free=False))
+            left = await case.contents(space)
+            del left[b"half"], left[b"flat"]
+            assert await case.contents(other) == left
+            older = items[0]._replace(gone=True, version=bytes(16), ordered=False)
+            assert await case.store.load(space, [older], free=False) == [False]
+
+    bench.run(story)
+
+
 def test_profiles_documents_and_buckets(bench: Bench) -> None:
     async def story(case: Case) -> None:
         space = await case.space(Mode.LWW)

@@ -43,7 +43,7 @@ _CARE_S: Final = 10.0
 _BEAT_US: Final = 5_000_000
 _STALE_US: Final = 30_000_000
 """How often an owner speaks of an operation, and after what silence another takes it."""
-_RESULTS: Final[dict[str, str]] = {"Snapshot": "snapshot", "Namespace": "namespace", "RebucketReport": "rebucket"}
+_RESULTS: Final[dict[str, str]] = {"Snapshot": "snapshot", "Namespace": "namespace", "RebucketReport": "rebucket", "MirrorReport": "mirror"}
 
 
 class Cancelled(Exception):

@@ -230,6 +230,7 @@ def test_servers_of_one_store_leave_each_other_s_work_alone_and_take_what_nobody
                 asked = await second.operations.begin("rebucket", "a", {"n": "2"})
                 await until(lambda: {"n": "2"} in second.job.runs)
                 await first.operations.cancel(asked.name)
+                clock.ahead_ns += 6 * 10**9
                 for _ in range(TURNS):  # until the owner has heard of it
                     if second.operations._mine[asked.name].cancelling:
                         break
@@ -260,6 +261,7 @@ def test_an_owner_that_slept_too_long_leaves_what_was_taken() -> None:
                     await second.running()
                     await second.let(None, None, None)
                     assert (await second.ended(begun.name)).state == SUCCEEDED
+            clock.ahead_ns += 6 * 10**9
             await until(lambda: first.operations._mine[name].owner != first.operations._me)
             await first.let(None)
             await until(lambda: name not in first.operations._mine)

@@ -1,7 +1,7 @@
 """A whole namespace as it was at one moment: its records and their items read side by side from pinned iterators."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from services.storage.domain.copying import Copied
@@ -28,14 +28,14 @@ class Copier:
         self._families = families
         self._clock_us = clock_us
 
-    async def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
+    async def copy(self, namespace: Namespace, records: Sequence[bytes] | None = None) -> AsyncIterator[Copied | bytes]:
         """As ``Store.copy``."""
         families, now_us = self._families, self._clock_us()
         snapshot: Snapshot = self._kv.snapshot("records", "items", "chunks")
         try:
             await self._kv.durable()
             size = 0
-            for count, found in enumerate(_rows(families, snapshot, namespace.number), 1):
+            for count, found in enumerate(_chosen(families, snapshot, namespace.number, records), 1):
                 record, key, row = found
                 size += len(row)
                 if count % _TURN_ROWS == 0 or size > _TURN_BYTES:
@@ -52,6 +52,24 @@ class Copier:
                     await asyncio.sleep(0)
         finally:
             snapshot.close()
+
+
+def _chosen(
+    families: Families, snapshot: Snapshot, number: int, records: Sequence[bytes] | None
+) -> Iterator[tuple[StoredRecord, bytes, bytes]]:
+    """As ``_rows``, of ``records`` alone when they are given."""
+    if records is None:
+        yield from _rows(families, snapshot, number)
+        return
+    for key in dict.fromkeys(records):
+        row = snapshot.get(families.records, layout.prefix(number) + key)
+        if row is not None:
+            record = StoredRecord(number, key, row, families.items, families.tombs)
+            if record.flat is not None:
+                yield record, b"", record.flat
+            if record.outside:
+                for place, item in snapshot.scan(families.items, record.prefix):
+                    yield record, place[len(record.prefix) :], item
 
 
 def _rows(families: Families, snapshot: Snapshot, number: int) -> Iterator[tuple[StoredRecord, bytes, bytes]]:

@@ -206,9 +206,10 @@ class Store(Protocol):
 
     # The whole
 
-    def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
-        """All that readers see, as it was at one moment; a record comes in one piece, its items by key, and after a
-        chunked item its bytes in pieces of at most 1 MiB. Raises ChecksumMismatch. Use it up, or close it."""
+    def copy(self, namespace: Namespace, records: Sequence[bytes] | None = None) -> AsyncIterator[Copied | bytes]:
+        """All that readers see, or of ``records`` alone, as it was at one moment; a record comes in one piece, its
+        items by key, and after a chunked item its bytes in pieces of at most 1 MiB. Raises ChecksumMismatch. Use it up,
+        or close it."""
 
     async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
         """Writes items with the versions they bring, those of one record together; True for each that was written, as

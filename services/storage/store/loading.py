@@ -69,12 +69,12 @@ class Loader:
         stored = self._writer.load(namespace.number, record)
         stored.preload([item.put.key for item in items])
         decision = merge(namespace.settings.mode, stored, items, now_us, now_us + self._grace_us)
-        if not decision.puts:
+        if not (decision.puts or decision.removed):
             return ()
         operations: list[Operation] = []
         self._writer.apply(operations, namespace, stored, decision, now_us=now_us, free=free)
         fill(batch, operations)
-        return [put.key for put, _, _ in decision.puts]
+        return [*(put.key for put, _, _ in decision.puts), *decision.removed]
 
     async def _submit(self, batch: Any, namespace: Namespace, records: Sequence[bytes]) -> None:
         account = self._ledger.account(namespace.number)

@@ -184,8 +184,8 @@ class LocalStore:
 
     # The whole
 
-    def copy(self, namespace: Namespace) -> AsyncIterator[Copied | bytes]:
-        return self._copier.copy(namespace)
+    def copy(self, namespace: Namespace, records: Sequence[bytes] | None = None) -> AsyncIterator[Copied | bytes]:
+        return self._copier.copy(namespace, records)
 
     async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
         return await self._loader.load(namespace, items, free=free)
