@@ -111,9 +111,9 @@ def test_refusals() -> None:
         nothing = admin_pb.InspectNamespaceRequest(name="nothing")
         assert (await refusal(rig.admin.InspectNamespace(nothing))).reason == "NAMESPACE_NOT_FOUND"
         for wrong in ([b""], [b"x" * 1025], [b"x"] * 101):
-            request = admin_pb.RebucketRecordsRequest(name="lww", records=wrong)
-            assert (await refusal(rig.admin.RebucketRecords(request))).reason == "INVALID_ARGUMENT"
-        request = admin_pb.RebucketRecordsRequest(name="nothing")
-        assert (await refusal(rig.admin.RebucketRecords(request))).reason == "NAMESPACE_NOT_FOUND"
+            rebucket = admin_pb.RebucketRecordsRequest(name="lww", records=wrong)
+            assert (await refusal(rig.admin.RebucketRecords(rebucket))).reason == "INVALID_ARGUMENT"
+        rebucket = admin_pb.RebucketRecordsRequest(name="nothing")
+        assert (await refusal(rig.admin.RebucketRecords(rebucket))).reason == "NAMESPACE_NOT_FOUND"
 
     play(story)

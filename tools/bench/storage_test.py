@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_nonsense_is_refused() -> None:
 
 def test_every_mutation_is_a_new_one() -> None:
     requests = Requests(10, 10, 5)
-    made = [pb.PutRequest.FromString(raw) for raw in requests.puts(7)]
+    made: list[Any] = [pb.PutRequest.FromString(raw) for raw in requests.puts(7)]
     for raw in [*requests.record_batches(3), *requests.item_batches(4, 2)]:
         made += pb.BatchMutateRequest.FromString(raw).requests
     assert len(made) == 7 + 3 * 5 + 4 * 2

@@ -38,7 +38,8 @@ async def loaded(case: Case, space: Namespace, parts: list[Copied | bytes], **re
         assert isinstance(item, Copied)
         at += 1
         if item.put.chunked:
-            upload, sizes = await case.store.begin_upload(space, case.clock()), []
+            upload = await case.store.begin_upload(space, case.clock())
+            sizes: list[int] = []
             while sum(sizes) < item.size:
                 piece = parts[at]
                 assert isinstance(piece, bytes)
