@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -22,13 +22,6 @@ _RESTART_S = 0.1
 _RESTART_MOST_S = 5.0
 
 
-class Serializable(Protocol):
-    """A message, or who has one as bytes already."""
-
-    def SerializeToString(self) -> bytes:
-        """The message's bytes."""
-
-
 class Caller:
     """Calls of one service over its channels. ``headers`` gives metadata to send with each call."""
 
@@ -44,12 +37,7 @@ class Caller:
         return self._channels.target
 
     async def unary(
-        self,
-        service: ServiceDescriptor,
-        method: str,
-        request: Serializable,
-        answer: type[_Answer],
-        timeout_s: float | None,
+        self, service: ServiceDescriptor, method: str, request: Message, answer: type[_Answer], timeout_s: float | None
     ) -> _Answer:
         """The answer of ``method``. Raises WellspringError; ``timeout_s`` None is the client's own, for all attempts
         together.

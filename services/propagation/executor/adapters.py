@@ -1,12 +1,10 @@
 """The ports over the network: the engine and the store by gRPC."""
 
-import os
-import time
 from collections.abc import Sequence
 
 from libs.render.types import Document
+from services.propagation.executor import puts
 from services.propagation.executor.ports import Output
-from services.propagation.executor.puts import NONCE_BYTES, PackedPuts
 from wellspring.propagation.v1 import work_pb2
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client.calls import Caller
@@ -17,9 +15,6 @@ _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
 
 _STRONG = storage_pb2.CONSISTENCY_STRONG_GLOBAL
 _RESOURCE_EXHAUSTED = 8  # google.rpc.Code
-BATCH_ITEMS = 1_000
-BATCH_BYTES = 2 << 20
-"""One request's share of the 4 MiB that a message may have."""
 
 
 class GrpcWork:
@@ -65,7 +60,7 @@ class GrpcDocuments:
                         selection=storage_pb2.Selection(keys=storage_pb2.Keys(keys=[b""])),
                         consistency=_STRONG if strong else storage_pb2.CONSISTENCY_UNSPECIFIED,
                     )
-                    for record in waiting[:BATCH_ITEMS]
+                    for record in waiting[: puts.BATCH_ITEMS]
                 ]
             )
             answer = await self._caller.unary(_STORAGE, "BatchGet", request, storage_pb2.BatchGetResponse, None)
@@ -80,46 +75,27 @@ class GrpcDocuments:
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """In order None, or why the output could not be stored."""
-        problems: list[str | None] = []
-        for chunk in _chunks(outputs):
-            put = self._put_alike if _are_alike(chunk) else self._put_each
-            problems += await put(namespace, item_key, chunk, version)
+        problems: list[str | None] = [None] * len(outputs)
+        for alike, places in puts.pieces(outputs):
+            put = self._put_alike if alike else self._put_each
+            for at, problem in (await put(namespace, item_key, [outputs[at] for at in places], version)).items():
+                problems[places[at]] = problem
         return problems
 
     async def _put_alike(
         self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
-    ) -> list[str | None]:
-        """Plain pages of one media type: columns instead of a message for each."""
-        request = storage_pb2.PutManyRequest(
-            namespace=namespace,
-            records=[output.record for output in outputs],
-            values=[output.body or b"" for output in outputs],
-            item_key=item_key,
-            content_type=outputs[0].content_type,
-            condition=storage_pb2.Condition(older_than=version),
-        )
-        request.token.time.FromNanoseconds(time.time_ns())
-        request.token.nonce = os.urandom(NONCE_BYTES)
+    ) -> dict[int, str]:
+        request = puts.in_columns(namespace, item_key, outputs, version)
         answer = await self._caller.unary(_STORAGE, "PutMany", request, storage_pb2.PutManyResponse, None)
-        problems: list[str | None] = [None] * len(outputs)
-        for refusal in answer.refusals:
-            problems[refusal.index] = str(refusal.status.message)
-        return problems
+        return {refusal.index: str(refusal.status.message) for refusal in answer.refusals}
 
     async def _put_each(
         self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes
-    ) -> list[str | None]:
-        request = PackedPuts(namespace, item_key, outputs, version)
+    ) -> dict[int, str]:
+        # A put that a newer render overtook is no problem: its lease has ended, and the engine refuses the completion.
+        request = puts.each(namespace, item_key, outputs, version)
         answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
-        return [_problem(result) for result in answer.results]
-
-
-def _are_alike(outputs: Sequence[Output]) -> bool:
-    """Whether one PutMany can hold them."""
-    types = {output.content_type for output in outputs if output.body and not output.tags}
-    if len(types) != 1 or not all(output.body and not output.tags for output in outputs):
-        return False
-    return len({output.record for output in outputs}) == len(outputs)
+        return {at: str(result.status.message) for at, result in enumerate(answer.results) if result.status.code}
 
 
 def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
@@ -129,20 +105,3 @@ def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:
     if not items:
         return None
     return Document(items[0].value, items[0].version, items[0].content_type)
-
-
-def _problem(result: storage_pb2.BatchMutateResponse.Result) -> str | None:
-    """A put that a newer render overtook is no problem: its lease has ended, and the engine refuses the completion."""
-    return str(result.status.message) if result.status.code else None
-
-
-def _chunks(outputs: Sequence[Output]) -> list[list[Output]]:
-    chunks: list[list[Output]] = [[]]
-    size = 0
-    for output in outputs:
-        size += len(output.body or b"") + 1024
-        if chunks[-1] and (len(chunks[-1]) == BATCH_ITEMS or size > BATCH_BYTES):
-            chunks.append([])
-            size = len(output.body or b"") + 1024
-        chunks[-1].append(output)
-    return chunks

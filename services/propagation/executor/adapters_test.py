@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.propagation.executor.adapters import BATCH_BYTES, BATCH_ITEMS, GrpcDocuments
+from libs.purge.naming import TAGS_ATTRIBUTE
+from services.propagation.executor.adapters import GrpcDocuments
 from services.propagation.executor.ports import Output
+from services.propagation.executor.puts import BATCH_BYTES, BATCH_ITEMS, LEAST_ALIKE, MAX_TAGS_BYTES
 from wellspring.storage.v1 import storage_pb2 as pb
 
 VERSION = bytes(range(16))
@@ -71,11 +73,74 @@ def test_pages_alike_are_one_request_of_columns() -> None:
         Output(b"r0", b"again", "text/html", ()),
     ],
 )
-def test_others_are_each_for_themselves(other: Output) -> None:
-    store = Store(b"r2")
-    assert put(store, [*plain(4), other]) == [None, None, "no r2", None, None]
+def test_others_are_each_for_themselves_and_hold_up_no_plain_page(other: Output) -> None:
+    store, outputs = Store(b"r2"), [*plain(5), other, *plain(20)[5:]]
+    assert put(store, outputs) == ["no r2" if at == 2 else None for at in range(21)]
+    (columns, many), (each, asked) = store.calls
+    assert columns == "PutMany" and list(many.records) == [one.record for one in plain(20)]
+    assert each == "BatchMutate" and [one.record for one in asked.requests] == [other.record]
+    (mutation,) = asked.requests[0].mutations
+    assert mutation.condition.older_than == VERSION and len(asked.requests[0].token.nonce) == 16
+    if other.body is None:
+        assert list(mutation.delete.keys.keys) == [b"k"]
+    else:
+        kept = (mutation.put.key, mutation.put.value, mutation.put.content_type, dict(mutation.put.attributes))
+        tags = {TAGS_ATTRIBUTE: "tag"} if other.tags else {}
+        assert kept == (b"k", other.body, other.content_type, tags)
+
+
+def test_a_refusal_is_told_of_its_own_page_wherever_it_was_put() -> None:
+    store = Store(b"r1", b"t1", b"g0")
+    mixed = [
+        one
+        for at in range(10)
+        for one in (
+            Output(b"r%d" % at, b"x", "text/html", ()),
+            Output(b"t%d" % at, b"x", "text/plain", ()),
+            Output(b"g%d" % at, None, "text/html", ()),
+        )
+    ]
+    told = put(store, mixed)
+    bad = ("r1", "t1", "g0")
+    assert told == [f"no {one.record.decode()}" if one.record.decode() in bad else None for one in mixed]
+    assert [method for method, _ in store.calls] == ["PutMany", "PutMany", "BatchMutate"]
+
+
+def test_few_pages_of_a_type_are_not_worth_a_request_of_their_own() -> None:
+    store = Store()
+    outputs = [Output(b"r%d" % at, b"x", f"text/t{at % 3}", ()) for at in range(3 * (LEAST_ALIKE - 1))]
+    assert put(store, outputs) == [None] * len(outputs)
     ((method, asked),) = store.calls
-    assert method == "BatchMutate" and [one.record for one in asked.requests][4] == other.record
+    assert method == "BatchMutate" and [one.record for one in asked.requests] == [one.record for one in outputs]
+    assert len({one.token.nonce for one in asked.requests}) == len(outputs)
+
+
+def test_of_two_pages_with_one_record_the_first_is_first() -> None:
+    first, second = Output(b"r", b"first", "text/html", ()), Output(b"r", b"second", "text/html", ())
+    for outputs in ([first, second], [*plain(20), first, second], [Output(b"r", None, "", ()), *plain(20), second]):
+        store = Store()
+        put(store, outputs)
+        order = [
+            record
+            for method, asked in store.calls
+            for record in (asked.records if method == "PutMany" else [one.record for one in asked.requests])
+        ]
+        assert order.count(b"r") == 2 and len(order) == len(outputs)
+        bodies = [value for method, asked in store.calls if method == "PutMany" for value in asked.values]
+        assert b"second" not in bodies
+
+
+def test_tags_are_cut_off_between_two_of_them() -> None:
+    tags = tuple(f"tag-{n:05}" for n in range(1_000))
+    store = Store()
+    put(store, [Output(b"r", b"x", "", tags)])
+    kept = store.calls[0][1].requests[0].mutations[0].put.attributes[TAGS_ATTRIBUTE]
+    assert MAX_TAGS_BYTES - 10 <= len(kept) <= MAX_TAGS_BYTES and tuple(kept.split()) == tags[: len(kept.split())]
+
+
+def test_nothing_to_put_is_no_request() -> None:
+    store = Store()
+    assert put(store, []) == [] and not store.calls
 
 
 def test_each_request_keeps_to_its_items_and_bytes() -> None:
@@ -84,6 +149,6 @@ def test_each_request_keeps_to_its_items_and_bytes() -> None:
     assert len(told) == BATCH_ITEMS + 700 and [at for at, one in enumerate(told) if one] == [1500]
     assert [len(asked.records) for _, asked in store.calls] == [BATCH_ITEMS, 700]
     store = Store()
-    put(store, plain(5, BATCH_BYTES // 2))
-    assert [len(asked.records) for _, asked in store.calls] == [1] * 5
+    put(store, plain(LEAST_ALIKE, BATCH_BYTES // 2))
+    assert [len(asked.records) for _, asked in store.calls] == [1] * LEAST_ALIKE
     assert all(asked.ByteSize() <= BATCH_BYTES for _, asked in store.calls)
