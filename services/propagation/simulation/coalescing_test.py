@@ -8,7 +8,8 @@ from services.propagation.domain.edges import Mode
 from services.propagation.domain.errors import Fenced, LeaseExpired
 from services.propagation.domain.records import State
 from services.propagation.domain.scheduler import QUANTUM_S
-from services.propagation.simulation.world import World
+from services.propagation.domain.superseding import fold
+from services.propagation.simulation.world import World, failures_of
 
 
 def test_n01_killed_after_the_effect_before_the_commit():
@@ -171,6 +172,27 @@ def test_n05_superseded_roots_are_bounded_and_named():
     world.drain()
     assert world.site.stale() == []
     assert not world.engine.shard.roots
+
+
+def test_a_superseded_root_that_ends_early_with_dead_letters_says_so():
+    world = World()
+    pages = world.pages(30, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    rendered = world.render(grant)
+    dead = world.number(pages[7])
+    others = [number for number in rendered.ids.tolist() if number != dead]
+    world.complete(rendered, failed=failures_of([dead], retryable=False), released=others)
+    shard = world.engine.shard
+    (older,) = shard.roots.values()
+    world.pages(1, "u")
+    world.edit("u")
+    step = shard.step()
+    fold(step, older, next(root for root in shard.roots.values() if root is not older))
+    step.write()
+    folded = world.record("t@1")
+    assert folded.state is State.DONE_WITH_FAILURES and folded.left == 29
+    assert world.progress("t@1").tally.failed == 1
 
 
 def test_n06_three_edits_before_any_render_are_one_render():
