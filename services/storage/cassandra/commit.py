@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from libs.cassandra.errors import OutcomeUnknown
-from libs.cassandra.session import QUORUM, Session
+from libs.cassandra.session import LOCAL_QUORUM, Session
 from libs.errors.errors import FailedPrecondition, WellspringError
 from services.storage.cassandra import outbox
 from services.storage.cassandra.dues import Dues
@@ -23,7 +23,7 @@ from services.storage.cassandra.layout import chunk_part, index_shard
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.outbox import Outbox
 from services.storage.cassandra.partition import HISTORY, ITEMS, TOKENS, TOMBS, Loaded, Partition, Place
-from services.storage.cassandra.scope import Scope
+from services.storage.cassandra.scope import COMMIT, Scope
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.view import Op, split
 from services.storage.store import layout as keys
@@ -187,7 +187,7 @@ class Committer:
             remembered = row + (intent.lane if intent is not None else 0).to_bytes(8, "big")
             writes.append((self._write["put_token"], (self._token_ttl_s, remembered, *place, TOKENS, token)))
         try:
-            rows = await self._session.batch(writes, scope.plain, serial=scope.serial)
+            rows = await self._session.batch(writes, COMMIT, serial=scope.serial)
         except OutcomeUnknown:
             return await self._resolve(place, rev, change, scope)
         return bool(rows[0][0])
@@ -236,7 +236,7 @@ class Committer:
             await self._plain("drop_upload", (number, upload))
 
     async def _plain(self, name: str, values: Sequence[Any]) -> None:
-        await self._session.execute(self._write[name], values, QUORUM)
+        await self._session.execute(self._write[name], values, LOCAL_QUORUM)
 
 
 async def _late(work: Any) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from libs.cassandra.session import QUORUM, Session
+from libs.cassandra.session import LOCAL_QUORUM, Session
 from services.storage.cassandra.layout import DUE_SHARDS, DUE_SLOT_US, due_shard, due_slot
 from services.storage.cassandra.statements import Statements
 from services.storage.store import layout
@@ -42,7 +42,7 @@ class Dues:
         rows = [layout.parse_due(key) for key in keys]
         for slot in {due_slot(_bounded(row[0])) for row in rows}:
             if slot not in self._slots or (slot + 1) * DUE_SLOT_US < now_us + _AHEAD_US:
-                await self._session.execute(self._write["due_slot"], (slot,), QUORUM)
+                await self._session.execute(self._write["due_slot"], (slot,), LOCAL_QUORUM)
                 self._slots.add(slot)
         statement = self._write["enter_due"]
         for first in range(0, len(rows), _TOGETHER):
@@ -50,15 +50,15 @@ class Dues:
             for due_us, number, kind, rest in rows[first : first + _TOGETHER]:
                 due_us = _bounded(due_us)
                 values = (due_slot(due_us), due_shard(number, rest), due_us, number, kind, rest)
-                work.append(self._session.execute(statement, values, QUORUM))
+                work.append(self._session.execute(statement, values, LOCAL_QUORUM))
             await asyncio.gather(*work)
 
     async def read(self, now_us: int, limit: int) -> list[bytes]:
-        """The first entries that are due, about ``limit``. Slots that are over and empty are forgotten."""
+        """The first entries that are due, about ``limit``. Slots that have long been over and empty are forgotten."""
         found: list[bytes] = []
         slots = [
             row
-            async for page in self._session.pages(self._read["due_slots"], (due_slot(now_us),), QUORUM)
+            async for page in self._session.pages(self._read["due_slots"], (due_slot(now_us),), LOCAL_QUORUM)
             for row in page
         ]
         for slot, written in slots:
@@ -66,9 +66,9 @@ class Dues:
             found += rows
             if len(found) >= limit:
                 break
-            if not rows and (slot + 1) * DUE_SLOT_US <= now_us:
+            if not rows and (slot + 1) * DUE_SLOT_US + _AHEAD_US <= now_us:
                 self._slots.discard(slot)
-                await self._session.execute(self._write["drop_due_slot"], (written, slot), QUORUM)
+                await self._session.execute(self._write["drop_due_slot"], (written, slot), LOCAL_QUORUM)
         return found
 
     async def drop(self, keys: Sequence[bytes]) -> None:
@@ -79,13 +79,13 @@ class Dues:
             if written is not None:
                 due_us, number, kind, rest = layout.parse_due(key)
                 values = (written, due_slot(due_us), due_shard(number, rest), due_us, number, kind, rest)
-                work.append(self._session.execute(statement, values, QUORUM))
+                work.append(self._session.execute(statement, values, LOCAL_QUORUM))
         await asyncio.gather(*work)
 
     async def _slot(self, slot: int, now_us: int, limit: int) -> list[bytes]:
         shards = await asyncio.gather(
             *(
-                self._session.execute(self._read["due"], (slot, shard, now_us, limit), QUORUM)
+                self._session.execute(self._read["due"], (slot, shard, now_us, limit), LOCAL_QUORUM)
                 for shard in range(DUE_SHARDS)
             )
         )

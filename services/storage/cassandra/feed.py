@@ -20,7 +20,7 @@ from services.storage.cassandra.lanes import Intent
 from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.partition import Loaded, Partition
-from services.storage.cassandra.scope import check_home
+from services.storage.cassandra.scope import COMMIT, check_home
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.domain.feed import ChangeEvent
@@ -216,7 +216,7 @@ class Feed:
         if partition.head is None:
             take, values = self._write["take_dead"], (DEAD_TTL_S, *values)
         try:
-            rows = await self._session.execute(take, values, scope.plain, serial=scope.serial)
+            rows = await self._session.execute(take, values, COMMIT, serial=scope.serial)
         except OutcomeUnknown:
             return False
         if not rows[0][0]:

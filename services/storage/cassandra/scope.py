@@ -23,6 +23,10 @@ class Scope(NamedTuple):
     plain: int
 
 
+COMMIT: Final = LOCAL_QUORUM
+"""Once decided, a write is answered when the data centre that asked has it: so that it is read there at once."""
+
+
 def scope_of(namespace: Namespace, datacentre: str) -> Scope:
     """The scope of a namespace for a server in ``datacentre``. Conditional writes of two data centres exclude each
     other only when both are decided in the same one, or in all."""
@@ -33,10 +37,15 @@ def scope_of(namespace: Namespace, datacentre: str) -> Scope:
     return Scope(SERIAL if read == LOCAL_SERIAL else read, SERIAL, QUORUM)
 
 
+def at_home_elsewhere(namespace: Namespace, datacentre: str) -> bool:
+    """Whether another data centre decides the writes, and keeps the feed, of a namespace."""
+    return namespace.settings.placement.home_datacentre not in ("", datacentre)
+
+
 def check_home(namespace: Namespace, datacentre: str) -> None:
     """Raises ConsistencyUnavailable when another data centre decides the writes, and keeps the feed, of a namespace."""
     home = namespace.settings.placement.home_datacentre
-    if home and home != datacentre:
+    if at_home_elsewhere(namespace, datacentre):
         raise ConsistencyUnavailable(
             f"the writes of the namespace {namespace.name!r} are decided in the data centre {home!r}, its home; ask a"
             f" server there (this one is in {datacentre!r})",

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
-from libs.cassandra.session import QUORUM, Session
+from libs.cassandra.session import LOCAL_QUORUM, QUORUM, Session
 from libs.errors.errors import Unimplemented, WellspringError
 from services.storage.cassandra.accounts import Accounts
 from services.storage.cassandra.catalog import Catalog
@@ -326,7 +326,7 @@ class CassandraStore:
         return await self._sweeper.sweep(now_us, budget)
 
     async def check(self) -> None:
-        await self._session.execute(self._statements.read["shared"], ("check",), QUORUM)
+        await self._session.execute(self._statements.read["shared"], ("check",), LOCAL_QUORUM)
 
     async def close(self) -> None:
         await self._tasks.close()

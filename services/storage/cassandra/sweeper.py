@@ -16,6 +16,7 @@ from services.storage.cassandra.layout import (
     feed_slot,
 )
 from services.storage.cassandra.partition import Place, Rows
+from services.storage.cassandra.scope import at_home_elsewhere
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.domain.namespace import Namespace
@@ -75,6 +76,8 @@ class Sweeper:
                 pass
 
         space = await self._catalog.known(place[0])
+        if space is not None and at_home_elsewhere(space, self._session.options.local_datacentre):
+            return  # a server there does it
         if space is None:
             await self._steps.clean([], turn, due)
         elif _of_record(due[0]):
@@ -91,6 +94,8 @@ class Sweeper:
             if abs(now_us - self._trimmed.get(number, 0)) >= every_us:
                 late.append(space)
         for space in late[:_NAMESPACES]:
+            if at_home_elsewhere(space, self._session.options.local_datacentre):
+                continue
             self._trimmed[space.number] = now_us
             await self._trim(space, now_us - space.settings.retention.feed_window_us)
         return len(late) > _NAMESPACES

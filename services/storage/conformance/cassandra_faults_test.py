@@ -22,7 +22,7 @@ from services.storage.conformance.node import fresh
 from services.storage.domain.errors import ConditionFailed, NamespaceChanged, NamespaceExists
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Mode, Outcome, Put
-from services.storage.domain.namespace import Namespace, Placement, Quota, Settings
+from services.storage.domain.namespace import Consistency, Namespace, Placement, Quota, Settings
 
 IMPATIENT = Timing(patience_s=0.2)
 Two = Callable[[Case, Case], Awaitable[None]]
@@ -303,6 +303,23 @@ def test_writes_of_a_namespace_at_home_elsewhere_are_refused() -> None:
         )
         await first.put(local, b"r", {b"": b"1"}, condition=absent())
         assert await second.items(local, b"r") == {b"": b"1"}
+
+    play(story)
+
+
+@pytest.mark.parametrize("consistency", list(Consistency))
+@pytest.mark.parametrize("home", ["", "dc1"])
+def test_every_consistency_reads_what_was_written(consistency: Consistency, home: str) -> None:
+    async def story(first: Case, second: Case) -> None:
+        placement = Placement((), home)
+        space = await first.space(Mode.CAS, default_consistency=consistency, placement=placement)
+        written = {b"%03d" % number: b"x" * number for number in range(40)}
+        await first.put(space, b"wide", written)
+        await first.put(space, b"flat", {b"": b"1"})
+        assert await second.items(space, b"wide", max_items=7) == written
+        assert await second.contents(space) == {b"wide": written, b"flat": {b"": b"1"}}
+        assert (await second.page(space, b"flat")).items[0].value == b"1"
+        assert len(await second.events(space)) == 2
 
     play(story)
 
