@@ -30,11 +30,13 @@ class Other:
         self.store: Any = None
 
     async def open(self) -> Store:
-        self.store = open_store(self.path, now_us)
-        return self.store
+        store = open_store(self.path, now_us)
+        self.store = store
+        return store
 
     async def space(self, name: str = "lww") -> Namespace:
-        return next(one for one in await self.store.namespaces() if one.name == name)
+        spaces: list[Namespace] = await self.store.namespaces()
+        return next(one for one in spaces if one.name == name)
 
     async def items(self, name: str = "lww") -> dict[tuple[bytes, bytes], tuple[Any, ...]]:
         return await contents(self.store, await self.space(name))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from libs.clock.clock import Clock
-from libs.errors.errors import WellspringError
+from libs.errors.errors import Internal, WellspringError
 from libs.telemetry.logs import fields
 from services.storage.backup.folder import Draft, Folder, Opened, touch
 from services.storage.backup.format import END_SIZE, read_end
@@ -133,11 +133,18 @@ class Exports:
             )
             await writing.draft.keep(writing.name)
         except WellspringError as error:
-            writing.error = error
             _log.warning("export failed", extra=fields(namespace=writing.namespace.name, reason=error.reason))
-            writing.draft.discard()
-            self._grown.set()
-            await self._clock.sleep(_LOOK_S)  # so that its readers are told why
+            await self._failed(writing, error)
+        except Exception as error:
+            _log.error("export failed", extra=fields(namespace=writing.namespace.name), exc_info=error)
+            await self._failed(writing, Internal("the export failed; the operator finds why in the log"))
+
+    async def _failed(self, writing: _Writing, error: WellspringError) -> None:
+        """Tells the readers why, and waits until they have heard."""
+        writing.error = error
+        writing.draft.discard()
+        self._grown.set()
+        await self._clock.sleep(_LOOK_S)
 
     async def _growth(self) -> None:
         """Waits until something was written, or a second."""

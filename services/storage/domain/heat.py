@@ -1,7 +1,7 @@
 """Which records are asked for most: a sketch of fixed size, fed with a sample of the requests.
 
 Space-Saving (Metwally, Agrawal, El Abbadi 2005): a record that is not counted takes the place of the least one, with
-its count as the error. Any record with more than 1/64 of the requests is among the 64. Counts fade by half in 30 s, so
+its count as the error. Any record with more than 1/64 of the requests is among the 64. Counts fade by half in 10 s, so
 that they tell of now.
 """
 
@@ -13,7 +13,8 @@ from typing import Final
 _KEPT: Final = 64
 _NAMESPACES: Final = 256
 """Those asked for last; the sketches of others are let go."""
-_HALF_LIFE_S: Final = 30.0
+_HALF_LIFE_S: Final = 10.0
+"""As of the rates that usage shows, so that a record's share of them is right."""
 _STRIDE: Final = 16
 """One in so many operations is counted, on average."""
 

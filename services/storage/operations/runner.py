@@ -43,7 +43,12 @@ _CARE_S: Final = 10.0
 _BEAT_US: Final = 5_000_000
 _STALE_US: Final = 30_000_000
 """How often an owner speaks of an operation, and after what silence another takes it."""
-_RESULTS: Final[dict[str, str]] = {"Snapshot": "snapshot", "Namespace": "namespace", "RebucketReport": "rebucket", "MirrorReport": "mirror"}
+_RESULTS: Final[dict[str, str]] = {
+    "Snapshot": "snapshot",
+    "Namespace": "namespace",
+    "RebucketReport": "rebucket",
+    "MirrorReport": "mirror",
+}
 
 
 class Cancelled(Exception):
@@ -249,7 +254,7 @@ class Operations:
                     self._mine.pop(name, None)
                     return
                 if state != SUCCEEDED:
-                    await job.undo(record.arguments, progress)
+                    await self._undo(job, record, progress)
                 async with self._writing:
                     ended = self._ended(record, state, error)
                     await self._store.put_document(_KIND, name, encode(ended))
@@ -258,6 +263,15 @@ class Operations:
             except WellspringError as failed:
                 _log.error("operation not ended yet", extra=fields(operation=name, reason=failed.reason))
                 await self._clock.sleep(_AGAIN_S)
+
+    async def _undo(self, job: Job, record: Record, progress: Progress) -> None:
+        """Undoes a run. What nobody expected is logged, and does not keep the operation from its end."""
+        try:
+            await job.undo(record.arguments, progress)
+        except WellspringError:
+            raise
+        except Exception as failed:
+            _log.error("operation not undone", extra=fields(operation=record.message.name), exc_info=failed)
 
     def _ended(self, record: Record, state: State, error: Any) -> Record:
         message = _shown(record)

@@ -47,6 +47,8 @@ class Steps:
 
     async def undo(self, arguments: Mapping[str, str], progress: Progress) -> None:
         self.undone.append(progress.name)
+        if "stubborn" in arguments:
+            raise ValueError("it cannot be undone")
 
 
 class Server:
@@ -120,7 +122,7 @@ def test_failures_say_why_and_what_nobody_expected_says_nothing() -> None:
             await server.let(FailedPrecondition("the reason", reason="SOME_REASON"))
             failed = await server.ended(first.name)
             assert (failed.state, failed.error.code, failed.error.message) == (FAILED, 9, "the reason")
-            second = await server.operations.begin("rebucket", "a", {"n": "2"})
+            second = await server.operations.begin("rebucket", "a", {"n": "2", "stubborn": "yes"})
             await server.let(ValueError("a secret of the driver"))
             failed = await server.ended(second.name)
             assert failed.state == FAILED and failed.error.code == 13 and "secret" not in str(failed)
