@@ -39,7 +39,7 @@ def server(engine: str, *, warm: int, cache_mib: int, write_buffer_mib: int) -> 
             "create_keyring": True,
             "realms": [{"name": REALM, **realm}, {"name": CROWD, **realm}],
             "warm_sessions": warm,
-            "sweep_interval": "50ms",
+            "sweep_interval": "500ms",
             "gone_after": "10m",
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
