@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -362,6 +362,6 @@ def _wanted(write: Write) -> Rows:
     return Rows((space.number, command.record), tuple(rows))
 
 
-async def _each(records: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for record in records:
+async def _each(records: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for record in dict.fromkeys(records):
         yield record
