@@ -2,7 +2,10 @@ module wellspring/tools/go
 
 go 1.24
 
-require github.com/bazelbuild/buildtools v0.0.0-20260904073137-eaa4d125b423
+require (
+	github.com/anishathalye/porcupine v1.3.1
+	github.com/bazelbuild/buildtools v0.0.0-20260904073137-eaa4d125b423
+)
 
 require (
 	github.com/golang/protobuf v1.5.0 // indirect

@@ -45,7 +45,14 @@ def server_repositories():
 
     go_programs(
         name = "go_tools",
+        sources = [
+            "//tools/go:cmd/judge/history.go",
+            "//tools/go:cmd/judge/main.go",
+            "//tools/go:cmd/judge/model.go",
+            "//tools/go:cmd/judge/verdict.go",
+        ],
         tools = {
             "buildifier": "github.com/bazelbuild/buildtools/buildifier",
+            "judge": "./cmd/judge",
         },
     )

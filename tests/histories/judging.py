@@ -1,0 +1,41 @@
+"""The verdict on a history, by the program in tools/go/cmd/judge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.dev.servers import locate
+
+LINEARISABLE, NOT_LINEARISABLE, SENSELESS, UNDECIDED = range(4)
+"""The judge's exit codes."""
+
+
+class Verdict(NamedTuple):
+    """``code``: one of the above. ``said``: the explanation, or what is wrong with the history."""
+
+    code: int
+    said: str
+
+
+def judge(history: Path, *options: str) -> Verdict:
+    """Judges the history in a file.
+
+    Raises ServerUnavailable or ServerRequired where the judge cannot be built.
+    """
+    program = locate.repository("go_tools") / "bin/judge"
+    done = subprocess.run([program, *options, history], capture_output=True, text=True, check=False)
+    return Verdict(done.returncode, done.stdout + done.stderr)
+
+
+def must_be_linearisable(history: Path) -> str:
+    """What the judge said. Raises AssertionError with it, and keeps the history among the outputs of the test."""
+    verdict = judge(history)
+    outputs = os.environ.get("TEST_UNDECLARED_OUTPUTS_DIR")
+    if verdict.code != LINEARISABLE and outputs:
+        shutil.copy(history, outputs)
+    assert verdict.code == LINEARISABLE, verdict.said
+    return verdict.said
