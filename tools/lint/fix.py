@@ -9,6 +9,20 @@ from pathlib import Path
 from tools.lint.pack_tree import files
 
 BUILD_FILES = ("BUILD", ".bzl", "WORKSPACE")
+# The macros of tools/ do what these ask for, or the project does without.
+_OFF = [
+    "module-docstring",
+    "function-docstring",
+    "function-docstring-args",
+    "native-py",
+    "native-proto",
+    "native-proto-info",
+    "native-cc-common",
+    "native-cc-toolchain",
+    "native-cc-toolchain-config-info",
+    "load-on-top",
+]
+BUILDIFIER_WARNINGS = "-warnings=" + ",".join("-" + name for name in _OFF)
 
 
 def build_files(root: Path) -> list[str]:
@@ -27,7 +41,7 @@ def main() -> int:
     codes = [
         subprocess.call([ruff, "check", "--no-cache", "--fix", "."], cwd=root),
         subprocess.call([ruff, "format", "--no-cache", "."], cwd=root),
-        subprocess.call([buildifier, "-lint=fix", *build_files(root)], cwd=root),
+        subprocess.call([buildifier, "-lint=fix", BUILDIFIER_WARNINGS, *build_files(root)], cwd=root),
     ]
     return max(codes)
 
