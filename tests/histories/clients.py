@@ -16,7 +16,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from libs.rpc.errors import DETAILS_KEY
 from services.storage.rig import token, told
-from tests.histories.recording import History, Operation, now
+from tests.histories.recording import PATIENT_S, History, Operation, now
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_admin_pb2_grpc, storage_pb2_grpc
 from wellspring.storage.v1 import storage_pb2 as pb
@@ -39,11 +39,27 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=options)
 
 
-async def create_namespace(to: grpc.aio.Channel) -> None:
-    """The namespace of all histories, in CAS."""
+async def create_namespace(servers: Sequence[grpc.aio.Channel]) -> None:
+    """The namespace of all histories, in CAS; known to all of the servers, which look for new ones now and then."""
     space = admin_pb.Namespace(name=NAMESPACE, mode=admin_pb.MODE_CAS)
     request = admin_pb.CreateNamespaceRequest(namespace=space)
-    await storage_admin_pb2_grpc.StorageAdminStub(to).CreateNamespace(request, timeout=60)
+    await storage_admin_pb2_grpc.StorageAdminStub(servers[0]).CreateNamespace(request, timeout=PATIENT_S)
+    for server in servers:
+        stub: Any = storage_pb2_grpc.StorageStub(server)
+        async with asyncio.timeout(PATIENT_S):
+            while not await _knows(stub):  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(RETRY_S)
+
+
+async def _knows(stub: Any) -> bool:
+    """Whether the server has the namespace by now."""
+    try:
+        await stub.Get(_get_request("r"), timeout=PATIENT_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
 
 
 class Client:

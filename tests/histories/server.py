@@ -1,4 +1,4 @@
-"""The storage server as a process that is killed, stopped, continued and started again on the same data and port."""
+"""The storage server as a process that is killed, stopped, continued and started again on the same port."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-from services.storage.server_process import command, environment
+from services.storage.server_process import environment
 
 
 class Server:
-    """A process on the directory ``path``; with a ``fault``, one of those in broken_main."""
+    """A process with settings "NAME=VALUE", those of its backend; with a ``fault``, one of those in broken_main."""
 
-    def __init__(self, path: Path, fault: str = "") -> None:
+    def __init__(self, settings: Sequence[str], fault: str = "") -> None:
         self.address = "127.0.0.1:0"
-        self._path = path
-        self._fault = fault
+        self._settings = settings
+        self._start = ["tests.histories.broken_main", fault] if fault else ["services.storage.main"]
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Server:
@@ -32,9 +32,8 @@ class Server:
 
         Raises RuntimeError when it does not come up.
         """
-        words = command(self._path, self.address)
-        if self._fault:
-            words = [sys.executable, "-m", "tests.histories.broken_main", self._fault, *words[3:]]
+        settings = [*self._settings, f"server.listen=['{self.address}']", "server.die_with_parent=true"]
+        words = [sys.executable, "-m", *self._start, *(word for one in settings for word in ("--set", one))]
         self._process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
