@@ -24,6 +24,8 @@ class Store:
     async def unary(self, service: Any, method: str, request: Any, answer: Any, timeout_s: Any) -> Any:
         """As the caller's."""
         assert service.full_name == "wellspring.storage.v1.Storage"
+        asked: Any
+        given: Any
         if method == "PutMany":
             asked = pb.PutManyRequest.FromString(request.SerializeToString())
             given = pb.PutManyResponse(outcomes=bytes(record not in self.bad for record in asked.records))
