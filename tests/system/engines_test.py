@@ -174,9 +174,6 @@ def test_errors_carry_reason_fields_and_metadata(client, notes):
     with pytest.raises(wellspring_client.InvalidRequest) as error:
         client.propagation.change("not a resource\n", new_version())
     assert error.value.reason == "RESOURCE_INVALID"
-    with pytest.raises(wellspring_client.Unimplemented) as error:
-        client.storage.inspect("notes")
-    assert error.value.reason == "METHOD_NOT_IMPLEMENTED"
     with pytest.raises(wellspring_client.NotFound) as error:
         client.session.realm("nowhere").create("somebody")
     assert error.value.reason == "REALM_NOT_FOUND"

@@ -43,12 +43,14 @@ _LONG_S = 600.0
 class Executor:
     """The executor's process, and what it says."""
 
-    def __init__(self, engine: Engine, folder: Path, change: str, chosen: npt.NDArray[np.bool_], seed: int) -> None:
+    def __init__(
+        self, engine: Engine, folder: Path, change: str, chosen: npt.NDArray[np.bool_], seed: int, *more: str
+    ) -> None:
         self._out = folder / f"{change}.bits"
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
         command = [sys.executable, "-m", "tools.bench.fanout_executor", "--address", engine.address]
         command += ["--change", change, "--seed", str(seed), "--out", str(self._out)]
-        command += ["--resources", str(len(chosen)), "--dependents", str(int(chosen.sum()))]
+        command += ["--resources", str(len(chosen)), "--dependents", str(int(chosen.sum())), *more]
         self._process = subprocess.Popen(
             command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True
         )
@@ -187,7 +189,7 @@ class Bench:
 
     def _killed(self) -> None:
         engine, figures = self._engine, self._figures
-        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1)
+        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1, "--engine-dies")
         try:
             executor.wait("ready")
             self._publish("second", 2)

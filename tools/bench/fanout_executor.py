@@ -58,10 +58,13 @@ class Told:
 class Executor:
     """Leases until the change is done, which is to make `dependents` resources pending."""
 
-    def __init__(self, address: str, change: str, resources: int, dependents: int, seed: int) -> None:
+    def __init__(
+        self, address: str, change: str, resources: int, dependents: int, seed: int, engine_dies: bool
+    ) -> None:
         self._address = address
         self._change = change
         self._dependents = dependents
+        self._engine_dies = engine_dies
         self._client = aio.connect(propagation=address, timeout=_WAIT_S + 10)
         self._salt = np.uint64(seed * 2_654_435_761 + 1)
         self.told = Told(resources)
@@ -133,6 +136,7 @@ class Executor:
         pages = self._decode(batch)
         told = self.told
         told.rendered_twice += told.rendered.add(pages)
+        await self._let_the_engine_die()
         request = work_pb2.CompleteRequest()
         request.completions.add(
             lease_id=batch.lease_id,
@@ -150,6 +154,12 @@ class Executor:
         if not self._half_told and told.done.count >= self._dependents // 2:
             self._half_told = True
             say("half", done=told.done.count)
+
+    async def _let_the_engine_die(self) -> None:
+        """Before the last quarter, where the engine is to be killed: a small run would be over before it is."""
+        while self._engine_dies and not self._life and 4 * self.told.done.count >= 3 * self._dependents:
+            await asyncio.sleep(0.01)
+            await self._look_whether_over()
 
     @staticmethod
     def _decode(batch: work_pb2.Batch) -> npt.NDArray[np.int64]:
@@ -203,6 +213,7 @@ def main() -> int:
     parser.add_argument("--resources", type=int, required=True)
     parser.add_argument("--dependents", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine-dies", action="store_true", help="half way; the last quarter waits for it")
     parser.add_argument("--out", type=Path, required=True, help="gets a bit for each page that was rendered")
     asked = parser.parse_args()
     gc.disable()  # nothing here makes cycles, and millions of names are alive
@@ -211,7 +222,7 @@ def main() -> int:
 
 
 async def _run(asked: argparse.Namespace) -> bytes:
-    executor = Executor(asked.address, asked.change, asked.resources, asked.dependents, asked.seed)
+    executor = Executor(asked.address, asked.change, asked.resources, asked.dependents, asked.seed, asked.engine_dies)
     await executor.run(min(BURST_ITEMS, asked.dependents // 4))
     return executor.told.rendered.packed()
 
