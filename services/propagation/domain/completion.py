@@ -178,6 +178,8 @@ def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap
             cleared |= ended
             if group.level > 1 and (flipped := ended & work.changed):
                 oscillation.count(root, lease.view, flipped, shard.settings.max_flips)
+            if dirty and (again := mine & dirty):
+                oscillation.stop_rendered(step, root, group, again)
         if cleared:
             own = cleared & parts.get(root.sequence, _NONE)
             work.marks.append(Mark(root.sequence, own, cleared - own))

@@ -1,6 +1,9 @@
 """Views made of other views' outputs: cutoff, levels, cycles. Cases N13 to N16, N31 and N32."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from services.propagation.domain import control
 from services.propagation.domain.records import State
@@ -139,6 +142,45 @@ def test_n16_an_oscillation_is_stopped_and_shown_with_its_path():
         "view/html/page/b <- view/html/page/a <- view/html/page/b" in letters[0].detail
     )
     assert world.record("page/a@1").state is State.DONE_WITH_FAILURES
+
+
+@pytest.mark.parametrize("settle_s", [0.0, 3.0])
+def test_a_page_of_a_cycle_that_changed_too_often_is_not_lost_while_it_is_lent(settle_s: float):
+    """Each page is made of the one before it. All are lent at once, and reported one by one."""
+    world = World([replace(HTML, settle_s=settle_s)], settings=Settings(max_flips=1))
+    ring = ["page/a", "page/b", "page/c"]
+    for name, before in zip(ring, ring[-1:] + ring[:-1], strict=True):
+        world.site.reads["html", name] = [("t", "content"), (f"view/html/{before}", "content")]
+        world.declare("html", [name], [world.site.reads["html", name]])
+    world.edit("t")
+    for order in ("abc", "bca", "cab", "bca", "abc"):
+        lent = {}
+        while grants := world.lease(1):
+            lent[grants[0].names.decode()[-1]] = world.render(grants[0])
+        for name in order:
+            if name in lent:
+                world.store(lent[name])
+                world.complete(lent[name])
+                assert behind_and_forgotten(world, ring) == []
+        world.clock.advance(2)
+        world.engine.tick()
+    assert {letter.reason for letter in world.engine.shard.holds.dead_letters(None)} == {"OSCILLATION"}
+    assert world.record("t@1").state is State.DONE_WITH_FAILURES
+    tally = world.progress("t@1").tally
+    assert (tally.total, tally.failed) == (tally.done + 3, 3)
+
+
+def behind_and_forgotten(world: World, ring: list[str]) -> list[str]:
+    """Pages older than the change of the one before them, and neither pending nor dead letters."""
+    shard = world.engine.shard
+    wanted = shard.holds.dead(0).copy()
+    for root in shard.roots.values():
+        for group in root.of_view(0):
+            wanted |= group.pending
+    numbers = [world.number(name) for name in ring]
+    rendered = [int(shard.store.rendered_at(0, np.array([number], np.uint32))[0]) for number in numbers]
+    changed = [outputs_changed_at(world, [name])[0] for name in ring]
+    return [name for at, name in enumerate(ring) if changed[at - 1] > rendered[at] and numbers[at] not in wanted]
 
 
 def test_n31_killed_after_the_store_before_purge_and_completion():
