@@ -2,6 +2,7 @@
 
 For each fan-out of a root: the dependents of its inputs whose `rendered_at` lies before it, but for dead letters that
 were discarded since. Nothing that a crash lost is needed for that, and leases that were out are simply pending again.
+What failed and is pending no more, because its edges or its root went meanwhile, is forgiven.
 """
 
 from collections.abc import Awaitable, Iterator
@@ -60,18 +61,27 @@ def recover(shard: Shard) -> Awaitable[None]:
     for view in shard.store.views.values():
         shard.unsure.add(view, shard.holds.dead(view) | shard.holds.attempted(view))
     shard.halted = None
-    durable = _finish_done(shard)
+    durable = _leave_behind(shard)
     shard.signals.work.fire()
     shard.signals.items.fire_all()
     return durable
 
 
-def _finish_done(shard: Shard) -> Awaitable[None]:
-    """Ends roots that have nothing left: their edges went while they were waiting."""
+def _leave_behind(shard: Shard) -> Awaitable[None]:
+    """Ends roots that have nothing left: their edges went while they were waiting. Forgives the failures of items that
+    are pending for none, so that these do not count, nor keep them waiting, when something else makes them pending.
+    """
     step = shard.step()
     for root in shard.roots.values():
         if root.finished:
             step.touch(root)
+    for view in shard.store.views.values():
+        left = shard.holds.attempted(view).copy()
+        for root in shard.roots.values() if left else ():
+            for group in root.of_view(view):
+                left -= group.pending
+        shard.holds.forgive(step.commit, view, left)
+        shard.holds.waiting(view).difference_update(left)
     return step.write()
 
 

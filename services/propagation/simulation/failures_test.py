@@ -4,9 +4,10 @@ import pytest
 
 from libs.embedded.failures import DiskFull
 from libs.errors.errors import Unavailable
-from services.propagation.domain import dead_letters
+from services.propagation.domain import control, dead_letters
 from services.propagation.domain.dead_letters import Filter
 from services.propagation.domain.errors import LeaseExpired
+from services.propagation.domain.holds import HELD
 from services.propagation.domain.records import State
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World, failures_of
@@ -45,6 +46,32 @@ def test_n12_one_poison_page_in_a_batch():
     assert world.drain() == 500
     assert world.record("t@2").state is State.DONE
     assert world.site.stale() == []
+
+
+@pytest.mark.parametrize("how", ["its edges went", "cancelled"])
+def test_a_failure_of_a_page_that_nobody_wants_any_more_is_forgiven_by_a_restart(how: str):
+    world = World([View("html", ("page/",), RetryPolicy(2, 3600.0, 3600.0))])
+    one, other = world.pages(2, "t")
+    world.edit("t")
+    (grant,) = world.lease()
+    world.complete(world.render(grant), failed=failures_of(grant.lease.ids.tolist()), sets=False)
+    world.edit("u")
+    if how == "cancelled":
+        control.cancel(world.engine.shard, "t@1", "a mistake")
+        kept = set()
+    else:
+        world.declare("html", [one], [[("u", "content")]])  # while it waits; the other one is wanted still
+        kept = {world.number(other)}
+    world.crash()
+    holds = world.engine.shard.holds
+    assert set(holds.attempted(0)) == set(holds.waiting(0)) == kept
+    assert len(list(world.engine.shard.store.records(HELD))) == len(kept)
+    world.crash()
+    world.edit("u" if kept else "t")
+    (grant,) = world.lease()
+    assert grant.attempts == [] and world.number(one) in grant.lease.ids
+    world.complete(world.render(grant), failed=failures_of(grant.lease.ids.tolist()), sets=False)
+    assert world.engine.shard.holds.dead_count == 0  # the first failure under this change is not the second
 
 
 def test_a_dead_letter_healed_by_another_root_is_pending_for_both():
