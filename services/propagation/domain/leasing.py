@@ -216,8 +216,10 @@ def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.nda
     forced = shard.unsure.of(view) & items
     for root in shard.index.of(view, items):
         if root.record.publish_unchanged:
+            # Only what was asked for. What follows from it is cut off as ever, or a settled cycle would go round.
             for group in root.of_view(view):
-                forced |= group.pending & items
+                if group.level == 1:
+                    forced |= group.pending & items
     if forced:
         hashes = hashes.copy()
         hashes[np.searchsorted(ids, to_numbers(forced))] = np.void(bytes(16))

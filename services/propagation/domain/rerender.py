@@ -1,8 +1,8 @@
 """Renders without a change: pages made pending under a root of their own, by name or all that a view has rendered.
 
 The root is like any other: it is listed, paused, cancelled and survives a restart. One that publishes what is unchanged
-lends its items as if they had never been accepted (leasing.py), so that they are stored and purged once more, and what
-depends on them follows.
+lends the items asked for as if they had never been accepted (leasing.py), so that they are stored and purged once more,
+and what depends on them is rendered.
 """
 
 import hashlib

@@ -138,6 +138,23 @@ def test_what_depends_on_a_page_published_again_follows():
     assert world.site.stale() == []
 
 
+def test_a_cycle_that_has_settled_is_published_again_once_and_stays_settled():
+    world = World([HTML])
+    ring = ["page/a", "page/b", "page/c"]
+    for name, before in zip(ring, ring[-1:] + ring[:-1], strict=True):
+        world.site.reads["html", name] = [(f"view/html/{before}", "content")]
+        world.declare("html", [name], [world.site.reads["html", name]])
+    world.site.fixed = b"always the same"
+    world.edit("page/a")
+    world.drain()
+    puts = world.site.puts
+    begin(world, publish_unchanged=True)
+    world.drain()
+    assert world.engine.shard.holds.dead_count == 0
+    assert world.record("again").state is State.DONE
+    assert world.site.puts == puts + 3
+
+
 def test_it_is_paused_resumed_and_cancelled_like_any_root():
     world = rendered_site()
     begin(world)
