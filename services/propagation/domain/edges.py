@@ -2,7 +2,9 @@
 
 An edge may arrive after its input changed: while a lease was out, or because a caller declares it late. Such a
 dependent is pending although no fan-out met it; `late` finds those edges and `pend_late` makes their dependents pending
-under the root of the change, opened again if it had finished.
+under the root of the change, opened again if it had finished. Where the view declares a settle delay, an edge is late
+too if its input had changed so shortly before the lease began that the render may have read an older copy: no fan-out
+of the change met the dependent, so it gets a second pass of its own.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from pyroaring import BitMap
 
 from services.propagation.domain import reopening
 from services.propagation.domain.errors import BatchInvalid, ResourceInvalid, SelfDependency, TooManyDependencies
-from services.propagation.domain.fanout import want
+from services.propagation.domain.fanout import settle, want
 from services.propagation.domain.leases import Lease
 from services.propagation.domain.names import CONTENT, OUTPUT_PREFIX, output_parts
 from services.propagation.domain.paths import Item
@@ -74,6 +76,7 @@ class Late:
     """Dependents whose new input had changed at `changed_at`, after what they were rendered from.
 
     `root` is 0 for an output that changed when nobody depended on it: no root was told. `item` is what it is made by.
+    `unsettled`: they were rendered after it, but within the view's settle delay.
     """
 
     view: int
@@ -82,6 +85,7 @@ class Late:
     root: int
     dependents: BitMap
     item: Item | None = None
+    unsettled: bool = False
 
 
 def declare(
@@ -220,16 +224,16 @@ def _outputs(
 def late(
     shard: Shard, lease: Lease, delta: EdgeDelta, outputs: Outputs, changed: BitMap, changed_at: int
 ) -> list[Late]:
-    """Of the edges that a completion adds: those whose input changed after its lease began, or had its second pass.
+    """Of the edges that a completion adds: those whose input changed after its lease began, or just before it did.
 
     `changed` are items of the lease's view whose output changes with this completion, at `changed_at`.
     """
     found: list[Late] = []
     for number, at, root in _changes(shard, delta.added_inputs, outputs, lease.view, changed, changed_at):
-        at = max(at, shard.settling.passed_at(lease.view, number))
-        if at > lease.sequence:
+        if at > lease.settled:
             dependents = to_set(delta.added_dependents[delta.added_inputs == number])
-            found.append(Late(lease.view, number, at, root, dependents, outputs.get(number)))
+            unsettled = at <= lease.sequence
+            found.append(Late(lease.view, number, at, root, dependents, outputs.get(number), unsettled))
     return found
 
 
@@ -272,7 +276,9 @@ def _changes(
 
 
 def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
-    """Makes the dependents of late edges pending: under the change's root, or where that is not known their lease's."""
+    """Makes the dependents of late edges pending, now or in a second pass: under the change's root, or where that
+    is not known their lease's.
+    """
     if late_edges.root:
         root = reopening.reopened(step, late_edges.root)
         if root is not None:
@@ -291,7 +297,10 @@ def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
 
 def _pend(step: Step, root: Root, late_edges: Late) -> None:
     level = 1 if late_edges.input in root.record.inputs else max(2, root.levels)
-    want(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents, settles=True)
+    if late_edges.unsettled:
+        settle(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents)
+    else:
+        want(step, root, level, late_edges.changed_at, late_edges.view, late_edges.dependents, settles=True)
 
 
 def dependencies_of(shard: Shard, view: int, resource: int) -> list[tuple[bytes, str]]:

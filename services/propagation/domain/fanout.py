@@ -46,14 +46,22 @@ def note(
         _settle(step, root, noted_at, view)
 
 
-def _settle(step: Step, root: Root, noted_at: int, view: int) -> None:
-    """Notes a second pass of the fan-out, if the view asks for one."""
+def _settle(step: Step, root: Root, noted_at: int, view: int, passed_s: float = 0.0) -> None:
+    """Notes a second pass of the fan-out, if the view asks for one; `passed_s` of the delay are over."""
     shard = step.shard
     known = shard.views.of(root.record.revision).by_number.get(view)
     if known is not None and known.settle_s > 0:
         due = (root.sequence, noted_at, view)
-        shard.settling.note(step.commit, due, known.settle_s, step.now_ns, step.now_s)
+        shard.settling.note(step.commit, due, max(0.0, known.settle_s - passed_s), step.now_ns, step.now_s)
         root.settling += 1
+
+
+def settle(step: Step, root: Root, level: int, changed_at: int, view: int, items: BitMap) -> None:
+    """Notes a second pass for just these items, which were rendered since the change, once its delay is over."""
+    noted_at = step.next_sequence()
+    Fanout(root.sequence, noted_at, changed_at, level, view, False, to_numbers(items), listed=True).put(step.commit)
+    _settle(step, root, noted_at, view, step.now_s - step.shard.ages.given_by_s(changed_at, step.now_s))
+    step.touch(root)
 
 
 def want(
@@ -172,9 +180,6 @@ def second_pass(step: Step, due: Due) -> None:
             add_own(shard, root, found)
         items = found.get(view)
     again = step.next_sequence()
-    if not noted.listed:
-        under_way = min((lease.sequence for lease in shard.leases.of_view(view)), default=None)
-        shard.settling.pass_over(view, noted.inputs, again, under_way)
     if items:
         replace(noted, noted_at=again, changed_at=again, view=view).put(step.commit)
         pend(step, root, noted.level, view, items)

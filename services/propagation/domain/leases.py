@@ -25,12 +25,17 @@ _ANSWERS = 4096
 
 @dataclass(slots=True)
 class Lease:
-    """Items of one view, lent together. `parts` says for which roots; `deadline_s` is on the monotonic clock."""
+    """Items of one view, lent together. `parts` says for which roots; `deadline_s` is on the monotonic clock.
+
+    `settled`: what changed after this number may be unseen by a render of the lease unless it is told how new its
+    inputs must be. That is the lease's own number or, where the view cannot tell, an older one by its settle delay.
+    """
 
     id: int
     fencing: int
     view: int
     sequence: int
+    settled: int
     revision: int
     executor: str
     deadline_s: float

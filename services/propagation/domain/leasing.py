@@ -12,6 +12,7 @@ from services.propagation.domain.paths import resource_name
 from services.propagation.domain.roots import Group, Root
 from services.propagation.domain.scheduler import Turns
 from services.propagation.domain.shard import Shard
+from services.propagation.domain.views import View
 from services.propagation.store.interface import Held
 from services.propagation.store.numbers import to_numbers
 
@@ -54,8 +55,8 @@ def lease(shard: Shard, executor: str, capacity: Mapping[int, int], *, first_tur
         turns = Turns.FIRST if first_turns else scheduler.left_to(view)
         scheduler.fill(room, shard.costs.of(view).seconds, taker.take, turns)
         for revision, parts in taker.batches():
-            lease_s = shard.views.of(revision).by_number.get(view, known).lease_s
-            grants.append(_grant(shard, executor, view, revision, lease_s, parts, taker.suspicion))
+            served = shard.views.of(revision).by_number.get(view, known)
+            grants.append(_grant(shard, executor, view, served, revision, parts, taker.suspicion))
     # Whoever waits for the other kind of turns has looked in vain: now there is something for it.
     if (grants and first_turns and scheduler.later_due) or (scheduler.first_due and not first_due):
         shard.signals.work.fire()
@@ -173,8 +174,8 @@ def _grant(
     shard: Shard,
     executor: str,
     view: int,
+    served: View,
     revision: int,
-    lease_s: float,
     parts: list[tuple[Root, BitMap]],
     suspicion: int,
 ) -> Grant:
@@ -183,6 +184,7 @@ def _grant(
         for _, part in parts:
             items |= part
     ids = to_numbers(items)
+    now_s = shard.now_s()
     sequence = shard.sequence.next(shard.clock.time_ns())
     lease_id, fencing = shard.leases.identity()
     granted = Lease(
@@ -190,9 +192,10 @@ def _grant(
         fencing=fencing,
         view=view,
         sequence=sequence,
+        settled=shard.ages.given_before(now_s - served.settle_s) if served.settle_s > 0 else sequence,
         revision=revision,
         executor=executor,
-        deadline_s=shard.now_s() + lease_s,
+        deadline_s=now_s + served.lease_s,
         ids=ids,
         items=items,
         remaining=items.copy(),

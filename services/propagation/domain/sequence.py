@@ -84,6 +84,11 @@ class SequenceClock:
             return decode(value)
         return 0
 
+    def ticks(self, most: int) -> list[tuple[int, int]]:
+        """(number, wall time) of the newest ticks, at most so many, in the order of their numbers."""
+        newest = self._store.records(_TICK, reverse=True, limit=most)
+        return [(decode(key), decode(value)) for key, value in newest][::-1]
+
     def forget_ticks(self, before: int, commit: Commit, limit: int) -> None:
         """Drops ticks of numbers below `before`, at most `limit` of them."""
         for key, _ in self._store.records(_TICK, end=encode(before), limit=limit):

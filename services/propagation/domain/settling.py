@@ -8,12 +8,8 @@ import heapq
 from collections.abc import Mapping
 from struct import Struct
 
-import numpy as np
-from pyroaring import BitMap
-
 from services.propagation.domain.sequence import decode, encode
-from services.propagation.store.interface import Commit, Numbers, Store
-from services.propagation.store.numbers import to_set
+from services.propagation.store.interface import Commit, Store
 
 SETTLE = "settle"
 _KEY_TAIL = Struct(">QH")
@@ -28,7 +24,6 @@ class Settling:
 
     def __init__(self) -> None:
         self._due: list[tuple[float, Due]] = []
-        self._passed: list[tuple[int, int, BitMap]] = []
 
     def load(self, store: Store, delays_s: Mapping[int, float], now_ns: int, now_s: float) -> dict[int, int]:
         """Reads the notes; answers how many each root has.
@@ -36,7 +31,6 @@ class Settling:
         None comes later than its view's delay from now (`delays_s`): the wall clock may have been set back meanwhile.
         """
         self._due.clear()
-        self._passed.clear()
         counts: dict[int, int] = {}
         for key, value in store.records(SETTLE):
             root = decode(key)
@@ -64,19 +58,6 @@ class Settling:
         for at_s, (_, noted_at, view) in mine:
             self.note(commit, (newer, noted_at, view), max(0.0, at_s - now_s), now_ns, now_s)
         return len(mine)
-
-    def pass_over(self, view: int, inputs: Numbers, again: int, oldest_lease: int | None) -> None:
-        """A second pass for the inputs began at `again`: leases of the view that are older, if any, may meet it late.
-
-        `oldest_lease` is the sequence of the view's oldest lease under way.
-        """
-        self._passed = [one for one in self._passed if one[1] != view or (oldest_lease or one[0]) < one[0]]
-        if oldest_lease is not None:
-            self._passed.append((again, view, to_set(np.sort(inputs))))
-
-    def passed_at(self, view: int, number: int) -> int:
-        """When the input's last second pass in the view began, 0 where no lease under way is older than it."""
-        return max((at for at, where, inputs in self._passed if where == view and number in inputs), default=0)
 
     def drop(self, root: int) -> None:
         """Forgets the second passes of a finished root."""

@@ -16,6 +16,7 @@ from pyroaring import BitMap
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
 from services.propagation.domain import finished
+from services.propagation.domain.ages import KEPT_S, SPAN_S, Ages
 from services.propagation.domain.canaries import Canaries
 from services.propagation.domain.causers import Causers
 from services.propagation.domain.costs import Costs
@@ -79,6 +80,8 @@ class Shard:
         self.rng = rng
         self.settings = settings
         self.sequence = SequenceClock(store)
+        ticks = self.sequence.ticks(int(KEPT_S / SPAN_S))
+        self.ages = Ages(ticks, self.sequence.last, clock.time_ns(), clock.monotonic())
         self.leases = Leases(store.epoch)
         self.holds = Holds(store)
         self.costs = Costs(store)
@@ -226,6 +229,7 @@ class Step:
             numbers = np.array([number for number, _ in self._changed], np.uint32)
             self.commit.change_each(numbers, [change for _, change in self._changed])
         shard.sequence.settle(self.commit)
+        shard.ages.note(shard.sequence.last, self.now_s)
         shard.written_s = self.now_s
         try:
             durable = shard.store.write(self.commit)
