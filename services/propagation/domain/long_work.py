@@ -2,8 +2,9 @@
 
 Declaring thousands of edges or folding them holds the loop for some milliseconds, and a brief call that arrives
 meanwhile needs several turns of the loop (it is read, begun, made durable, answered). Long work therefore goes one
-piece at a time. A piece begins when no brief call is under way, and after a rest in proportion to the piece before it,
-in which calls arrive that nobody knows of yet. Brief calls without end cannot stop it: it waits for them only so long.
+piece at a time. A piece begins when no brief call is under way, and, where brief calls have come of late, after a rest
+in proportion to the piece before it, in which those arrive that nobody knows of yet. Brief calls without end cannot
+stop it: it waits for them only so long.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ _LEAST_REST_S = 0.0005
 """Shorter rests are added to the next one: the loop's timers count milliseconds."""
 _MOST_REST_S = 0.003
 """That much lets every call in, also where a piece took long because others had the processor."""
+OF_LATE_S = 10.0
+"""Where no brief call has come for so long, long work has the loop without rests; the first that comes waits more."""
 PATIENCE_S = 0.010
 """A piece waits for brief calls no longer than that."""
 
@@ -35,11 +38,13 @@ class LongWork:
         self._brief = 0
         self._none_brief = Signal()
         self._free_at_s = 0.0
+        self._rests_until_s = 0.0
 
     @contextmanager
     def brief_call(self) -> Iterator[None]:
         """While it is open, a call is under way that long work lets go first."""
         self._brief += 1
+        self._rests_until_s = self._clock.monotonic() + OF_LATE_S
         try:
             yield
         finally:
@@ -53,6 +58,8 @@ class LongWork:
             rest_s = self._free_at_s - self._clock.monotonic()
             if rest_s >= _LEAST_REST_S:
                 await self._clock.sleep(rest_s)
+            else:
+                await asyncio.sleep(0)
             if self._brief:
                 await self._none_brief.wait(PATIENCE_S)
             began_s = self._clock.monotonic()
@@ -60,5 +67,6 @@ class LongWork:
                 return piece()
             finally:
                 ended_s = self._clock.monotonic()
-                rest_s = max(0.0, self._free_at_s - ended_s) + REST_SHARE * (ended_s - began_s)
+                share = REST_SHARE if ended_s < self._rests_until_s else 0.0
+                rest_s = max(0.0, self._free_at_s - ended_s) + share * (ended_s - began_s)
                 self._free_at_s = ended_s + min(rest_s, _MOST_REST_S)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from libs.clock.clock import SystemClock
-from services.propagation.domain.long_work import REST_SHARE, LongWork
+from services.propagation.domain.long_work import OF_LATE_S, REST_SHARE, LongWork
 
 
 class Told:
@@ -27,6 +27,13 @@ class Told:
         self.meanwhile()
         await asyncio.sleep(0)
         self.now_s += seconds
+
+
+def lately_asked(clock):
+    """Long work beside which a brief call has come."""
+    work = LongWork(clock)
+    with work.brief_call():
+        return work
 
 
 async def turns(count):
@@ -61,7 +68,7 @@ def test_brief_calls_that_never_end_do_not_stop_it():
 def test_pieces_go_in_order_and_the_loop_rests_in_proportion_within_limits():
     async def main():
         clock, done = Told(), []
-        work = LongWork(clock)
+        work = lately_asked(clock)
 
         def piece(name, takes_s):
             clock.now_s += takes_s
@@ -79,7 +86,6 @@ def test_pieces_go_in_order_and_the_loop_rests_in_proportion_within_limits():
 def test_a_call_that_comes_in_the_rest_goes_before_the_next_piece():
     async def main():
         clock, done = Told(), []
-        work = LongWork(clock)
 
         async def call():
             with work.brief_call():
@@ -90,11 +96,41 @@ def test_a_call_that_comes_in_the_rest_goes_before_the_next_piece():
             clock.now_s += 1.0
             done.append("piece")
 
+        work = lately_asked(clock)
         calls = []
         clock.meanwhile = lambda: calls.append(asyncio.ensure_future(call()))
         await asyncio.gather(work.turn(takes_a_second), work.turn(takes_a_second))
         await asyncio.gather(*calls)
         assert done == ["piece", "call", "piece"]
+
+    asyncio.run(main())
+
+
+def test_where_no_brief_calls_come_nothing_rests_and_others_have_their_turns_of_the_loop():
+    async def main():
+        clock, others = Told(), []
+        work = lately_asked(clock)
+
+        async def other():
+            while True:
+                others.append(clock.now_s)
+                await asyncio.sleep(0)
+
+        def takes_a_second():
+            clock.now_s += 1.0
+
+        clock.now_s += OF_LATE_S
+        running = asyncio.ensure_future(other())
+        began_s = clock.now_s
+        for _ in range(5):
+            await work.turn(takes_a_second)
+        assert clock.slept == [] and len({at for at in others if at >= began_s}) >= 4
+        with work.brief_call():
+            pass
+        for _ in range(2):
+            await work.turn(takes_a_second)
+        assert clock.slept == pytest.approx([0.003])
+        running.cancel()
 
     asyncio.run(main())
 
