@@ -1,15 +1,18 @@
 """Operators: they pause, resume, move, cancel, replay, discard, render again, put other views and leave some out.
 
 What an operator gives up by name (a cancelled root, a discarded dead letter) is promised to nobody: an author edits it
-again. What a view that was left out has missed is rendered again by hand once it is back.
+again. What a view that was left out has missed is rendered again by hand once it is back. Who has pages rendered again
+asks until it is acknowledged, as authors do: what a lost attempt has stored meanwhile is told by the next one.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
 from libs.errors.errors import WellspringError as EngineError
 from services.propagation.domain import control, dead_letters
 from services.propagation.domain.dead_letters import Filter
+from services.propagation.domain.errors import ViewNotFound
 from services.propagation.domain.records import State
 from services.propagation.domain.rerender import Rerender, rerender
 from services.propagation.domain.shard import Shard
@@ -22,6 +25,7 @@ from services.propagation.simulation.seeded.trace import Trace
 from wellspring_client.errors import WellspringError
 
 _MOST_DISCARDED = 3
+_AGAIN_S = 1.0
 
 
 class Operator:
@@ -47,7 +51,7 @@ class Operator:
 
     async def act(self) -> None:
         """One of the things that operators do."""
-        actions: list[Callable[[Shard], list[str] | None]] = [
+        actions: list[Callable[[Shard], list[str] | Rerender | None]] = [
             self.pause,
             self.resume,
             self.move,
@@ -58,10 +62,13 @@ class Operator:
             actions += [self.cancel, self.discard]
         action = self._rng.choice(actions)
         try:
-            given_up = action(self._host.up.shard)
+            found = action(self._host.up.shard)
         except (EngineError, WellspringError):
             return
-        for name in given_up or ():
+        if isinstance(found, Rerender):
+            await self._author.at_work(self._begin(found))
+            return
+        for name in found or ():
             await self._author.at_work(self._author.edit_again(name))
 
     def pause(self, shard: Shard) -> None:
@@ -112,20 +119,37 @@ class Operator:
                 names.append(letter.resource)
         return names
 
-    def render_again(self, shard: Shard) -> None:
-        """Pages of a view, by name or all that it rendered."""
+    def render_again(self, shard: Shard) -> Rerender:
+        """Pages of a view, by name or all that it rendered: what is to be asked for."""
         view = self._rng.choice(VIEWS)
         every = [name for of, name in PLACES if of == view]
         names = self._rng.choice([[], self._rng.sample(every, self._rng.randrange(1, len(every) + 1))])
-        self._rerender(shard, view, names, publish_unchanged=self._rng.random() < 0.5)
+        return self._asked(view, names, publish_unchanged=self._rng.random() < 0.5)
 
-    def _rerender(self, shard: Shard, view: str, names: list[str], *, publish_unchanged: bool) -> None:
+    def _asked(self, view: str, names: list[str], *, publish_unchanged: bool) -> Rerender:
         self._rerenders += 1
-        asked = Rerender(
+        return Rerender(
             f"again/{self._rerenders}", view, [name.encode() for name in names], publish_unchanged=publish_unchanged
         )
-        begun, _ = rerender(shard, asked)
-        self._trace("operator", f"has {begun.pages} of {view} rendered again as {asked.id}")
+
+    async def _begin(self, asked: Rerender) -> None:
+        while True:
+            try:
+                await self._host.call(lambda: self._begun(asked))
+            except ViewNotFound:
+                return  # left out meanwhile: what it misses is rendered again once it is back
+            except (EngineError, WellspringError):
+                await asyncio.sleep(self._rng.uniform(0, _AGAIN_S))
+            else:
+                return
+
+    async def _begun(self, asked: Rerender) -> None:
+        begun, durable = rerender(self._host.up.shard, asked)
+        self._trace("operator", f"has {begun.pages} of {asked.view} rendered again as {asked.id}")
+        if durable is not None:
+            await durable
+        else:
+            await self._host.up.durable()
 
     async def reload(self) -> None:
         """Other views: the same ones with other times, perhaps one of them left out, as a new revision."""
@@ -139,7 +163,7 @@ class Operator:
         if await self._put(""):
             for view in list(self._missed):
                 names = [name for of, name in PLACES if of == view]
-                self._rerender(shard, view, names, publish_unchanged=False)
+                await self._begin(self._asked(view, names, publish_unchanged=False))
             self._missed.clear()
         return False
 
