@@ -1,4 +1,4 @@
-"""Fifty seeds by default. SEEDS=1000 plays a thousand, FIRST=n begins at another; a failing one says how to repeat it."""
+"""Fifty seeds by default. SEEDS=1000 plays a thousand, FIRST=n begins at another; a failing one says how to repeat."""
 
 import os
 
