@@ -69,6 +69,7 @@ class Executor:
         self._salt = np.uint64(seed * 2_654_435_761 + 1)
         self.told = Told(resources)
         self._life = 0
+        self._epoch = 0
         self._mending: asyncio.Task[None] | None = None
         self._half_told = False
         self._first_told = False
@@ -77,6 +78,7 @@ class Executor:
 
     async def run(self, burst: int) -> None:
         """Everything, to the end."""
+        await self._learn_epoch()
         say("ready")
         first = await self._lease(burst=True)
         leased, began = [first], time.monotonic()
@@ -111,7 +113,7 @@ class Executor:
                 if not response.batches:
                     await self._look_whether_over()
                 for batch in response.batches:
-                    await self._complete(batch)
+                    await self._complete(batch, life)
             except (Unavailable, DeadlineExceeded):
                 while not waiting.empty():
                     waiting.get_nowait()
@@ -132,11 +134,11 @@ class Executor:
             say("first_lease")
         return response
 
-    async def _complete(self, batch: work_pb2.Batch) -> None:
+    async def _complete(self, batch: work_pb2.Batch, life: int) -> None:
         pages = self._decode(batch)
         told = self.told
         told.rendered_twice += told.rendered.add(pages)
-        await self._let_the_engine_die()
+        await self._let_the_engine_die(life)
         request = work_pb2.CompleteRequest()
         request.completions.add(
             lease_id=batch.lease_id,
@@ -147,6 +149,8 @@ class Executor:
         )
         response = await self._client.propagation.work.complete(request)
         result = response.results[0]
+        if result.HasField("status"):
+            await self._check_alive(life)
         if result.HasField("status") or result.accepted != len(pages):
             raise WellspringError(f"a completion was not accepted: {result}")
         told.done_again += told.done.add(pages)
@@ -155,11 +159,20 @@ class Executor:
             self._half_told = True
             say("half", done=told.done.count)
 
-    async def _let_the_engine_die(self) -> None:
+    async def _let_the_engine_die(self, life: int) -> None:
         """Before the last quarter, where the engine is to be killed: a small run would be over before it is."""
         while self._engine_dies and not self._life and 4 * self.told.done.count >= 3 * self._dependents:
             await asyncio.sleep(0.01)
-            await self._look_whether_over()
+            await self._check_alive(life)
+
+    async def _learn_epoch(self) -> None:
+        self._epoch = (await self._client.propagation.admin.status()).epoch
+
+    async def _check_alive(self, life: int) -> None:
+        """Raises Unavailable when the engine is another one: calls that are sent again may find it started already."""
+        epoch = (await self._client.propagation.admin.status()).epoch
+        if (life, epoch) != (self._life, self._epoch):
+            raise Unavailable("the engine was started again; what it had lent is lent no more")
 
     @staticmethod
     def _decode(batch: work_pb2.Batch) -> npt.NDArray[np.int64]:
@@ -194,6 +207,7 @@ class Executor:
         await self._client.close()
         await asyncio.to_thread(_await_listener, self._address)
         self._client = aio.connect(propagation=self._address, timeout=_WAIT_S + 10)
+        await self._learn_epoch()
         self._life += 1
         self._mending = None
 
