@@ -153,6 +153,8 @@ def release(step: Step, view: int, items: BitMap) -> BitMap:
                 if healed:
                     group.failed -= healed
                     group.pending |= healed
+                    # One that another root had lent when it was stopped: that render began before what is wanted here.
+                    shard.leases.mark_dirty(view, root.sequence, group.level, healed)
                     step.touch(root)
             shard.scheduler.unpark(root)
         shard.signals.work.fire()

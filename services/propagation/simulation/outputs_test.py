@@ -170,6 +170,65 @@ def test_a_page_of_a_cycle_that_changed_too_often_is_not_lost_while_it_is_lent(s
     assert (tally.total, tally.failed) == (tally.done + 3, 3)
 
 
+def test_a_dead_letter_that_heals_while_it_is_lent_is_not_taken_for_rendered_by_the_root_that_stopped_it():
+    """A page of a cycle is lent for a newer edit when the older ones' turns stop it; that render sees neither."""
+    world = World([HTML], settings=Settings(max_flips=1))
+    ring = ["page/a", "page/b", "page/c"]
+    for name, before in zip(ring, ring[-1:] + ring[:-1], strict=True):
+        inputs = [
+            ("t", "content"),
+            ("u", "content"),
+            (f"own/{name[-1]}", "content"),
+            (f"view/html/{before}", "content"),
+        ]
+        world.site.reads["html", name] = inputs
+        world.declare("html", [name], [inputs])
+    shard = world.engine.shard
+    lent = {}
+
+    def act(what: str) -> None:
+        if what.startswith("edit "):
+            world.edit(what.removeprefix("edit "))
+        elif what.startswith("lease "):
+            (grant,) = world.lease(1)
+            lent[what.removeprefix("lease ")] = world.render(grant)
+            assert grant.names.decode() == "page/" + what.removeprefix("lease ")
+        else:
+            rendered = lent.pop(what)
+            world.store(rendered)
+            world.complete(rendered)
+
+    def owing(number: int) -> set[int]:
+        """The roots that do not take the page for rendered."""
+        groups = [(root.sequence, group) for root in shard.roots.values() for group in root.of_view(0)]
+        return {sequence for sequence, group in groups if number in group.pending | group.failed}
+
+    begun = ["edit t", "lease a", "edit own/b", "lease b", "edit own/a", "lease c", "a", "lease a", "edit own/a", "b"]
+    begun += [
+        "a",
+        "c",
+        "lease a",
+        "lease c",
+        "c",
+        "edit own/c",
+        "lease c",
+        "lease b",
+        "b",
+        "a",
+        "c",
+        "lease a",
+        "lease b",
+    ]
+    for what in begun:
+        act(what)
+    (stopped,) = shard.holds.dead(0) & shard.leases.lent(0)
+    failed = {root.sequence for root in shard.roots.values() for group in root.of_view(0) if stopped in group.failed}
+    assert failed
+    world.edit("u")
+    act(next(name for name in lent if world.number(f"page/{name}") == stopped))
+    assert failed <= owing(stopped)
+
+
 def behind_and_forgotten(world: World, ring: list[str]) -> list[str]:
     """Pages older than the change of the one before them, and neither pending nor dead letters."""
     shard = world.engine.shard
