@@ -69,10 +69,11 @@ class Started:
 
     def cpu_s(self) -> float:
         """CPU seconds that its processes have used."""
-        return sum(map(_cpu_s, self.pids))
+        return sum(map(cpu_s, self.pids))
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used (proc(5), stat)."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / TICKS_PER_S
 

@@ -1,4 +1,5 @@
-"""The storage bench: puts, gets and batches through gRPC to a real server, beside its engine called directly.
+"""The storage bench: puts, gets and batches through gRPC to a real server, beside its engine called directly; on a
+cluster (``storage_cluster``) beside the driver alone.
 
 Singles, batches of flat records and batches of the items of a record, each with 64 requests in flight, in several
 rounds, of which the best counts: noise on a shared machine only ever takes away. Every mutation is new, and must say
@@ -13,18 +14,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-import uvloop
 
 from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.bench.rpc import Started, started
-from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome, run_load
+from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome
+from tools.bench.storage_calls import IN_FLIGHT, TRIAL, Work, call
+from tools.bench.storage_cluster import ClusterBench
 from tools.bench.storage_world import (
     ENGINES,
-    SERVICE,
     Requests,
     check,
     check_many,
@@ -34,8 +33,8 @@ from tools.bench.storage_world import (
     pieces,
     server,
 )
+from tools.dev.servers.process import ServerError
 
-IN_FLIGHT = 64
 RATIOS = (
     ("put_ratio", "put_per_s", "raw_put_per_s"),
     ("native_put_ratio", "native_put_per_s", "raw_put_per_s"),
@@ -44,7 +43,6 @@ RATIOS = (
     ("batch_records_ratio", "batch_records_per_s", "raw_batch_records_per_s"),
     ("batch_items_ratio", "batch_items_per_s", "raw_batch_items_per_s"),
 )
-_TRIAL = 64
 _RESIDENT_AT_ONCE = 500_000
 """Items whose requests exist at once in the bench."""
 _RESIDENT_RECORDS = 10
@@ -52,16 +50,6 @@ _RESIDENT_RECORDS = 10
 _TOLD_EVERY_S = 15.0
 _RAW_ROUNDS = 5
 _RAW_TIMEOUT_S = 600
-
-
-class Work(NamedTuple):
-    """One kind of request. ``items`` is what one of them holds; ``check`` looks at the answers."""
-
-    name: str
-    method: str
-    make: Callable[[int], list[bytes]]
-    items: int
-    check: Callable[[Sequence[bytes]], None] | None = None
 
 
 class Bench:
@@ -127,9 +115,9 @@ class Bench:
 
     def _rounds(self, running: Started, work: Work) -> tuple[float, float, Outcome]:
         """The best rate, what an item costs (microseconds of CPU), and the fastest round."""
-        trial = _call(running, work, _TRIAL)[0]
-        calls = max(_TRIAL, int(trial * self._asked.seconds / work.items))
-        rounds = [_call(running, work, calls) for _ in range(self._asked.rounds)]
+        trial = call(running, work, TRIAL)[0]
+        calls = max(TRIAL, int(trial * self._asked.seconds / work.items))
+        rounds = [call(running, work, calls) for _ in range(self._asked.rounds)]
         rate, _, outcome = max(rounds, key=lambda one: one[0])
         return rate, min(cpu_us for _, cpu_us, _ in rounds), outcome
 
@@ -139,7 +127,7 @@ class Bench:
         requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
         works = [Work("put", "Put", requests.puts, 1), Work("get", "Get", requests.gets, 1)]
         for work in works:
-            _call(running, work, _TRIAL)  # what every server has after its first calls is no growth
+            call(running, work, TRIAL)  # what every server has after its first calls is no growth
         before_mib = memory_mib(pid, "VmRSS")
         forget_peak(pid)
         began = told = time.monotonic()
@@ -147,7 +135,7 @@ class Bench:
         each = _RESIDENT_RECORDS * asked.batch
         work = Work("load", "BatchMutate", lambda count: requests.item_batches(count, _RESIDENT_RECORDS), each, check)
         for piece in pieces(-(-asked.items // each), _RESIDENT_AT_ONCE // each):
-            _call(running, work, max(1, piece - CONNECTIONS))
+            call(running, work, max(1, piece - CONNECTIONS))
             done += max(piece, CONNECTIONS + 1) * each
             if time.monotonic() - told > _TOLD_EVERY_S:
                 told = time.monotonic()
@@ -159,30 +147,10 @@ class Bench:
         self._figures["memory_bound_mib"] = asked.cache_mib + asked.write_buffer_mib
 
 
-def _call(running: Started, work: Work, calls: int) -> tuple[float, float, Outcome]:
-    """Items a second, CPU microseconds of the server for each, and the calls' outcome. Raises LoadError."""
-    requests = work.make(calls + CONNECTIONS)  # one on each connection comes before those that count
-    before = running.cpu_s()
-    outcome: Outcome = uvloop.run(
-        run_load(
-            running.address,
-            f"{SERVICE}/{work.method}",
-            requests,
-            calls=calls,
-            streams=IN_FLIGHT // CONNECTIONS,
-            keep_answers=work.check is not None,
-        )
-    )
-    used_s = running.cpu_s() - before
-    if work.check is not None:
-        work.check(outcome.answers)
-    return calls * work.items / outcome.seconds, used_s * 1e6 / ((calls + CONNECTIONS) * work.items), outcome
-
-
 def main(tell: Callable[[str], None] = print) -> int:
     """Measures; prints a table or, with ``--json``, one object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", choices=("embedded",), default="embedded")
+    parser.add_argument("--backend", choices=("embedded", "cassandra"), default="embedded")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round, about")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--value-bytes", type=int, default=1_024, help="of a single put, and of a record in a batch")
@@ -191,6 +159,11 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--items", type=int, default=1_000_000, help="made resident at the end; 0: that is left out")
     parser.add_argument("--cache-mib", type=int, default=64)
     parser.add_argument("--write-buffer-mib", type=int, default=64)
+    cluster = parser.add_argument_group("with --backend cassandra")
+    cluster.add_argument("--mode", choices=("LWW", "CAS"), default="LWW", help="of the namespace")
+    cluster.add_argument("--servers", type=int, default=2, help="server processes")
+    cluster.add_argument("--heap-mib", type=int, default=512, help="of the node")
+    cluster.add_argument("--commit-log", choices=("periodic", "group", "batch"), default="periodic")
     add_options(parser)
     asked = parser.parse_args()
     for name, value, least, most in (
@@ -202,13 +175,15 @@ def main(tell: Callable[[str], None] = print) -> int:
         ("--items", asked.items, 0, 1_000_000_000),
         ("--cache-mib", asked.cache_mib, 1, 65_536),
         ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
+        ("--servers", asked.servers, 1, 64),
+        ("--heap-mib", asked.heap_mib, 256, 65_536),
     ):
         if not least <= value <= most:
             parser.error(f"{name}: {least:,} to {most:,} are allowed")
     try:
         with run_folder("storage", asked.folder) as folder:
-            figures = Bench(folder, asked).run()
-    except LoadError as error:
+            figures = Bench(folder, asked).run() if asked.backend == "embedded" else ClusterBench(folder, asked).run()
+    except (LoadError, ServerError) as error:
         print(f"storage bench: {error}", file=sys.stderr)
         return 1
     tell_figures(figures, asked.json, tell)

@@ -1,6 +1,7 @@
 """What the storage bench measures: the server by the command that starts it, and requests, already serialised."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -38,6 +39,32 @@ def server(engine: str, cache_mib: int, write_buffer_mib: int) -> Target:
             client.storage.create_namespace(SPACE, mode="LWW")
 
     return Target(f"storage-{engine}", command, [], prepare)
+
+
+def cluster_server(address: str, mode: str | None, processes: int) -> Target:
+    """So many storage server processes on one port, on the cluster with a node at ``address``, their tables made, with
+    metrics as in a deployment. With a mode the one namespace is made, which servers started later know at once."""
+
+    def command(folder: Path) -> list[str]:
+        cassandra = {"contact_points": [address], "keyspace": "bench", "local_datacentre": "dc1"}
+        config = {
+            "server": {"listen": ["127.0.0.1:0"], "workers": processes, "die_with_parent": True, "drain_wait": "0s"},
+            "telemetry": {"metrics_listen": "127.0.0.1:0"},
+            "backend": {"cassandra": cassandra},
+        }
+        path = str(folder / "config.yaml")
+        Path(path).write_text(yaml.safe_dump(config))
+        migrate = [sys.executable, "-m", "services.storage.migrate", "--config", path]
+        done = subprocess.run(migrate, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise LoadError(f"the tables could not be made: {done.stderr[-2000:]}")
+        return [sys.executable, "-m", "services.storage.main", "--config", path]
+
+    def prepare(address: str) -> None:
+        with wellspring_client.connect(storage=address, timeout=60) as client:
+            client.storage.create_namespace(SPACE, mode=mode)
+
+    return Target("storage-cassandra", command, [], prepare if mode else None)
 
 
 class Requests:

@@ -1,0 +1,144 @@
+"""The storage bench on a cluster: server processes on one Cassandra node, beside the driver alone on the same node.
+
+Each round is the driver's and then ours, of the same kind of work, with as many requests under way: the node is as warm
+for one as for the other. The best of the rounds counts. What a server does is measured from outside, by gRPC; which
+tables serve a namespace does not matter here.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tools.bench.figures import Figures, log
+from tools.bench.rpc import Started, cpu_s, started
+from tools.bench.rpc_load import CONNECTIONS, LoadError
+from tools.bench.storage_calls import IN_FLIGHT, TRIAL, Work, call
+from tools.bench.storage_world import Requests, check, check_many, cluster_server, environment
+from tools.dev.servers.cassandra import Cassandra
+
+BATCHES_IN_FLIGHT = 8
+"""Batches under way at once: 800 writes."""
+SINGLES = ("put", "get")
+BATCHES = ("batch_records", "batch_items")
+
+
+class ClusterBench:
+    """One run: a node, the driver's process and the servers, in a folder of its own."""
+
+    def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._figures: Figures = {
+            "value_bytes": asked.value_bytes,
+            "item_bytes": asked.item_bytes,
+            "servers": asked.servers,
+        }
+
+    def run(self) -> Figures:
+        """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
+        asked = self._asked
+        with Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node:
+            log(f"a node with a heap of {asked.heap_mib} MiB, commit log {asked.commit_log}")
+            with started(cluster_server(node.address, asked.mode, 1)):
+                log(f"a namespace of mode {asked.mode}")
+            with (
+                self._driver(node.address) as driver,
+                started(cluster_server(node.address, None, asked.servers)) as running,
+            ):
+                self._measure(driver, running, node.nodes[0].pid)
+        figures = self._figures
+        for name in (*SINGLES, *BATCHES):
+            figures[f"{name}_ratio"] = round(figures[f"{name}_per_s"] / figures[f"driver_{name}_per_s"], 3)
+        figures["single_ratio"] = min(figures[f"{name}_ratio"] for name in SINGLES)
+        figures["batch_ratio"] = figures["batch_records_ratio"]
+        figures["p99_ratio"] = max(
+            round(figures[f"{name}_p99_ms"] / figures[f"driver_{name}_p99_ms"], 2) for name in SINGLES
+        )
+        return figures
+
+    @contextmanager
+    def _driver(self, address: str) -> Iterator["subprocess.Popen[str]"]:
+        asked = self._asked
+        command = [sys.executable, "-m", "tools.bench.storage_driver", "--address", address, "--mode", asked.mode]
+        for name in ("value-bytes", "item-bytes", "batch"):
+            command += [f"--{name}", str(getattr(asked, name.replace("-", "_")))]
+        with (self._folder / "driver.log").open("w") as errors:
+            driver = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.communicate()
+
+    def _measure(self, driver: "subprocess.Popen[str]", running: Started, node: int) -> None:
+        asked = self._asked
+        requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
+        works = [
+            Work("put", "Put", requests.puts, 1),
+            Work("get", "Get", requests.gets, 1),
+            Work("batch_records", "PutMany", requests.many, asked.batch, check_many),
+            Work("batch_items", "BatchMutate", requests.item_batches, asked.batch, check),
+        ]
+        for work in works:
+            width = BATCHES_IN_FLIGHT if work.items > 1 else IN_FLIGHT
+            calls = self._calls(driver, running, work, width)
+            for _ in range(asked.rounds):
+                before = cpu_s(node)
+                self._keep(f"driver_{work.name}", self._raw(driver, work.name, calls[0], width), width=width)
+                between = cpu_s(node)
+                per_s, cpu_us, outcome = call(running, work, calls[1], width)
+                after = cpu_s(node)
+                ours = {
+                    "per_s": per_s,
+                    "cpu_us": cpu_us,
+                    "p50_ms": outcome.quantile_ms(0.5),
+                    "p99_ms": outcome.quantile_ms(0.99),
+                    "node_cpu_us": (after - between) * 1e6 / ((calls[1] + CONNECTIONS) * work.items),
+                }
+                self._keep(work.name, ours, width=width)
+                raw_node_us = (between - before) * 1e6 / (calls[0] * work.items)
+                self._keep(f"driver_{work.name}", {"node_cpu_us": raw_node_us}, width=width)
+
+    def _calls(self, driver: "subprocess.Popen[str]", running: Started, work: Work, width: int) -> tuple[int, int]:
+        """How many calls make a round, the driver's and ours: by a trial after a first warm-up of all concerned."""
+        least, seconds = max(TRIAL, width), self._asked.seconds
+        raw = ours = 0.0
+        for _ in range(2):
+            raw = self._raw(driver, work.name, least, width)["per_s"]
+            ours = call(running, work, least, width)[0]
+        return max(least, int(raw * seconds / work.items)), max(least, int(ours * seconds / work.items))
+
+    def _raw(self, driver: "subprocess.Popen[str]", work: str, count: int, width: int) -> dict[str, Any]:
+        assert driver.stdin is not None and driver.stdout is not None
+        try:
+            driver.stdin.write(f"{work} {count} {width}\n")
+            driver.stdin.flush()
+            line = driver.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise LoadError(f"the driver alone failed: {(self._folder / 'driver.log').read_text()[-2000:]}")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def _keep(self, name: str, found: dict[str, float], width: int) -> None:
+        """The best of each figure so far."""
+        figures = self._figures
+        for kind, value in found.items():
+            kept, told, better = {
+                "per_s": (f"{name}_per_s", round(value), max),
+                "cpu_us": (f"{name}_cpu_s_per_10k", round(value / 100, 3), min),
+                "node_cpu_us": (f"{name}_node_cpu_s_per_10k", round(value / 100, 3), min),
+                "p50_ms": (f"{name}_p50_ms", round(value, 2), min),
+                "p99_ms": (f"{name}_p99_ms", round(value, 2), min),
+            }[kind]
+            figures[kept] = better(figures.get(kept, told), told)
+        if "per_s" in found:
+            log(f"{name}: {found['per_s']:,.0f} a second, {found['cpu_us']:.0f} us of CPU each, {width} under way")

@@ -1,0 +1,25 @@
+"""The storage bench on a cluster measures what it says: a small run on a real node has every figure."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from libs.rpc.testing.harness import environment
+from tools.bench.storage_cluster import BATCHES, SINGLES
+
+
+def test_a_small_run_has_every_figure() -> None:
+    command = [sys.executable, "-m", "tools.bench.storage", "--backend", "cassandra", "--seconds", "0.2"]
+    command += ["--rounds", "1", "--batch", "20", "--json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1000, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    for name in (*SINGLES, *BATCHES):
+        for whose in (name, f"driver_{name}"):
+            for kind in ("per_s", "p50_ms", "p99_ms"):
+                assert told[f"{whose}_{kind}"] > 0
+        assert told[f"{name}_ratio"] == pytest.approx(told[f"{name}_per_s"] / told[f"driver_{name}_per_s"], abs=0.001)
+    assert told["single_ratio"] == min(told["put_ratio"], told["get_ratio"])
+    assert told["batch_ratio"] == told["batch_records_ratio"] and told["p99_ratio"] > 0 and told["servers"] == 2

@@ -1,0 +1,215 @@
+"""The storage bench's peer on a cluster: the driver alone, as a team would use it without a service in between.
+
+Prepared statements on one small table, sent by the driver's own callbacks, so many under way; the next is sent from the
+callback of one that ended. A batch of records is as many statements sent at once, for they are of different partitions;
+a batch of items is one unlogged batch of one partition. With ``--mode CAS`` writes of records are conditional (IF NOT
+EXISTS). Run as a process of its own: each line of standard input names a work and how often; each line of the output is
+what it took.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+from cassandra.io.libevreactor import LibevConnection
+from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+from cassandra.query import BatchStatement, BatchType, tuple_factory
+
+KEYSPACE = "driver_alone"
+PROTOCOL_VERSION = 4
+"""The driver loses bytes of a segment that arrives in two reads with version 5."""
+_PATIENCE_S = 60.0
+
+Then = Callable[[], None]
+"""Called, on the driver's thread, when a piece of work is done."""
+
+
+class Flight:
+    """``count`` pieces of work, ``width`` of them under way until none is left."""
+
+    def __init__(self, count: int, width: int, begin: Callable[[int, Then], None]) -> None:
+        """``begin(number, then)`` begins a piece and has ``then`` called at its end."""
+        self._count = count
+        self._width = min(width, count)
+        self._begin = begin
+        self._next = 0
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self.latencies_s: list[float] = []
+
+    def run(self) -> float:
+        """All of it; wall seconds."""
+        began = time.perf_counter()
+        for _ in range(self._width):
+            self._step()
+        if not self._done.wait(_PATIENCE_S + self._count):
+            raise SystemExit("the driver did not come to an end")
+        return time.perf_counter() - began
+
+    def _step(self) -> None:
+        with self._lock:
+            number = self._next
+            self._next += 1
+        if number >= self._count:
+            return
+        began = time.perf_counter()
+
+        def ended() -> None:
+            self.latencies_s.append(time.perf_counter() - began)
+            if len(self.latencies_s) == self._count:
+                self._done.set()
+            else:
+                self._step()
+
+        self._begin(number, ended)
+
+
+class Driver:
+    """A session, its statements, and what has been written."""
+
+    def __init__(self, address: str, mode: str, value_bytes: int, item_bytes: int, batch: int) -> None:
+        host, _, port = address.rpartition(":")
+        profile = ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy("dc1")),
+            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+            request_timeout=_PATIENCE_S,
+            row_factory=tuple_factory,
+        )
+        self.cluster = Cluster(
+            [host],
+            port=int(port),
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+            protocol_version=PROTOCOL_VERSION,
+            connection_class=LibevConnection,
+            connect_timeout=_PATIENCE_S,
+            control_connection_timeout=_PATIENCE_S,
+        )
+        session = self._session = self.cluster.connect()
+        replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
+        session.execute(f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}")
+        session.set_keyspace(KEYSPACE)
+        session.execute("CREATE TABLE IF NOT EXISTS records (record blob PRIMARY KEY, value blob)")
+        columns = "record blob, key blob, value blob, PRIMARY KEY (record, key)"
+        session.execute(f"CREATE TABLE IF NOT EXISTS items ({columns})")
+        self._conditional = mode == "CAS"
+        condition = " IF NOT EXISTS" if self._conditional else ""
+        self._put = session.prepare(f"INSERT INTO records (record, value) VALUES (?, ?){condition}")
+        self._get = session.prepare("SELECT value FROM records WHERE record = ?")
+        self._item = session.prepare("INSERT INTO items (record, key, value) VALUES (?, ?, ?)")
+        self._value, self._small = os.urandom(value_bytes), os.urandom(item_bytes)
+        self._keys = [b"item-%05d" % number for number in range(batch)]
+        self._batch = batch
+        self._records = 0
+        self._wide = 0
+        self._failed: BaseException | None = None
+
+    def run(self, work: str, count: int, width: int) -> dict[str, float]:
+        """``count`` pieces of ``work``, ``width`` under way: items and calls a second, CPU and latencies."""
+        begin = {"put": self._puts, "get": self._gets, "batch_records": self._many, "batch_items": self._items}[work]
+        flight = Flight(count, width, begin())
+        before_s = time.process_time()
+        seconds = flight.run()
+        used_s = time.process_time() - before_s
+        if self._failed is not None:
+            raise SystemExit(f"the driver alone failed: {self._failed}")
+        if work == "put":
+            self._records += count
+        elif work == "batch_records":
+            self._records += count * self._batch
+        elif work == "batch_items":
+            self._wide += count
+        items = count * (self._batch if work.startswith("batch") else 1)
+        ordered = sorted(flight.latencies_s)
+        return {
+            "per_s": items / seconds,
+            "cpu_us": used_s * 1e6 / items,
+            "p50_ms": ordered[len(ordered) // 2] * 1e3,
+            "p99_ms": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1e3,
+        }
+
+    def _send(self, statement: Any, then: Then, *, answered: bool) -> None:
+        """``answered``: there must be a row, and it must not begin with false."""
+        asked = self._session.execute_async(statement)
+        asked.add_callbacks(self._sent, self._lost, (then, answered), errback_args=(then,))
+
+    def _sent(self, rows: Any, then: Then, answered: bool) -> None:
+        if answered and not (rows and rows[0][0]):
+            self._failed = ValueError("a write was not applied, or a record is not there")
+        then()
+
+    def _lost(self, error: BaseException, then: Then) -> None:
+        self._failed = error
+        then()
+
+    def _puts(self) -> Callable[[int, Then], None]:
+        first = self._records
+        return lambda number, then: self._write(first + number, then)
+
+    def _write(self, number: int, then: Then) -> None:
+        self._send(self._put.bind((b"record-%09d" % number, self._value)), then, answered=self._conditional)
+
+    def _gets(self) -> Callable[[int, Then], None]:
+        there = max(1, self._records)
+
+        def begin(number: int, then: Then) -> None:
+            self._send(self._get.bind((b"record-%09d" % (number * 7919 % there),)), then, answered=True)
+
+        return begin
+
+    def _many(self) -> Callable[[int, Then], None]:
+        first, batch = self._records, self._batch
+
+        def begin(number: int, then: Then) -> None:
+            ended = itertools.count(1).__next__  # atomic, whichever thread calls
+
+            def one() -> None:
+                if ended() == batch:
+                    then()
+
+            for record in range(first + number * batch, first + (number + 1) * batch):
+                self._write(record, one)
+
+        return begin
+
+    def _items(self) -> Callable[[int, Then], None]:
+        first = self._wide
+
+        def begin(number: int, then: Then) -> None:
+            batch = BatchStatement(BatchType.UNLOGGED)
+            record = b"wide-%09d" % (first + number)
+            for key in self._keys:
+                batch.add(self._item, (record, key, self._small))
+            self._send(batch, then, answered=False)
+
+        return begin
+
+
+def main() -> int:
+    """Answers each line of standard input by one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--mode", choices=("LWW", "CAS"), required=True)
+    parser.add_argument("--value-bytes", type=int, required=True)
+    parser.add_argument("--item-bytes", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    asked = parser.parse_args()
+    driver = Driver(asked.address, asked.mode, asked.value_bytes, asked.item_bytes, asked.batch)
+    try:
+        for line in sys.stdin:
+            work, count, width = line.split()
+            print(json.dumps(driver.run(work, int(count), int(width))), flush=True)
+    finally:
+        driver.cluster.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
