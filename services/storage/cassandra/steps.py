@@ -20,7 +20,7 @@ from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.partition import Loaded, NotLoaded, Place, Rows
 from services.storage.cassandra.scope import Scope, check_home, scope_of
 from services.storage.cassandra.statements import Statements
-from services.storage.cassandra.tasks import KeyedLocks, Tasks
+from services.storage.cassandra.tasks import KeyedLocks
 from services.storage.cassandra.view import View
 from services.storage.domain.errors import ConditionFailed, ItemNotFound, VersionNotFound
 from services.storage.domain.model import NO_VERSION
@@ -30,6 +30,7 @@ from services.storage.store.families import Families
 from services.storage.store.ledger import Account, Ledger
 from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.record import version_of
+from services.storage.store.tasks import Tasks
 
 T = TypeVar("T")
 Work = Callable[[LocalStore], Awaitable[T]]

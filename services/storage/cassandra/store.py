@@ -24,7 +24,6 @@ from services.storage.cassandra.partition import ITEMS, TOKENS, Loaded, Place, R
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.cassandra.sweeper import Sweeper
-from services.storage.cassandra.tasks import Tasks
 from services.storage.domain.copying import Copied
 from services.storage.domain.errors import NamespaceNotFound
 from services.storage.domain.model import Command, Delete, Item, Mode, Put, Receipt, Selection, WriteToken
@@ -43,6 +42,7 @@ from services.storage.store.interface import (
 )
 from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.manifest import Manifest
+from services.storage.store.tasks import Tasks
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _TOGETHER: Final = 32

@@ -1,55 +1,9 @@
-"""Work that goes on when its caller has gone away: a mutation that has begun ends, so that its change is settled."""
+"""Turns: steps on the same thing come one after the other."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-T = TypeVar("T")
 K = TypeVar("K")
-
-
-class Tasks:
-    """A task group with a life of its own. Use :meth:`start` and :meth:`close`."""
-
-    def __init__(self) -> None:
-        self._group = asyncio.TaskGroup()
-        self._started = asyncio.Event()
-        self._ending = asyncio.Event()
-        self._host: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Opens the group."""
-        self._host = asyncio.create_task(self._live())
-        await self._started.wait()
-
-    async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``, which ends also when the caller is cancelled."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._group.create_task(_settle(work, future))
-        return await asyncio.shield(future)
-
-    async def close(self) -> None:
-        """Waits for what is under way."""
-        self._ending.set()
-        if self._host is not None:
-            await self._host
-
-    async def _live(self) -> None:
-        async with self._group:
-            self._started.set()
-            await self._ending.wait()
-
-
-async def _settle(work: Coroutine[Any, Any, T], future: asyncio.Future[T]) -> None:
-    try:
-        result = await work
-    except Exception as error:
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # whoever asked may be gone
-    else:
-        if not future.done():
-            future.set_result(result)
 
 
 class KeyedLocks(Generic[K]):
