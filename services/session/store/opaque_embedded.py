@@ -7,8 +7,6 @@ The event loop is the lock (libs/embedded): each method reads, decides and submi
 """
 
 import asyncio
-import json
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
@@ -16,14 +14,11 @@ from libs.embedded.batch import Batch
 from libs.embedded.family import Family
 from libs.embedded.store import EmbeddedStore as Directory
 from services.session.crypto.opaque import NAME_BYTES, pepper_of
-from services.session.domain.model import Epochs
 from services.session.domain.opaque_model import OpaqueRow, OpaqueStored, OpaqueTombstone
 from services.session.store import layout
-from services.session.store.codec import Damaged
+from services.session.store.opaque_codec import decode_row, decode_tombstone, encode_row, encode_tombstone
 from services.session.store.opaque_interface import Allowed, OpaquePatrolled
 
-_TIMES: Final = struct.Struct(">QQ")
-_HEAD: Final = struct.Struct(">QQH")
 _BYTES: Final = 1 << 22
 _STEP: Final = 10_000
 
@@ -46,10 +41,10 @@ class EmbeddedOpaque:
         for name in names:
             key = _key(realm, name)
             if (data := self._rows.get(key)) is not None:
-                found = _decode_row(name, data)
+                found = decode_row(name, data)
                 row = found if row is None or row.written_us < found.written_us else row
             if (data := self._deleted.get(key)) is not None:
-                stone = _decode_tombstone(data)
+                stone = decode_tombstone(data)
                 tombstone = stone if tombstone is None or tombstone.until_us < stone.until_us else tombstone
         return OpaqueStored(row, tombstone)
 
@@ -60,7 +55,7 @@ class EmbeddedOpaque:
             for name in names:
                 if name != row.name and self._rows.has(_key(realm, name)):
                     batch.delete(self._rows, _key(realm, name))
-            batch.put(self._rows, _key(realm, row.name), _encode_row(row))
+            batch.put(self._rows, _key(realm, row.name), encode_row(row))
             return True
 
         return await self._sessions.transact(decide)
@@ -69,8 +64,8 @@ class EmbeddedOpaque:
         def decide(batch: Batch) -> bool:
             batch.frees = True  # A deletion does not wait for room on the disk.
             there = self._deleted.get(_key(realm, names[0]))
-            if there is None or _decode_tombstone(there).until_us < tombstone.until_us:
-                batch.put(self._deleted, _key(realm, names[0]), _TIMES.pack(*tombstone))
+            if there is None or decode_tombstone(there).until_us < tombstone.until_us:
+                batch.put(self._deleted, _key(realm, names[0]), encode_tombstone(tombstone))
             rows = [_key(realm, name) for name in names if self._rows.has(_key(realm, name))]
             batch.delete_many(self._rows, rows)
             return bool(rows)
@@ -83,8 +78,8 @@ class EmbeddedOpaque:
         for key, data in page.items:
             realm, name = _split(key)
             stone = self._deleted.get(key)
-            tombstone = None if stone is None else _decode_tombstone(stone)
-            found.append((realm, OpaqueStored(_decode_row(name, data, sealed=False), tombstone)))
+            tombstone = None if stone is None else decode_tombstone(stone)
+            found.append((realm, OpaqueStored(decode_row(name, data, sealed=False), tombstone)))
         return OpaquePatrolled(found, page.resume)
 
     async def remove(self, realm: str, rows: Sequence[OpaqueRow]) -> int:
@@ -93,7 +88,7 @@ class EmbeddedOpaque:
             over = []
             for row in rows:
                 data = self._rows.get(_key(realm, row.name))
-                if data is not None and _decode_row(row.name, data, sealed=False).written_us == row.written_us:
+                if data is not None and decode_row(row.name, data, sealed=False).written_us == row.written_us:
                     over.append(_key(realm, row.name))
             batch.delete_many(self._rows, over)
             return len(over)
@@ -105,7 +100,7 @@ class EmbeddedOpaque:
             batch.frees = True
             page = self._deleted.page(start=self._resume, max_items=limit, max_bytes=_BYTES)
             self._resume = page.resume
-            over = [key for key, data in page.items if _decode_tombstone(data).until_us <= now_us]
+            over = [key for key, data in page.items if decode_tombstone(data).until_us <= now_us]
             batch.delete_many(self._deleted, over)
             return len(over)
 
@@ -144,24 +139,3 @@ def _key(realm: str, name: bytes) -> bytes:
 
 def _split(key: bytes) -> tuple[str, bytes]:
     return key[: -NAME_BYTES - 1].decode(), key[-NAME_BYTES:]
-
-
-def _encode_row(row: OpaqueRow) -> bytes:
-    stamp = json.dumps(row.stamp, separators=(",", ":")).encode()
-    return _HEAD.pack(row.written_us, row.until_us, len(stamp)) + stamp + row.sealed
-
-
-def _decode_row(name: bytes, data: bytes, *, sealed: bool = True) -> OpaqueRow:
-    try:
-        written_us, until_us, length = _HEAD.unpack_from(data)
-        end = _HEAD.size + length
-        stamp: Epochs = tuple((str(at), int(count)) for at, count in json.loads(data[_HEAD.size : end]))
-    except (struct.error, ValueError, TypeError):
-        raise Damaged from None
-    return OpaqueRow(name, written_us, until_us, stamp, data[end:] if sealed else b"")
-
-
-def _decode_tombstone(data: bytes) -> OpaqueTombstone:
-    if len(data) != _TIMES.size:
-        raise Damaged
-    return OpaqueTombstone(*_TIMES.unpack(data))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from libs.config.cassandra import cassandra_options
 from libs.config.mistakes import ConfigError
-from services.storage.cassandra.opening import cassandra_options
 from wellspring.config.v1 import backend_pb2, server_pb2
 
 
