@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from libs.errors.errors import ResourceExhausted
+from libs.errors.errors import ResourceExhausted, Unavailable
 from libs.rpc.options import ServerOptions
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
@@ -18,6 +18,7 @@ from services.session.audit.file import AuditFile
 from services.session.conformance.harness import STORES, over
 from services.session.conformance.process import Process
 from services.session.crypto import assertions, keyring
+from services.session.domain.opaque_sweeping import OpaqueSweeper
 from services.session.domain.policy import SECOND
 from services.session.domain.sweeping import Sweeper
 from wellspring.session.v1 import session_pb2 as pb
@@ -32,7 +33,8 @@ async def state(channel, service=SERVICE):
     """None when nobody answers."""
     try:
         return (await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))).status
-    except grpc.aio.AioRpcError:
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
         return None
 
 
@@ -40,12 +42,6 @@ async def until(channel, expected, service=SERVICE):
     async with asyncio.timeout(PATIENCE_S):
         while await state(channel, service) not in expected:  # noqa: ASYNC110 - another process knows
             await asyncio.sleep(0.05)
-
-
-async def gone(channel):
-    """A store that failed does not heal: the service is not ready, or has ended, to be started again."""
-    await until(channel, (NOT_SERVING, None))
-    await until(channel, (NOT_SERVING, None), "")
 
 
 async def create(channel, subject):
@@ -64,16 +60,22 @@ def test_ses_29_a_store_that_takes_no_writes_is_not_serving_and_a_restart_brings
         async with grpc.aio.insecure_channel(server.address) as channel:
             await until(channel, (SERVING,))
             made += [await create(channel, f"u{n}") for n in range(5)]
-            # From now on no file of the process may grow: as a disk that is full, for all that it writes.
-            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            # From now on no log of the process may grow, as on a disk that is full. What is small and there already can
+            # be written over: a part of it would be, with a lower limit, as no full disk does it.
+            resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (512, resource.RLIM_INFINITY))
             refused = 0
             while not refused:
                 try:
                     made.append(await create(channel, "late"))
                 except grpc.aio.AioRpcError as error:
-                    assert error.code() not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+                    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
                     refused += 1
-            await gone(channel)
+            await until(channel, (NOT_SERVING,))
+            await until(channel, (NOT_SERVING,), "")
+            for token in made:  # those who are logged in are served as long as somebody asks
+                await session_pb2_grpc.SessionsStub(channel).Validate(
+                    pb.ValidateRequest(realm="web", token=token), timeout=60
+                )
         return made
 
     async def check(made):
@@ -142,6 +144,30 @@ def test_ses_29_a_full_disk_puts_the_sweeper_off_and_ends_nothing(store):
             await s.clock.sleep(10)
         assert not sweeper.done() and len(s.events.of("sweep_put_off")) == 3
         assert (await s.tools.store.read("web", made.session.handle)).session is None, "it went on, and swept"
+        sweeper.cancel()
+        await asyncio.wait([sweeper])
+
+    over(store, test)
+
+
+@pytest.mark.parametrize("error", [ResourceExhausted("full", reason="DISK_FULL"), Unavailable("away")], ids=str)
+@pytest.mark.parametrize("store", STORES)
+def test_ses_29_a_store_that_refuses_puts_the_sweeper_of_opaque_realms_off(store, error):
+    async def test(s):
+        prune, refusals = s.tools.store.opaque.prune, []
+
+        async def full(now_us, limit):
+            if len(refusals) < 3:
+                refusals.append(1)
+                raise error
+            done.set()
+            return await prune(now_us, limit)
+
+        done = asyncio.Event()
+        s.tools.store.opaque.prune = full
+        sweeper = asyncio.create_task(OpaqueSweeper(s.tools, SECOND).run())
+        await done.wait()
+        assert not sweeper.done() and [told["reason"] for told in s.events.of("sweep_put_off")] == [error.reason] * 3
         sweeper.cancel()
         await asyncio.wait([sweeper])
 

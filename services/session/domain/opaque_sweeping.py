@@ -12,6 +12,7 @@ from services.session.domain.epochs import is_below
 from services.session.domain.opaque import OpaqueState, judge, revoked
 from services.session.domain.opaque_model import OpaqueRow, OpaqueStored
 from services.session.domain.policy import Kind
+from services.session.domain.sweeping import ticking
 from services.session.domain.tools import Tools
 
 ROWS_A_TICK: Final = 2_000
@@ -30,9 +31,7 @@ class OpaqueSweeper:
 
     async def run(self) -> None:
         """Ticks for ever."""
-        while True:
-            await self._tools.clock.clock.sleep(self._interval_us / 1e6)
-            await self.tick()
+        await ticking(self._tools, self._interval_us, self.tick)
 
     async def tick(self) -> int:
         """One bounded piece of work; how many rows it removed."""

@@ -6,9 +6,10 @@ what was overwritten or revoked, leaves tables and logs at the next scrub, in an
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from libs.errors.errors import ResourceExhausted
+from libs.errors.errors import ResourceExhausted, Unavailable
 from services.session.domain.policy import SECOND
 from services.session.domain.tools import Tools
 from services.session.store.interface import Stored
@@ -18,6 +19,17 @@ ROWS_A_STEP: Final = 100
 """Looked at without letting a call in between: about a millisecond."""
 LEAST_ROWS: Final = 200
 CLOCK: Final = "clock_us"
+
+
+async def ticking(tools: Tools, interval_us: int, tick: Callable[[], Awaitable[int]]) -> None:
+    """Calls `tick` for ever, `interval_us` apart. A store that takes no writes now puts a tick off: sessions are read
+    all the same, and its health says what is wrong."""
+    while True:
+        await tools.clock.clock.sleep(interval_us / 1e6)
+        try:
+            await tick()
+        except (ResourceExhausted, Unavailable) as error:
+            tools.events.record("sweep_put_off", "", reason=error.reason)
 
 
 class Sweeper:
@@ -35,13 +47,8 @@ class Sweeper:
         self._walk_began_us = self._scrubbed_us
 
     async def run(self) -> None:
-        """Ticks for ever. A full disk puts a tick off: sessions are read all the same, and room may come back."""
-        while True:
-            await self._tools.clock.clock.sleep(self._interval_us / 1e6)
-            try:
-                await self.tick()
-            except ResourceExhausted as error:
-                self._tools.events.record("sweep_put_off", "", reason=error.reason)
+        """Ticks for ever."""
+        await ticking(self._tools, self._interval_us, self.tick)
 
     async def tick(self) -> int:
         """One bounded piece of work; how many sessions it removed."""
