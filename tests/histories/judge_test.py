@@ -33,6 +33,14 @@ def refused(called, returned, etag="", value="refused", **rest):
     return call("put", called, returned, outcome="refused", value=value, etag=etag, **rest)
 
 
+def asked(called, returned, etag, outcome="ok"):
+    return call("get", called, returned, if_etag=etag, outcome=outcome, untold=True)
+
+
+def ended(called, returned, outcome="ok", **rest):
+    return call("delete", called, returned, outcome=outcome, untold=True, **rest)
+
+
 FIRST = put(1, 2, "a", "e1", if_absent=True)
 
 GOOD = {
@@ -47,6 +55,11 @@ GOOD = {
     "no answer, and it happened late": [FIRST, lost(3, "b"), get(4, 5, "a", "e1"), get(9, 10, "b", "e2")],
     "no answer, told by a refusal only": [FIRST, lost(3, "b", if_etag="e1"), refused(4, 5, "e2", if_absent=True)],
     "a delete without an answer": [FIRST, call("delete", 3, outcome="unknown", if_etag="e1"), get(9, 10)],
+    "asked, and it is so": [FIRST, asked(3, 4, "e1"), ended(5, 6, if_etag="e1"), asked(7, 8, "e1", "refused")],
+    "asked of nothing": [asked(1, 2, "e1", "refused"), put(3, 4, "a", "e1")],
+    "ended without a word": [FIRST, ended(3, 4), ended(5, 6), put(7, 8, "b", "e2", if_absent=True)],
+    "refused without a word": [FIRST, refused(3, 4, if_absent=True, untold=True)],
+    "asked, and a put without an answer is there": [FIRST, lost(3, "b", if_etag="e1"), asked(4, 5, "e1", "refused")],
     "each record for itself": [FIRST, put(1, 2, "a", "e1", if_absent=True, record="s")],
 }
 
@@ -80,6 +93,10 @@ BAD = {
     "a delete that left it there": [FIRST, call("delete", 3, 4, removed=True), get(5, 6, "a", "e1")],
     "a delete that found what was not there": [call("delete", 1, 2, removed=True)],
     "an etag that came again": [FIRST, put(3, 4, "b", "e1", if_etag="e1")],
+    "asked after its end, and it is so": [FIRST, ended(3, 4), asked(5, 6, "e1")],
+    "asked, and it is not so": [FIRST, asked(3, 4, "e1", "refused")],
+    "refused without a reason": [FIRST, ended(3, 4), refused(5, 6, if_absent=True, untold=True)],
+    "ended by what was not there": [FIRST, ended(3, 4), ended(5, 6, if_etag="e1")],
     "one bad record among good ones": [FIRST, put(1, 2, "a", "e1", record="s"), get(3, 4)],
 }
 
@@ -99,6 +116,8 @@ SENSE = {
     "both value and etag": history(get(1, 2, "a")),
     "an unknown outcome with a return": history(call("delete", 1, 2, outcome="unknown")),
     "return is before call": history(FIRST, get(4, 3)),
+    "a get that is untold": history(call("get", 1, 2, untold=True)),
+    "and yet it tells": history(FIRST, refused(3, 4, "e1", if_absent=True, untold=True)),
     "told by no put and no get": history(put(1, 2, "a", "e1", if_etag="e0")),
     "line 2: another put": history(FIRST, put(3, 4, "a", "e2")),
 }

@@ -18,8 +18,9 @@ class Operation:
     """One call on one record. ``op``: get, put or delete; ``outcome``: ok, refused, or unknown when no answer came.
 
     ``value``: what a put writes, once in a history, or what a get found. ``etag``: what a put was given, or what a get
-    or a refusal names as there, empty for nothing. ``removed``: whether a delete found something. Times are nanoseconds
-    of one monotonic clock; a call without an answer has no ``returned`` (0).
+    or a refusal names as there, empty for nothing. ``removed``: whether a delete found something. ``untold``: the
+    answer says only whether the condition held. Times are nanoseconds of one monotonic clock; a call without an answer
+    has no ``returned`` (0).
     """
 
     client: int
@@ -33,6 +34,7 @@ class Operation:
     value: str = ""
     etag: str = ""
     removed: bool = False
+    untold: bool = False
 
     def line(self) -> str:
         """The judge's form of it."""

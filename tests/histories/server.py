@@ -1,4 +1,4 @@
-"""The storage server as a process that is killed, stopped, continued and started again on the same port."""
+"""A server as a process that is killed, stopped, continued and started again on the same port."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from services.storage.server_process import environment
 
+STORAGE: Final = ("services.storage.main",)
+
 
 class Server:
-    """A process with settings "NAME=VALUE", those of its backend; with a ``fault``, one of those in broken_main."""
+    """A process with settings "NAME=VALUE", those of its backend. ``start`` is its module and what follows it."""
 
-    def __init__(self, settings: Sequence[str], fault: str = "") -> None:
+    def __init__(self, settings: Sequence[str], start: Sequence[str] = STORAGE) -> None:
         self.address = "127.0.0.1:0"
         self._settings = settings
-        self._start = ["tests.histories.broken_main", fault] if fault else ["services.storage.main"]
+        self._start = start
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Server:

@@ -26,11 +26,11 @@ async def storm(servers: Sequence[Server], chance: random.Random, between: int =
 
     async def bring() -> None:
         nonlocal allowed
-        for trouble in chance.sample(TROUBLES, len(TROUBLES)):
+        for kind in chance.sample(TROUBLES, len(TROUBLES)):
             await history.grow(held=between // 4, refused=between // 4, ok=between)
             await asyncio.sleep(chance.uniform(0, 0.2))
             allowed += 1
-            await _trouble(chance.choice(servers), trouble, history, chance)
+            await trouble(chance.choice(servers), kind, history, chance)
         await history.grow(held=between // 4, refused=between // 4, ok=between)
 
     await _work(servers, history, chance, lambda: allowed, bring)
@@ -66,7 +66,8 @@ async def _work(
             stopping.set()
 
 
-async def _trouble(server: Server, kind: str, history: History, chance: random.Random) -> None:
+async def trouble(server: Server, kind: str, history: History, chance: random.Random) -> None:
+    """One of TROUBLES comes over the server, and it serves again."""
     if kind != "kill":
         server.stop()
         if kind == "long stop":

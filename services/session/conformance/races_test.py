@@ -205,3 +205,20 @@ def test_changes_on_the_disk_at_once_are_all_there():
                 assert found.data["n"].value == b"5"
 
     asyncio.run(main())
+
+
+def test_ses_09_a_login_after_a_revocation_of_all_stays_while_what_was_before_is_being_ended():
+    async def test(s):
+        await s.create()
+        by_subject, later = s.tools.store._store.by_subject, []
+
+        async def slowly(*args, **kwargs):
+            if not later:
+                later.append(await s.create())  # the epoch is raised, the sessions of before are looked for
+            return await by_subject(*args, **kwargs)
+
+        s.tools.store._store.by_subject = slowly
+        assert await revoking.revoke_subject(s.tools, s.realm(), "app", "alice") == 1
+        assert (await validating.validate(s.tools, s.realm(), "app", later[0].token)).session
+
+    over_seeds(test)

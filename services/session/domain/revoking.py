@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from services.session.crypto import pseudonyms
 from services.session.domain.bearer import checker, identify, read_token, tombstone
+from services.session.domain.epochs import is_below
 from services.session.domain.errors import SessionInvalid
 from services.session.domain.family import Standing, present
-from services.session.domain.model import ANONYMOUS
+from services.session.domain.model import ANONYMOUS, Epoch
 from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
@@ -69,9 +70,9 @@ async def revoke_others(tools: Tools, realm: Realm, caller: str, text: bytes, pr
 async def revoke_subject(tools: Tools, realm: Realm, caller: str, subject: str) -> int:
     """Ends all sessions of a subject that are there now, those being created included."""
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject)
-    await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, tools.clock.now_us())
+    epoch = await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, tools.clock.now_us())
     tools.events.record("subject_revoked", realm.name, caller=caller)
-    return await _end_all(tools, realm, caller, who, but="", cause="subject")
+    return await _end_all(tools, realm, caller, who, below=epoch, cause="subject")
 
 
 async def revoke_realm(tools: Tools, realm: Realm, caller: str) -> None:
@@ -84,10 +85,10 @@ async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -
     """Ends all of a subject, then destroys its key: what was sealed for it, here or in a copy, opens no more."""
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject)
     now_us = tools.clock.now_us()
-    await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, now_us)
+    epoch = await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, now_us)
     await tools.store.erase_subject_key(realm.name, who)
     tools.vault.forget(realm.name, who)
-    sessions = await _end_all(tools, realm, caller, who, but="", cause="erased")
+    sessions = await _end_all(tools, realm, caller, who, below=epoch, cause="erased")
     tools.events.record("subject_erased", realm.name, caller=caller)
     return Erased(sessions, now_us, tools.random(16))
 
@@ -102,8 +103,20 @@ async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: 
     return ended
 
 
-async def _end_all(tools: Tools, realm: Realm, caller: str, subject: bytes, *, but: str, cause: str) -> int:
-    """Ends every session of a subject but one, a page at a time; how many were live (or ended just now by an epoch)."""
+async def _end_all(
+    tools: Tools,
+    realm: Realm,
+    caller: str,
+    subject: bytes,
+    *,
+    cause: str,
+    but: str = "",
+    below: Epoch | None = None,
+) -> int:
+    """Ends every session of a subject but one, a page at a time; how many were live (or ended just now by an epoch).
+
+    With `below`, the epoch that ended them: whoever logged in after it stays.
+    """
     if subject == ANONYMOUS:
         return 0
     count, after = 0, None
@@ -113,6 +126,8 @@ async def _end_all(tools: Tools, realm: Realm, caller: str, subject: bytes, *, b
         ends = []
         for stored in page.found:
             if stored.session is None or stored.session.handle == but:
+                continue
+            if below is not None and not is_below(stored.session.subject_stamp, below):
                 continue
             before_epoch = realm.judge_parts(stored.session, stored.subject_epoch._replace(counters=()), None, now_us)
             count += before_epoch.live

@@ -28,9 +28,12 @@ type operation struct {
 	// Of an answered put: what it gave the value. Of a get or a refusal: what is there now; empty when nothing is.
 	Etag string `json:"etag"`
 	// Of an answered delete: whether something was there.
-	Removed bool  `json:"removed"`
-	Call    int64 `json:"call"`
-	Return  int64 `json:"return"`
+	Removed bool `json:"removed"`
+	// The answer says no more than whether the condition held: not what a get found, what a refusal met, or whether a
+	// delete found something. A get of this kind has the condition if_etag.
+	Untold bool  `json:"untold"`
+	Call   int64 `json:"call"`
+	Return int64 `json:"return"`
 }
 
 func (o operation) conditional() bool { return o.IfAbsent || o.IfEtag != "" }
@@ -109,8 +112,12 @@ func (o *operation) check() error {
 		return fmt.Errorf("op is %q; get, put and delete are allowed", o.Op)
 	case o.Outcome != "ok" && o.Outcome != "refused" && o.Outcome != "unknown":
 		return fmt.Errorf("outcome is %q; ok, refused and unknown are allowed", o.Outcome)
-	case !writes && (o.Outcome != "ok" || o.conditional()):
+	case !writes && o.Untold && (o.Outcome == "unknown" || o.IfEtag == "" || o.Value != ""):
+		return errors.New("a get that is untold has if_etag, no value, and the outcome ok or refused")
+	case !writes && !o.Untold && (o.Outcome != "ok" || o.conditional()):
 		return errors.New("a get has the outcome ok and no condition; one without an answer tells nothing and is left out")
+	case o.Untold && (o.Removed || o.Etag != "" && o.Outcome != "ok"):
+		return errors.New("untold, and yet it tells what was there")
 	case o.IfAbsent && o.IfEtag != "":
 		return errors.New("if_absent and if_etag exclude each other")
 	case o.Outcome == "refused" && !o.conditional():

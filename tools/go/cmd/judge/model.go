@@ -27,14 +27,17 @@ func (r *record) model() porcupine.Model {
 
 // step tells whether `one` may come next where the record holds `now`, and what it holds then.
 func (r *record) step(now register, one operation) (bool, register) {
+	holds := !one.conditional() || (one.IfAbsent && !now.there) || (one.IfEtag != "" && now.there && now.etag == one.IfEtag)
+	if one.Op == "get" && one.Untold {
+		return holds == (one.Outcome == "ok"), now
+	}
 	if one.Op == "get" {
 		return now.there == (one.Etag != "") && now.value == one.Value && now.etag == one.Etag, now
 	}
-	holds := !one.conditional() || (one.IfAbsent && !now.there) || (one.IfEtag != "" && now.there && now.etag == one.IfEtag)
 	switch one.Outcome {
 	case "refused":
-		if holds {
-			return false, now
+		if holds || one.Untold {
+			return !holds, now
 		}
 		return r.sees(now, one.Etag)
 	case "unknown":
@@ -42,7 +45,7 @@ func (r *record) step(now register, one operation) (bool, register) {
 			return true, now
 		}
 	default:
-		if !holds || (one.Op == "delete" && one.Removed != now.there) {
+		if !holds || (one.Op == "delete" && !one.Untold && one.Removed != now.there) {
 			return false, now
 		}
 	}
@@ -90,6 +93,10 @@ func (o operation) String() string {
 	switch {
 	case o.Outcome == "unknown":
 		said.WriteString(" -> no answer")
+	case o.Untold && o.Outcome == "refused":
+		said.WriteString(" -> refused")
+	case o.Untold && o.Op != "put":
+		said.WriteString(" -> it is so")
 	case o.Outcome == "refused" && o.Etag == "":
 		said.WriteString(" -> refused, nothing is there")
 	case o.Outcome == "refused":
