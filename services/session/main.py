@@ -5,6 +5,7 @@ python -m services.session.main --config session.yaml
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from libs.clock.clock import SystemClock
@@ -25,6 +26,8 @@ from services.session.domain.opaque_sweeping import OpaqueSweeper
 from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
+from services.session.domain.tools import Tools
+from services.session.incarnation import Incarnation
 from services.session.events import ToldEvents
 from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
@@ -68,6 +71,11 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         )
         events.audit = audit
         server.add_background("audit", audit.run)
+    incarnation = await server.resources.add(
+        "incarnation", lambda: _incarnation(config, tools), close=Incarnation.close, health=Incarnation.check
+    )
+    tools = replace(tools, incarnation=incarnation.name)
+    server.add_background("incarnation", incarnation.run)
     gone_after_us = int(wiring.seconds(config.gone_after) * 1e6)
     pages = wiring.page_tokens(
         config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
@@ -128,6 +136,13 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         server.add_background("canary", canary.run)
     if config.HasField("kask"):
         await open_front(server, config, tools, guesses, quotas)
+
+
+async def _incarnation(config: config_pb.SessionConfig, tools: Tools) -> Incarnation:
+    path = Path(config.incarnation_file or f"{config.keyring_file}.incarnation")
+    incarnation = Incarnation(tools.store, path, tools.clock.clock)
+    await incarnation.open(tools.realms, tools.events)
+    return incarnation
 
 
 async def _audit(config: config_pb.SessionConfig, keyring: Keyring) -> AuditFile:

@@ -32,8 +32,6 @@ def check_supported(config: config_pb.SessionConfig) -> None:
         raise NotSupported("backend: the embedded store is the only one there is")
     if config.server.workers > 1:
         raise NotSupported("server.workers: the embedded store has one process; 1 is allowed")
-    if config.incarnation_file:
-        raise NotSupported("incarnation_file: restored backups are not recognised by this version; leave it out")
 
 
 async def make_tools(

@@ -142,7 +142,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
         (["canary={realm: web}"], "canary.realm: the realm web is somebody's"),
         (["quotas={anonymous_creates_per_second: 0}"], "anonymous_creates_per_second"),
-        (["incarnation_file=/tmp/x"], "incarnation_file"),
+        (["incarnation_file=/proc/x/y"], "incarnation_file: /proc/x/y cannot be written"),
         (["realms=[{name: web, timeouts: [{level: 2, idle: 1h, absolute: 2d}]}]"], "NIST"),
         (["realms=[{name: web, kind: opaque, ttl: 40d}]"], "realm.ttl"),
         (["realms=[{name: Web}]"], "beginning with a letter"),

@@ -18,6 +18,7 @@ from wellspring.session.v1 import session_pb2 as pb
 
 _METHOD: Final = "WatchRevocations"
 _AT_ONCE: Final = 1000
+_NUMBER_BYTES: Final = 8
 _LOOK_S: Final = 0.1
 _HEARTBEAT_S: Final = 1.0
 
@@ -41,16 +42,16 @@ async def watch(
         at = (await tools.store.revocations(name, 0, 0)).newest
         await tools.store.settled()
     else:
-        at = int.from_bytes(given, "big")
+        at, life = int.from_bytes(given[:_NUMBER_BYTES], "big"), given[_NUMBER_BYTES:]
+        if life != tools.incarnation:  # numbers of before a restore mean something else now
+            raise _expired()
     said_s: float | None = None
     clock = tools.clock.clock
     while True:
         realm = tools.realms.enter(name, caller, _METHOD)
         revoked = await tools.store.revocations(name, at, _AT_ONCE)
         if at + 1 < revoked.oldest or at > revoked.newest:
-            raise ResumeTokenExpired(
-                "revocations behind this token are no longer kept; forget what was learnt, begin anew"
-            )
+            raise _expired()
         now_s = clock.monotonic()
         every_s = min(_HEARTBEAT_S, realm.policy.revocation_bound_us / 2e6)
         if revoked.found or said_s is None or now_s - said_s >= every_s:
@@ -63,12 +64,18 @@ async def watch(
                         origin=tools.datacentre, sequence=at, time=answers.time(tools.clock.now_us())
                     )
                 ],
-                resume_token=pages.issue(at.to_bytes(8, "big"), method=_METHOD, identity=identity),
+                resume_token=pages.issue(
+                    at.to_bytes(_NUMBER_BYTES, "big") + tools.incarnation, method=_METHOD, identity=identity
+                ),
             )
         if at == revoked.newest:
             await clock.sleep(min(_LOOK_S, every_s / 2))
         else:
             await asyncio.sleep(0)
+
+
+def _expired() -> ResumeTokenExpired:
+    return ResumeTokenExpired("revocations behind this token are no longer kept; forget what was learnt, begin anew")
 
 
 def _told(tools: Tools, realm: str, caller: str, one: Revocation) -> pb.WatchRevocationsResponse.Revocation:

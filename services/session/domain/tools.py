@@ -29,7 +29,8 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`."""
+    """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`; `incarnation`
+    names the life of the data, another one after a backup was put back."""
 
     store: Store
     keyring: Keyring
@@ -42,6 +43,7 @@ class Tools:
     home: int
     request_window_us: int
     proofs: Proofs
+    incarnation: bytes = b""
 
 
 async def until_written(attempt: Callable[[], Awaitable[_Result | None]]) -> _Result:
