@@ -1,4 +1,4 @@
-"""The real servers that tests start, and the Go programs that tests call, each a pinned external repository.
+"""The real servers that tests start, and the programs in Go and JavaScript that tests call, each a pinned repository.
 
 Where they come from, and what happens when one cannot be had: docs/decisions/0010-real-servers-for-tests.md.
 """
@@ -7,6 +7,7 @@ load("//tools/debian:debian.bzl", "debian_packages")
 load("//tools/go:go.bzl", "go_programs")
 load("//tools/maven:java.bzl", "java_runtime", "maven_client")
 load("//tools/maven:maven.bzl", "maven_jars")
+load("//tools/npm:npm.bzl", "npm_packages")
 load(":policy.bzl", "server_policy")
 
 def server_repositories():
@@ -43,6 +44,12 @@ def server_repositories():
         lock = "//tools/debian:locks/varnish.lock",
     )
 
+    npm_packages(
+        name = "restbase_suite",
+        lock = "//tests/restbase:package-lock.json",
+        manifest = "//tests/restbase:package.json",
+    )
+
     go_programs(
         name = "go_tools",
         sources = [
@@ -50,9 +57,13 @@ def server_repositories():
             "//tools/go:cmd/judge/main.go",
             "//tools/go:cmd/judge/model.go",
             "//tools/go:cmd/judge/verdict.go",
+            "//tools/go:cmd/ycsb/main.go",
+            "//tools/go:cmd/ycsb/storage.go",
+            "//tools/go:cmd/ycsb/wire.go",
         ],
         tools = {
             "buildifier": "github.com/bazelbuild/buildtools/buildifier",
             "judge": "./cmd/judge",
+            "ycsb": "./cmd/ycsb",
         },
     )
