@@ -5,6 +5,7 @@ from typing import Final
 
 from cassandra import (
     AuthenticationFailed,
+    ConsistencyLevel,
     OperationTimedOut,
     ReadFailure,
     ReadTimeout,
@@ -23,6 +24,7 @@ from libs.errors.errors import Internal, Unavailable, WellspringError
 logger = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.5
+_SERIAL: Final = (ConsistencyLevel.SERIAL, ConsistencyLevel.LOCAL_SERIAL)
 
 
 class OutcomeUnknown(Unavailable):
@@ -31,10 +33,13 @@ class OutcomeUnknown(Unavailable):
     default_reason = "OUTCOME_UNKNOWN"
 
 
-def translate(error: Exception, *, write: bool) -> WellspringError:
-    """The error for the caller of a statement that failed with `error`; `write` unless the statement only reads."""
+def translate(error: Exception, *, write: bool, conditional: bool = False) -> WellspringError:
+    """The error for the caller of a statement that failed with `error`; `write` unless the statement only reads,
+    `conditional` when it has an IF."""
     if isinstance(error, WellspringError):
         return error
+    if isinstance(error, TooFewReplicas) and conditional and error.consistency not in _SERIAL:
+        return _unknown()  # it was decided, and then found too few replicas that take what was decided
     if isinstance(error, TooFewReplicas):
         return Unavailable("too few replicas of the store are up for this consistency", retry_after_s=_RETRY_S)
     if isinstance(error, OverloadedErrorMessage | IsBootstrappingErrorMessage):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.cassandra.options import Options
-from libs.cassandra.session import QUORUM, SERIAL, Session, opened
+from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, QUORUM, SERIAL, Session, opened
 from libs.errors.errors import FailedPrecondition, InvalidArgument
 
 _NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.cql")
@@ -81,8 +81,9 @@ async def apply(options: Options, migrations: Sequence[Migration]) -> list[str]:
 
 
 async def check(session: Session, migrations: Sequence[Migration]) -> None:
-    """Raises FailedPrecondition unless the keyspace has had just these migrations."""
-    missing = _missing(await _applied(session), migrations)
+    """Raises FailedPrecondition unless the keyspace has had just these migrations; asks this data centre alone, so that
+    a service starts while another one is away."""
+    missing = _missing(await _applied(session, LOCAL_QUORUM), migrations)
     if missing:
         raise FailedPrecondition(
             f"the keyspace {session.options.keyspace!r} lacks {len(missing)} migrations, {missing[0].name} first:"
@@ -92,20 +93,20 @@ async def check(session: Session, migrations: Sequence[Migration]) -> None:
 
 
 async def _apply(session: Session, migrations: Sequence[Migration]) -> list[str]:
-    missing = _missing(await _applied(session), migrations)
+    missing = _missing(await _applied(session, QUORUM), migrations)
     note = await session.prepare(
         "INSERT INTO migrations (number, name, digest, applied_at) VALUES (?, ?, ?, toTimestamp(now()))", write=True
     )
     for migration in missing:
         for statement in migration.statements:
             await session.run(statement.replace("{keyspace}", session.options.keyspace))
-        await session.execute(note, (migration.number, migration.name, migration.digest), QUORUM)
+        await session.execute(note, (migration.number, migration.name, migration.digest), EACH_QUORUM)
     return [migration.name for migration in missing]
 
 
-async def _applied(session: Session) -> dict[int, tuple[str, str]]:
+async def _applied(session: Session, consistency: int) -> dict[int, tuple[str, str]]:
     read_all = await session.prepare("SELECT number, name, digest FROM migrations", write=False)
-    rows = await session.execute(read_all, (), QUORUM)
+    rows = await session.execute(read_all, (), consistency)
     return {number: (name, digest) for number, name, digest in rows}
 
 

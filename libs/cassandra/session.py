@@ -31,12 +31,12 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 
 Row = tuple[Any, ...]
 
-LOCAL_ONE: Final = ConsistencyLevel.LOCAL_ONE
-LOCAL_QUORUM: Final = ConsistencyLevel.LOCAL_QUORUM
-QUORUM: Final = ConsistencyLevel.QUORUM
-EACH_QUORUM: Final = ConsistencyLevel.EACH_QUORUM
-SERIAL: Final = ConsistencyLevel.SERIAL
-LOCAL_SERIAL: Final = ConsistencyLevel.LOCAL_SERIAL
+LOCAL_ONE: Final[int] = ConsistencyLevel.LOCAL_ONE
+LOCAL_QUORUM: Final[int] = ConsistencyLevel.LOCAL_QUORUM
+QUORUM: Final[int] = ConsistencyLevel.QUORUM
+EACH_QUORUM: Final[int] = ConsistencyLevel.EACH_QUORUM
+SERIAL: Final[int] = ConsistencyLevel.SERIAL
+LOCAL_SERIAL: Final[int] = ConsistencyLevel.LOCAL_SERIAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Session:
                 else:
                     rows = await self._hedge(bound, timeout_s)
             except Exception as error:
-                raise translate(error, write=statement.write) from error
+                raise translate(error, write=statement.write, conditional=statement.conditional) from error
         return rows if rows is not None else []
 
     async def batch(
@@ -152,7 +152,7 @@ class Session:
             try:
                 rows = await self._send(batch, timeout_s)
             except Exception as error:
-                raise translate(error, write=True) from error
+                raise translate(error, write=True, conditional=serial is not None) from error
         return rows if rows is not None else []
 
     async def pages(
@@ -235,19 +235,24 @@ class Session:
         """A read that is sent to a second replica too when the first is slow and there is credit for it."""
         self._hedges.earn()
         first = self._send(bound, timeout_s)
-        await asyncio.wait((first,), timeout=self._options.hedge_after_s)
-        if first.done() or not self._hedges.spend():
-            return await first
-        self.hedged += 1
-        both = {first, self._send(bound, timeout_s)}
-        while both:
-            done, both = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                if one.exception() is None:
-                    for other in both:
-                        other.cancel()
-                    return one.result()
-        return first.result()
+        sent = {first}
+        try:
+            await asyncio.wait(sent, timeout=self._options.hedge_after_s)
+            if first.done() or not self._hedges.spend():
+                return await first
+            self.hedged += 1
+            sent.add(self._send(bound, timeout_s))
+            waiting = sent
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    if one.exception() is None:
+                        return one.result()
+            return first.result()
+        finally:
+            for one in sent:
+                if not one.cancel() and not one.cancelled():
+                    one.exception()  # nobody asks for it any more
 
 
 def settle_rows(rows: Any, settle: Any, future: Any) -> None:

@@ -134,6 +134,7 @@ def event(given: ChangeEvent, namespace: Namespace) -> pb.ChangeEvent:
         time=timestamp(given.time_us),
         annotations=dict(given.annotations),
         change_id=change_id(namespace.name, given.version, given.record),
+        in_doubt=given.in_doubt,
     )
 
 

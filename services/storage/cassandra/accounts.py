@@ -1,7 +1,8 @@
 """What this process knows of each namespace: its newest change and version, what it holds, who waits for changes.
 
 Every process counts what it added in a row of its own; what a namespace holds is the sum. A row is written from time to
-time: what a process that dies had added since is lost to the sum, which is therefore an estimate.
+time: what a process that dies had added since is lost to the sum, which is therefore an estimate. It is read in this
+data centre: one that is away holds nobody up, and what was added there counts when it comes back.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from libs.cassandra.session import QUORUM, Session
+from libs.cassandra.session import LOCAL_QUORUM, Session
 from services.storage.cassandra.statements import Statements
 from services.storage.domain.model import NO_VERSION
 from services.storage.store.ledger import Account
@@ -101,7 +102,7 @@ class Accounts:
                 counts = (mine.records, mine.items, mine.size, standing.sequence, standing.newest)
                 values = (*counts, standing.number, self._id)
                 try:
-                    await self._session.execute(self._statements.write["count"], values, QUORUM)
+                    await self._session.execute(self._statements.write["count"], values, LOCAL_QUORUM)
                 except BaseException:
                     standing.changed = True
                     raise
@@ -114,7 +115,7 @@ class Accounts:
 
     async def _read(self, number: int) -> Standing:
         others, sequence, newest = Counts(), 0, NO_VERSION
-        async for page in self._session.pages(self._statements.read["usages"], (number,), QUORUM):
+        async for page in self._session.pages(self._statements.read["usages"], (number,), LOCAL_QUORUM):
             for lane, records, items, size, last, version in page:
                 sequence, newest = max(sequence, last), max(newest, version)
                 if lane != self._id:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from libs.cassandra.errors import OutcomeUnknown
 from libs.cassandra.session import LOCAL_QUORUM, Session
-from libs.errors.errors import FailedPrecondition, WellspringError
+from libs.errors.errors import FailedPrecondition, Unavailable, WellspringError
 from services.storage.cassandra import outbox
 from services.storage.cassandra.dues import Dues
 from services.storage.cassandra.lanes import Intent, Lane
@@ -119,8 +119,8 @@ class Committer:
         """A step without a record: each of its writes for itself."""
         await self._dues.enter(change.dues)
         for key, value in change.chunks:
-            await self._put_chunk(key, value)
-        await self._drop_chunks(change.dropped)
+            await self.put_chunk(key, value)
+        await self.drop_chunks(change.dropped)
         await self._dues.drop(change.worked)
 
     async def record(
@@ -130,26 +130,32 @@ class Committer:
         Unavailable (nothing was written) and OutcomeUnknown."""
         assert change.place is not None
         partition = loaded.partition(change.place)
-        intent = await self._prepare(change, partition, lane, announced)
+        intent = await self._prepare(change, partition, lane, announced, scope)
         try:
             applied = await self._take(change, partition, lane, intent, scope)
             if applied:
                 await self._finish(change, partition, lane, intent)
             elif intent is not None:
-                await _late(lane.void(intent))
+                await late(lane.void(intent))
             return applied
         finally:
             if intent is not None:
                 lane.done(intent)
 
     async def _prepare(
-        self, change: Change, partition: Partition, lane: Lane, announced: "asyncio.Future[Intent] | None"
+        self,
+        change: Change,
+        partition: Partition,
+        lane: Lane,
+        announced: "asyncio.Future[Intent] | None",
+        scope: Scope,
     ) -> Intent | None:
         number, record = change.place or (0, b"")
         work: list[Any] = [self._dues.enter(change.dues)]
-        work += [self._put_chunk(key, value) for key, value in change.chunks]
+        work += [self.put_chunk(key, value) for key, value in change.chunks]
         if change.head is not None and partition.head is None:
-            work.append(self._plain("index", (number, index_shard(record), record, change.sequence)))
+            key = (number, index_shard(record), record, change.sequence)
+            work.append(self._session.execute(self._write["index"], key, scope.plain))
             if change.sampled:
                 work.append(self._plain("sample", (number, record, change.sequence)))
         before = outbox.decode(partition.outbox)
@@ -196,7 +202,10 @@ class Committer:
         """What became of a batch whose answer was lost. Raises OutcomeUnknown when it may still happen."""
         loaded = Loaded()
         wanted = ((TOKENS, change.token[0]),) if change.token is not None else ()
-        await self._loader.rows(place, wanted, loaded, scope.serial)
+        try:
+            await self._loader.rows(place, wanted, loaded, scope.serial)
+        except Unavailable:
+            raise _unknown() from None
         partition = loaded.partition(place)
         if partition.rev == rev:
             return True
@@ -204,27 +213,25 @@ class Committer:
             row = partition.spans[TOKENS].rows.get(change.token[0])
             if row is not None:
                 return row[:-8] == change.token[1]
-        raise OutcomeUnknown(
-            "the store did not say in time whether the write happened; send the same write again, with its token",
-            retry_after_s=0.5,
-        )
+        raise _unknown()
 
     async def _finish(self, change: Change, partition: Partition, lane: Lane, intent: Intent | None) -> None:
         number, record = change.place or (0, b"")
-        work: list[Any] = [self._dues.drop(change.worked), self._drop_chunks(change.dropped)]
+        work: list[Any] = [self._dues.drop(change.worked), self.drop_chunks(change.dropped)]
         if intent is not None and change.event is not None:
             work.append(lane.settle(intent, change.event))
         if change.has_head and change.head is None:
             work.append(self._plain("unindex", (change.sequence, number, index_shard(record), record)))
             if change.sampled is False:
                 work.append(self._plain("unsample", (change.sequence, number, record)))
-        await asyncio.gather(*(_late(one) for one in work))
+        await asyncio.gather(*(late(one) for one in work))
 
-    async def _put_chunk(self, key: bytes, value: bytes) -> None:
+    async def put_chunk(self, key: bytes, value: bytes) -> None:
+        """Writes a piece of a big value, or the mark that it is finished. Raises Unavailable."""
         number, upload, index = int.from_bytes(key[:4], "big"), key[4:20], int.from_bytes(key[20:], "big")
         await self._plain("put_chunk", (number, upload, chunk_part(index), index, value))
 
-    async def _drop_chunks(self, dropped: Sequence[bytes]) -> None:
+    async def drop_chunks(self, dropped: Sequence[bytes]) -> None:
         """Removes whole uploads, their last part first: what is left of one can always be found from its beginning."""
         parts: dict[tuple[int, bytes], set[int]] = {}
         for key in dropped:
@@ -239,7 +246,14 @@ class Committer:
         await self._session.execute(self._write[name], values, LOCAL_QUORUM)
 
 
-async def _late(work: Any) -> None:
+def _unknown() -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "the store did not say in time whether the write happened; send the same write again, with its token",
+        retry_after_s=0.5,
+    )
+
+
+async def late(work: Any) -> None:
     """What readers and the sweeper make up for when it fails."""
     try:
         await work

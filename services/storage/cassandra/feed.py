@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from libs.cassandra.errors import OutcomeUnknown
 from libs.cassandra.session import Session
+from libs.errors.errors import Unavailable
 from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts
 from services.storage.cassandra.commit import DEAD_TTL_S
@@ -19,6 +20,8 @@ from services.storage.cassandra.cursor import Cursor, digest, expired
 from services.storage.cassandra.lanes import Intent
 from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.lww.far import Datacentres, Place
+from services.storage.cassandra.lww.resolving import Resolver
 from services.storage.cassandra.partition import Loaded, Partition
 from services.storage.cassandra.scope import COMMIT, check_home
 from services.storage.cassandra.statements import Statements
@@ -43,6 +46,15 @@ class Change(NamedTuple):
     record: bytes
     event: bytes | None
     void: bool
+    datacentre: str
+
+
+class LaneRow(NamedTuple):
+    """A lane: the sequence up to which it was trimmed, and the other data centre in which it is read, if it is."""
+
+    lane: int
+    trimmed: int
+    datacentre: str
 
 
 class Feed:
@@ -57,6 +69,8 @@ class Feed:
         accounts: Accounts,
         monotonic_s: Callable[[], float],
         patience_s: float,
+        datacentres: Datacentres,
+        resolver: Resolver,
     ) -> None:
         self._session = session
         self._read = statements.read
@@ -67,30 +81,44 @@ class Feed:
         self._monotonic_s = monotonic_s
         self._patience_s = patience_s
         self._first_seen: dict[tuple[int, int, int], float] = {}
+        self._datacentres = datacentres
+        self._resolver = resolver
 
     async def start(self, space: Namespace, *, from_beginning: bool) -> bytes:
         """As ``Store.feed_start``."""
         self._check(space)
         lanes = await self._lanes(space)
+        ends = [0] * len(lanes)
         if not from_beginning:
-            ends = await asyncio.gather(*(self._end(space, lane) for lane in lanes))
-            lanes = {lane: max(end, lanes[lane]) for lane, end in zip(lanes, ends, strict=True)}
-        return Cursor(space.number, digest(self._datacentre), 0, lanes).encode()
+            ends = await asyncio.gather(*(self._end(space, lane.lane) for lane in lanes))
+        at = {lane.lane: max(end, lane.trimmed) for lane, end in zip(lanes, ends, strict=True)}
+        return Cursor(space.number, digest(self._datacentre), 0, at).encode()
 
     async def page(self, space: Namespace, cursor: bytes, max_events: int) -> FeedPage:
         """As ``Store.feed``."""
         self._check(space)
         at = Cursor.decode(space, cursor)
-        trimmed = await self._lanes(space)
-        for lane, upto in trimmed.items():
-            if at.position(lane) < upto:
+        lanes = await self._lanes(space)
+        for lane in lanes:
+            if at.position(lane.lane) < lane.trimmed:
                 raise expired(space)
-        changes, more = await self._merged(space, at, trimmed, max_events)
+        changes, more = await self._merged(space, at, lanes, max_events)
         found: list[ChangeEvent] = []
+        away: set[int] = set()
         for change in changes:
             event = change.event
+            if change.lane in away:
+                continue
             if event is None and not change.void:
-                event, void = await self._resolve(space, change)
+                try:
+                    event, void = await self._resolve(space, change)
+                except Unavailable:
+                    if not change.datacentre:
+                        raise
+                    self._datacentres.failed(change.datacentre)
+                    away.add(change.lane)
+                    more = False
+                    continue
                 if event is None and not void:
                     more = False
                     break
@@ -117,14 +145,19 @@ class Feed:
             finally:
                 standing.waiting.discard(future)
 
-    async def _lanes(self, space: Namespace) -> dict[int, int]:
-        """The lanes, with the sequence up to which each was trimmed."""
+    async def _lanes(self, space: Namespace) -> list[LaneRow]:
+        """The lanes. Those of LWW namespaces are written with no regard to other data centres, and are read where they
+        were written; ``datacentre`` is empty for all others."""
         plain = self._steps.scope(space).plain
-        pages = self._session.pages(self._read["lanes"], (space.number,), plain)
-        return {lane: trimmed or 0 async for page in pages for lane, trimmed in page}
+        pages = self._session.pages(self._read["lane_places"], (space.number,), plain)
+        return [
+            LaneRow(lane, trimmed or 0, (where or "") if space.stamped and where != self._datacentre else "")
+            async for page in pages
+            for lane, trimmed, where in page
+        ]
 
     async def _merged(
-        self, space: Namespace, at: Cursor, lanes: dict[int, int], limit: int
+        self, space: Namespace, at: Cursor, lanes: list[LaneRow], limit: int
     ) -> tuple[list[Change], bool]:
         """The changes behind ``at``, in order, and whether there are more.
 
@@ -142,21 +175,34 @@ class Feed:
         return merged[:limit], more
 
     async def _tails(
-        self, space: Namespace, at: Cursor, lanes: dict[int, int], limit: int
+        self, space: Namespace, at: Cursor, lanes: list[LaneRow], limit: int
     ) -> list[tuple[list[Change], bool]]:
-        return await asyncio.gather(*(self._tail(space, lane, at.position(lane), limit) for lane in lanes))
+        return await asyncio.gather(*(self._tail(space, lane, at.position(lane.lane), limit) for lane in lanes))
 
-    async def _tail(self, space: Namespace, lane: int, after: int, limit: int) -> tuple[list[Change], bool]:
-        """Changes of one lane, at most ``limit``, and whether there were as many."""
-        plain = self._steps.scope(space).plain
+    async def _tail(self, space: Namespace, lane: LaneRow, after: int, limit: int) -> tuple[list[Change], bool]:
+        """Changes of one lane, at most ``limit``, and whether there were as many. None of a data centre that cannot be
+        asked: they come when it can."""
+        if not lane.datacentre:
+            return await self._read_tail(space, lane, self._datacentres.here, after, limit)
+        try:
+            place = self._datacentres.place(lane.datacentre)
+            return await self._read_tail(space, lane, place, after, limit)
+        except Unavailable:
+            self._datacentres.failed(lane.datacentre)
+            return [], False
+
+    async def _read_tail(
+        self, space: Namespace, lane: LaneRow, place: Place, after: int, limit: int
+    ) -> tuple[list[Change], bool]:
+        session, read, plain = place.session, place.statements.read, self._steps.scope(space).plain
         found: list[Change] = []
-        pages = self._session.pages(self._read["slots"], (space.number, lane, feed_slot(after)), plain)
+        pages = session.pages(read["slots"], (space.number, lane.lane, feed_slot(after)), plain)
         slots = [row[0] async for page in pages for row in page]
         for slot in slots:
-            values = (space.number, lane, slot, after, limit - len(found))
-            rows = await self._session.execute(self._read["changes"], values, plain)
+            values = (space.number, lane.lane, slot, after, limit - len(found))
+            rows = await session.execute(read["changes"], values, plain)
             found += [
-                Change(sequence, lane, record, event, bool(void))
+                Change(sequence, lane.lane, record, event, bool(void), lane.datacentre)
                 for sequence, record, event, void in rows
                 if record is not None
             ]
@@ -180,13 +226,17 @@ class Feed:
     async def _resolve(self, space: Namespace, change: Change) -> tuple[bytes | None, bool]:
         """(the event, whether it will never come) of an intent; (None, False) while that cannot be said."""
         lane = self._steps.lane(space)
+        if space.stamped:
+            intent = Intent(space.number, change.lane, change.sequence)
+            place = self._datacentres.place(change.datacentre)
+            return await self._resolver.resolve(lane, place, intent, change.record)
         if (change.lane, change.sequence) in lane.under_way:
             return None, False
         scope = self._steps.scope(space)
-        place = (space.number, change.record)
         loaded = Loaded()
-        await self._loader.rows(place, (), loaded, scope.serial)
-        partition = loaded.partition(place)
+        record = (space.number, change.record)
+        await self._loader.rows(record, (), loaded, scope.serial)
+        partition = loaded.partition(record)
         box = outbox.decode(partition.outbox)
         if box is not None and (box.sequence, box.lane) == (change.sequence, change.lane):
             await lane.settle(Intent(space.number, change.lane, change.sequence), box.event)

@@ -7,9 +7,10 @@ arrived, the lane is left and another one begun: what surfaces in the old one la
 
 import asyncio
 import secrets
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-from libs.cassandra.session import Session
+from libs.cassandra.session import Session, Statement
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.statements import Statements
@@ -41,6 +42,7 @@ class Lane:
         self._session = session
         self._write = statements.write
         self._consistency = consistency
+        self._datacentre = session.options.local_datacentre
         self._lane = 0
         self._own: set[int] = set()
         self._open: set[tuple[int, int]] = set()
@@ -74,6 +76,21 @@ class Lane:
         await self._session.execute(self._write["settle"], (event, *place), self._consistency)
         self._open.discard((intent.lane, intent.sequence))
 
+    async def settle_some(self, some: Sequence[tuple[Intent, bytes]]) -> None:
+        """Changes that happened, with their events. Raises Unavailable."""
+        slots: dict[tuple[int, int], list[tuple[Statement, Sequence[Any]]]] = {}
+        for (number, lane, sequence), event in some:
+            slot = feed_slot(sequence)
+            values = (event, number, lane, slot, sequence)
+            slots.setdefault((lane, slot), []).append((self._write["settle"], values))
+        for writes in slots.values():
+            await self._session.batch(writes, self._consistency)
+
+    def forget(self, intent: Intent) -> None:
+        """The change is in other hands: settled, or left to readers."""
+        self._open.discard((intent.lane, intent.sequence))
+        self.under_way.discard((intent.lane, intent.sequence))
+
     async def void(self, intent: Intent) -> None:
         """The change will not happen. Raises Unavailable."""
         place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
@@ -89,7 +106,9 @@ class Lane:
         slots = sorted({feed_slot(one.sequence) for one in group})
         try:
             if lane != self._lane:
-                await self._session.execute(self._write["lane"], (self.number, lane), self._consistency)
+                await self._session.execute(
+                    self._write["lane"], (self.number, lane, self._datacentre), self._consistency
+                )
                 self._lane, self._slots = lane, set()
                 self._own.add(lane)
             for slot in slots:

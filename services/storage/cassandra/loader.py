@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
-from libs.cassandra.session import Session
+from libs.cassandra.session import EACH_QUORUM, Session
 from services.storage.cassandra import layout
 from services.storage.cassandra.partition import (
     HEAD,
@@ -62,8 +62,9 @@ class Loader:
             case ChunkNumbers():
                 await self._chunk_numbers(need, loaded, consistency)
             case Chunk():
-                part = layout.chunk_part(need.place)
-                found = await self._ask("chunk", (need.number, need.upload, part, need.place), consistency)
+                place = (need.number, need.upload, layout.chunk_part(need.place), need.place)
+                # What names it may have come here from another data centre before it did.
+                found = await self._ask("chunk", place, consistency) or await self._ask("chunk", place, EACH_QUORUM)
                 loaded.chunks[need.number, need.upload, need.place] = found[0][0] if found else None
 
     async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:

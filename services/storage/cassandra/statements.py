@@ -11,6 +11,7 @@ _ROW: Final = f"{_RECORD} AND kind = ? AND key = ?"
 _SLICE: Final = f"SELECT key, value FROM records {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
 _LANE: Final = "WHERE space = ? AND lane = ?"
 _SLOT: Final = f"{_LANE} AND slot = ?"
+_LWW_SLICE: Final = f"SELECT key, value, more FROM lww {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
 _ENTRY: Final = "WHERE slot = ? AND shard = ? AND due_us = ? AND space = ? AND kind = ? AND rest = ?"
 
 _READS: Final = {
@@ -19,6 +20,12 @@ _READS: Final = {
     "slice_back": f"{_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
     "indexed": "SELECT record FROM record_index WHERE space = ? AND shard = ? AND record >= ? LIMIT ?",
     "sampled": "SELECT record FROM samples WHERE space = ?",
+    "lww_rows": f"SELECT kind, key, value, more FROM lww {_RECORD} AND (kind, key) IN ?",
+    "lww_begin": f"SELECT kind, key, value, more FROM lww {_RECORD} AND kind < 2 LIMIT ?",
+    "lww_slice": f"{_LWW_SLICE} LIMIT ?",
+    "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
+    "doubts": "SELECT lane, seq, record, told FROM doubts WHERE space = ?",
+    "lane_places": "SELECT lane, trimmed, datacentre FROM feed_lanes WHERE space = ?",
     "lanes": "SELECT lane, trimmed FROM feed_lanes WHERE space = ?",
     "slots": f"SELECT slot FROM feed_slots {_LANE} AND slot >= ?",
     "changes": f"SELECT seq, record, event, void FROM feed {_SLOT} AND seq > ? LIMIT ?",
@@ -45,13 +52,22 @@ _WRITES: Final = {
     "put_token": f"UPDATE records USING TTL ? SET value = ? {_ROW}",
     "drop_row": f"DELETE FROM records {_ROW}",
     "drop_record": f"DELETE FROM records {_RECORD}",
+    "lww_put": f"UPDATE lww USING TIMESTAMP ? SET value = ? {_ROW}",
+    "lww_put_more": f"UPDATE lww USING TIMESTAMP ? SET more[?] = ? {_ROW}",
+    "lww_lasting": f"UPDATE lww USING TIMESTAMP ? AND TTL ? SET value = ? {_ROW}",
+    "lww_drop": f"DELETE value FROM lww USING TIMESTAMP ? {_ROW}",
+    "lww_drop_more": f"DELETE more[?] FROM lww USING TIMESTAMP ? {_ROW}",
+    "lww_drop_record": f"DELETE FROM lww USING TIMESTAMP ? {_RECORD}",
+    "doubt": "INSERT INTO doubts (space, lane, seq, record, told) VALUES (?, ?, ?, ?, ?)",
+    "drop_doubt": "DELETE FROM doubts WHERE space = ? AND lane = ? AND seq = ?",
+    "drop_doubts": "DELETE FROM doubts WHERE space = ?",
     "index": "INSERT INTO record_index (space, shard, record) VALUES (?, ?, ?) USING TIMESTAMP ?",
     "unindex": "DELETE FROM record_index USING TIMESTAMP ? WHERE space = ? AND shard = ? AND record = ?",
     "drop_index": "DELETE FROM record_index WHERE space = ? AND shard = ?",
     "sample": "INSERT INTO samples (space, record) VALUES (?, ?) USING TIMESTAMP ?",
     "unsample": "DELETE FROM samples USING TIMESTAMP ? WHERE space = ? AND record = ?",
     "drop_samples": "DELETE FROM samples WHERE space = ?",
-    "lane": "INSERT INTO feed_lanes (space, lane) VALUES (?, ?)",
+    "lane": "INSERT INTO feed_lanes (space, lane, datacentre) VALUES (?, ?, ?)",
     "slot": "INSERT INTO feed_slots (space, lane, slot) VALUES (?, ?, ?)",
     "intend": "INSERT INTO feed (space, lane, slot, seq, record) VALUES (?, ?, ?, ?, ?)",
     "settle": f"UPDATE feed SET event = ? {_SLOT} AND seq = ?",

@@ -10,15 +10,16 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from libs.cassandra.session import LOCAL_SERIAL, QUORUM, SERIAL, Session
+from libs.cassandra.session import QUORUM, Session
 from libs.errors.errors import Unavailable
 from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts, Standing
 from services.storage.cassandra.commit import Change, Committer
 from services.storage.cassandra.lanes import Lane
 from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.lww.steps import LwwSteps
 from services.storage.cassandra.partition import Loaded, NotLoaded, Place, Rows
-from services.storage.cassandra.scope import Scope, check_home, scope_of
+from services.storage.cassandra.scope import STRONG, Scope, check_home, scope_of
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.tasks import KeyedLocks
 from services.storage.cassandra.view import View
@@ -34,7 +35,6 @@ from services.storage.store.tasks import Tasks
 
 T = TypeVar("T")
 Work = Callable[[LocalStore], Awaitable[T]]
-_STRONG: Final = (SERIAL, LOCAL_SERIAL)
 _TRIES: Final = 50
 _PAUSE_S: Final = 0.01
 _REFUSALS: Final = (ConditionFailed, ItemNotFound, VersionNotFound)
@@ -54,6 +54,7 @@ class Steps:
         tasks: Tasks,
         clock_us: Callable[[], int],
         options: LocalOptions,
+        lww: LwwSteps,
     ) -> None:
         self._session = session
         self._statements = statements
@@ -66,6 +67,7 @@ class Steps:
         self._datacentre = session.options.local_datacentre
         self._locks: KeyedLocks[Place] = KeyedLocks()
         self._lanes: dict[int, Lane] = {}
+        self._lww = lww
 
     def scope(self, space: Namespace) -> Scope:
         """How many replicas the namespace's statements ask."""
@@ -82,24 +84,46 @@ class Steps:
     def forget(self, number: int) -> None:
         """Drops the lane of a namespace that is gone."""
         self._lanes.pop(number, None)
+        self._lww.forget(number)
 
-    async def inspect(self, space: Namespace, work: Work[T], loaded: Loaded | None = None) -> T:
-        """The result of a step that only reads. Raises what it raises, and Unavailable."""
-        return await self.look(space, lambda view: work(self._engine(view)), loaded)
+    async def inspect(
+        self,
+        space: Namespace,
+        work: Work[T],
+        loaded: Loaded | None = None,
+        level: int | None = None,
+        *,
+        whole: bool = False,
+    ) -> T:
+        """The result of a step that only reads, at ``level`` (None: the namespace's). ``whole``: it wants to count what
+        records have. Raises what it raises, ConsistencyUnavailable for a strong read away from home, and
+        Unavailable."""
+        return await self.look(space, lambda view: work(self._engine(view)), loaded, level, whole=whole)
 
-    async def look(self, space: Namespace, work: Callable[[View], Awaitable[T]], loaded: Loaded | None = None) -> T:
+    async def look(
+        self,
+        space: Namespace,
+        work: Callable[[View], Awaitable[T]],
+        loaded: Loaded | None = None,
+        level: int | None = None,
+        *,
+        whole: bool = False,
+    ) -> T:
         """As :meth:`inspect`, for what reads the view itself."""
         loaded = loaded or Loaded()
-        scope = self.scope(space)
-        if scope.read in _STRONG:
+        level = self.scope(space).read if level is None else level
+        if level in STRONG:
             check_home(space, self._datacentre)
         standing = await self._accounts.standing(space.number)
+        loader = self._loader
+        if space.stamped:
+            loader = self._lww.whole if whole else self._lww.loader
         while True:
             view = self._view(loaded, [(space, standing.account(0, 0, NO_VERSION))])
             try:
                 return await work(view)
             except NotLoaded as missing:
-                await self._loader.load(missing.need, loaded, scope.read)
+                await loader.load(missing.need, loaded, level)
 
     async def change(
         self, space: Namespace, place: Place, wanted: Rows, work: Work[T], *, due: Sequence[bytes] = ()
@@ -113,13 +137,14 @@ class Steps:
     async def clean(self, spaces: Sequence[Namespace], work: Work[T], due: Sequence[bytes]) -> T:
         """A step of the sweeper that touches no record."""
         loaded = Loaded()
+        level = self.scope(spaces[0]).plain if spaces else QUORUM
         while True:
             view = self._view(loaded, [(space, Account(space.number)) for space in spaces], due)
             try:
                 result = await work(self._engine(view))
                 break
             except NotLoaded as missing:
-                await self._loader.load(missing.need, loaded, QUORUM)
+                await self._loader.load(missing.need, loaded, level)
         await self._tasks.run(self._committer.plain(Change(view.ops, 0)))
         return result
 
@@ -127,6 +152,16 @@ class Steps:
         quota = space.settings.quota
         standing = await self._accounts.standing(space.number, fresh=bool(quota.max_bytes or quota.max_records))
         async with self._locks.hold(place):
+            if space.stamped:
+                return await self._lww.change(
+                    space,
+                    place,
+                    wanted,
+                    lambda view: work(self._engine(view)),
+                    lambda loaded, spaces: self._view(loaded, spaces, due),
+                    standing,
+                    self.lane(space),
+                )
             attempt = _Attempt(self, space, place, standing, due)
             for tried in range(_TRIES):
                 if tried > 1:

@@ -10,24 +10,30 @@ from typing import Any, Final
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
-from libs.cassandra.session import LOCAL_QUORUM, QUORUM, Session
-from libs.errors.errors import Unimplemented, WellspringError
+from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, Session
+from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Accounts
 from services.storage.cassandra.catalog import Catalog
 from services.storage.cassandra.commit import Committer
 from services.storage.cassandra.copying import Copying
-from services.storage.cassandra.cursor import SIZE, Cursor, base_of, digest, made_in, number_of
+from services.storage.cassandra.cursor import SIZE, Cursor, base_of, digest, number_of
 from services.storage.cassandra.dues import Dues
 from services.storage.cassandra.feed import Feed
 from services.storage.cassandra.loader import Loader
-from services.storage.cassandra.partition import ITEMS, TOKENS, Loaded, Place, Rows
+from services.storage.cassandra.lww.far import Datacentres
+from services.storage.cassandra.lww.far import Place as Address
+from services.storage.cassandra.lww.resolving import Resolver
+from services.storage.cassandra.lww.steps import LwwSteps, Tools
+from services.storage.cassandra.partition import Loaded, Place, Rows
+from services.storage.cassandra.scope import read_level
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.cassandra.sweeper import Sweeper
+from services.storage.cassandra.wanted import token_row, wanted
 from services.storage.domain.copying import Copied
 from services.storage.domain.errors import NamespaceNotFound
-from services.storage.domain.model import Command, Delete, Item, Mode, Put, Receipt, Selection, WriteToken
-from services.storage.domain.namespace import Consistency, Namespace, Settings
+from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
+from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store.interface import (
     FeedPage,
     KeptVersion,
@@ -47,7 +53,6 @@ from services.storage.store.tasks import Tasks
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _TOGETHER: Final = 32
 """Records of one call that are written or read at once."""
-_PREFETCHED: Final = 100
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,10 +86,35 @@ class CassandraStore:
         token_ttl_s = options.token_window_us * 3 // 2 // 1_000_000 + 60
         committer = Committer(session, statements, loader, self._dues, token_ttl_s)
         self._committer = committer
-        self._steps = Steps(session, statements, loader, committer, self._accounts, self._tasks, clock_us, options)
-        self._feed = Feed(session, statements, loader, self._steps, self._accounts, time.monotonic, timing.patience_s)
+        self._datacentres = Datacentres(Address(session, statements), self._tasks, time.monotonic)
+        tools = Tools(
+            session,
+            statements,
+            committer,
+            self._dues,
+            self._tasks,
+            clock_us,
+            time.monotonic,
+            timing.patience_s,
+            token_ttl_s,
+            options.grace_us,
+        )
+        lww = LwwSteps(tools)
+        resolver = Resolver(self._datacentres, lww, self._accounts, clock_us, time.monotonic, timing.patience_s)
+        self._steps = Steps(session, statements, loader, committer, self._accounts, self._tasks, clock_us, options, lww)
+        self._feed = Feed(
+            session,
+            statements,
+            loader,
+            self._steps,
+            self._accounts,
+            time.monotonic,
+            timing.patience_s,
+            self._datacentres,
+            resolver,
+        )
         self._copying = Copying(loader, self._steps)
-        self._sweeper = Sweeper(session, statements, self._dues, self._steps, self._catalog, self._accounts)
+        self._sweeper = Sweeper(session, statements, self._dues, self._steps, self._catalog, self._accounts, resolver)
 
     @classmethod
     async def open(
@@ -118,18 +148,7 @@ class CassandraStore:
         return await self._catalog.all()
 
     async def create_namespace(self, settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
-        self._check_spread(settings)
         return await self._catalog.create(settings, now_us, restoring=restoring)
-
-    def _check_spread(self, settings: Settings) -> None:
-        """Raises Unimplemented for a namespace whose promise this backend cannot keep yet."""
-        if settings.mode is Mode.LWW and len(self.datacentres) > 1:
-            raise Unimplemented(
-                f"the namespace {settings.name!r} is of mode LWW, and the cluster has the data centres"
-                f" {', '.join(self.datacentres)}: LWW writes that go on while another data centre is away are not there"
-                " yet on Cassandra; mode CAS is",
-                reason="LWW_NEEDS_ONE_DATACENTRE",
-            )
 
     async def replace_namespace(self, namespace: Namespace) -> None:
         await self._catalog.replace(namespace)
@@ -161,7 +180,7 @@ class CassandraStore:
         place = (space.number, command.record)
         try:
             await self._check_known(space)
-            results = await self._steps.change(space, place, _wanted(write), lambda store: store.mutate((write,)))
+            results = await self._steps.change(space, place, wanted(write), lambda store: store.mutate((write,)))
         except WellspringError as error:
             return error
         return results[0]
@@ -171,27 +190,40 @@ class CassandraStore:
             raise NamespaceNotFound.named(space.name)  # it was purged while the request was under way
 
     async def read(self, read: Read) -> Page:
-        return await self._steps.inspect(read.namespace, lambda store: store.read(read))
+        return await self._steps.inspect(read.namespace, lambda store: store.read(read), level=self._level(read))
+
+    def _level(self, read: Read) -> int:
+        return read_level(read.namespace, self._session.options.local_datacentre, read.consistency, read.seen)
 
     async def read_many(self, reads: Sequence[Read], max_bytes: int) -> list[Page | WellspringError]:
         pages: list[Page | WellspringError] = []
         left = max_bytes
         for first in range(0, len(reads), _TOGETHER):
             some = reads[first : first + _TOGETHER]
-            loaded = Loaded()
+            # What was read for a weaker consistency is no answer to a stronger one.
+            loaded = {self._level(read): Loaded() for read in some}
+            failed: list[WellspringError | None] = [None] * len(some)
             if left > 0:
-                await asyncio.gather(*(self._preload(read, loaded) for read in some))
-            for read in some:
-                (page,) = await self._steps.inspect(
-                    read.namespace, functools.partial(_read_one, read=read, left=left), loaded
-                )
+                failed = await asyncio.gather(*(self._preload(read, loaded[self._level(read)]) for read in some))
+            for read, error in zip(some, failed, strict=True):
+                if error is not None:
+                    pages.append(error)
+                    continue
+                level = self._level(read)
+                work = functools.partial(_read_one, read=read, left=left)
+                (page,) = await self._steps.inspect(read.namespace, work, loaded[level], level)
                 pages.append(page)
                 if isinstance(page, Page):
                     left -= page.size
         return pages
 
-    async def _preload(self, read: Read, loaded: Loaded) -> None:
-        await self._steps.inspect(read.namespace, lambda store: store.read(read), loaded)
+    async def _preload(self, read: Read, loaded: Loaded) -> WellspringError | None:
+        """Loads what a read of many will ask for; answers why that cannot be."""
+        try:
+            await self._steps.inspect(read.namespace, lambda store: store.read(read), loaded, self._level(read))
+        except WellspringError as error:
+            return error
+        return None
 
     async def scan(self, scan: Scan) -> ScanPage:
         loaded = Loaded(most_heads=scan.max_records + 1)
@@ -202,7 +234,9 @@ class CassandraStore:
         return await self._steps.inspect(namespace, lambda store: store.split(namespace, parts))
 
     async def outcome(self, namespace: Namespace, record: bytes, token: WriteToken) -> Remembered | None:
-        return await self._steps.inspect(namespace, lambda store: store.outcome(namespace, record, token))
+        # A replica that lags would not know of it, nor would one in another data centre than the namespace's home.
+        level = self._steps.scope(namespace).serial
+        return await self._steps.inspect(namespace, lambda store: store.outcome(namespace, record, token), level=level)
 
     async def usage(self, namespace: Namespace) -> Usage:
         await self._accounts.standing(namespace.number, fresh=True)
@@ -221,14 +255,12 @@ class CassandraStore:
         return await self._feed.grown(namespace, cursor, timeout_s)
 
     def feed_reaches(self, namespace: Namespace, cursor: bytes) -> bool:
-        """A write is seen at once in the data centre in which it was answered, and everywhere by a strong read; a time
-        that has not come yet is no write's."""
+        """A read asks as many replicas as it takes to see the write (``scope.read_level``); a time that has not come
+        yet is no write's."""
         if len(cursor) != SIZE or number_of(cursor) != namespace.number:
             return False
         standing = self._accounts.known(namespace.number)
-        newest = max(self._clock_us(), standing.sequence if standing is not None else 0)
-        strong = namespace.settings.default_consistency is Consistency.STRONG_GLOBAL
-        return base_of(cursor) <= newest and (strong or made_in(cursor, self._session.options.local_datacentre))
+        return base_of(cursor) <= max(self._clock_us(), standing.sequence if standing is not None else 0)
 
     def feed_cursor(self, namespace: Namespace, receipt: Receipt) -> bytes:
         datacentre = digest(self._session.options.local_datacentre)
@@ -246,7 +278,7 @@ class CassandraStore:
     async def undelete(self, namespace: Namespace, command: Command, selection: Selection, version: bytes) -> Receipt:
         await self._check_known(namespace)
         place = (namespace.number, command.record)
-        wanted = Rows(place, (_token(command),))
+        wanted = Rows(place, (token_row(command),))
         return await self._steps.change(
             namespace, place, wanted, lambda store: store.undelete(namespace, command, selection, version)
         )
@@ -255,7 +287,8 @@ class CassandraStore:
 
     async def begin_upload(self, namespace: Namespace, now_us: int) -> bytes:
         upload = await self._steps.clean([namespace], lambda store: store.begin_upload(namespace, now_us), ())
-        await self._session.execute(self._statements.write["upload"], (namespace.number, upload), QUORUM)
+        plain = self._steps.scope(namespace).plain
+        await self._session.execute(self._statements.write["upload"], (namespace.number, upload), plain)
         return upload
 
     async def put_chunk(self, namespace: Namespace, upload: bytes, index: int, chunk: bytes) -> None:
@@ -294,28 +327,30 @@ class CassandraStore:
 
     async def profile(self, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:
         loaded = Loaded(most_heads=limit + 1)
-        return await self._steps.inspect(namespace, lambda store: store.profile(namespace, start, limit), loaded)
+        return await self._steps.inspect(
+            namespace, lambda store: store.profile(namespace, start, limit), loaded, whole=True
+        )
 
     async def rebucket(self, namespace: Namespace, record: bytes) -> tuple[int, int] | None:
         """As ``Store.rebucket``: a record is one partition, however wide."""
         return await self._steps.inspect(namespace, lambda store: store.rebucket(namespace, record))
 
-    # Documents
+    # Documents: written everywhere and read here, as the catalog is, so that a server starts while others are away
 
     async def document(self, kind: str, name: str) -> bytes | None:
-        rows = await self._session.execute(self._statements.read["document"], (kind, name), QUORUM)
+        rows = await self._session.execute(self._statements.read["document"], (kind, name), LOCAL_QUORUM)
         return rows[0][0] if rows else None
 
     async def documents(self, kind: str) -> list[tuple[str, bytes]]:
-        pages = self._session.pages(self._statements.read["documents"], (kind,), QUORUM)
+        pages = self._session.pages(self._statements.read["documents"], (kind,), LOCAL_QUORUM)
         return [(name, body) async for page in pages for name, body in page]
 
     async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
         write = self._statements.write
         if body is None:
-            await self._session.execute(write["drop_document"], (kind, name), QUORUM)
+            await self._session.execute(write["drop_document"], (kind, name), EACH_QUORUM)
         else:
-            await self._session.execute(write["put_document"], (kind, name, body), QUORUM)
+            await self._session.execute(write["put_document"], (kind, name, body), EACH_QUORUM)
 
     # Care
 
@@ -333,6 +368,7 @@ class CassandraStore:
         try:
             await self._accounts.flush()
         finally:
+            await self._datacentres.close()
             await self._session.close()
 
 
@@ -344,22 +380,8 @@ async def _piece(store: LocalStore, namespace: Namespace, manifest: Manifest, fi
     return b"".join([piece async for piece in store.chunks(namespace, manifest, first, last - first)])
 
 
-def _token(command: Command) -> tuple[int, bytes]:
-    return TOKENS, command.token.time_us.to_bytes(8, "big") + command.token.nonce
-
-
-def _wanted(write: Write) -> Rows:
-    """The rows that a mutation will ask for, as far as its command names them."""
-    space, command = write
-    rows = [_token(command)]
-    keys: dict[bytes, None] = {}
-    for _, change in command.changes():
-        if isinstance(change, Put):
-            keys[change.key] = None
-        elif isinstance(change, Delete) and change.selection.keys is not None:
-            keys.update(dict.fromkeys(change.selection.keys))
-    rows += [(ITEMS, key) for key in list(keys)[:_PREFETCHED] if key]
-    return Rows((space.number, command.record), tuple(rows))
+async def _profile(store: LocalStore, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:
+    return await store.profile(namespace, start, limit)
 
 
 async def _each(records: Iterable[bytes]) -> AsyncIterator[bytes]:

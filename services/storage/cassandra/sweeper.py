@@ -15,6 +15,7 @@ from services.storage.cassandra.layout import (
     INDEX_SHARDS,
     feed_slot,
 )
+from services.storage.cassandra.lww.resolving import Resolver
 from services.storage.cassandra.partition import Place, Rows
 from services.storage.cassandra.scope import at_home_elsewhere
 from services.storage.cassandra.statements import Statements
@@ -28,6 +29,10 @@ _TOGETHER: Final = 16
 _TRIM_SHARE: Final = 200
 """A feed is trimmed when this share of its window has passed since it was last, or ``_TRIM_MOST_US``."""
 _TRIM_MOST_US: Final = 10 * 60 * 1_000_000
+_NEVER_LATER: Final = 1 << 62
+"""Above every time that a cell can have been stamped with: of a namespace that is gone nothing comes back."""
+_REVISIT_US: Final = 30 * 1_000_000
+"""How often changes that were told in doubt are looked at again."""
 _NAMESPACES: Final = 50
 """Feeds trimmed in one turn."""
 
@@ -43,6 +48,7 @@ class Sweeper:
         steps: Steps,
         catalog: Catalog,
         accounts: Accounts,
+        resolver: Resolver,
     ) -> None:
         self._session = session
         self._read = statements.read
@@ -51,7 +57,9 @@ class Sweeper:
         self._steps = steps
         self._catalog = catalog
         self._accounts = accounts
+        self._resolver = resolver
         self._trimmed: dict[int, int] = {}
+        self._revisited: dict[int, int] = {}
 
     async def sweep(self, now_us: int, budget: int) -> bool:
         """As ``Store.sweep``."""
@@ -67,6 +75,7 @@ class Sweeper:
 
         await asyncio.gather(*(work(place, some) for place, some in groups.items()))
         more = await self._trim_some(now_us)
+        await self._revisit_some(now_us)
         await self._accounts.flush()
         return more or len(entries) >= budget
 
@@ -100,6 +109,16 @@ class Sweeper:
             await self._trim(space, now_us - space.settings.retention.feed_window_us)
         return len(late) > _NAMESPACES
 
+    async def _revisit_some(self, now_us: int) -> None:
+        late = [
+            space
+            for number, space in self._catalog.by_number.items()
+            if space.stamped and abs(now_us - self._revisited.get(number, 0)) >= _REVISIT_US
+        ]
+        for space in late[:_NAMESPACES]:
+            self._revisited[space.number] = now_us
+            await self._resolver.revisit(space, self._steps.lane(space))
+
     async def _trim(self, space: Namespace, horizon_us: int) -> None:
         """Removes the changes up to ``horizon_us``. That they were there is noted first."""
         plain = self._steps.scope(space).plain
@@ -125,7 +144,10 @@ class Sweeper:
             start = b""
             while True:
                 rows = await self._session.execute(self._read["indexed"], (number, shard, start, 1000), QUORUM)
-                await self._each("drop_record", [(number, row[0]) for row in rows])
+                if space.stamped:
+                    await self._each("lww_drop_record", [(_NEVER_LATER, number, row[0]) for row in rows])
+                else:
+                    await self._each("drop_record", [(number, row[0]) for row in rows])
                 if len(rows) < 1000:
                     break
                 start = rows[-1][0] + b"\0"
@@ -136,7 +158,7 @@ class Sweeper:
             slots = await self._all("slots", (number, lane, 0), QUORUM)
             await self._each("drop_changes", [(number, lane, row[0]) for row in slots])
             await self._do("drop_slots", (number, lane), QUORUM)
-        for name in ("drop_lanes", "drop_samples", "drop_usage", "drop_uploads"):
+        for name in ("drop_lanes", "drop_samples", "drop_usage", "drop_uploads", "drop_doubts"):
             await self._do(name, (number,), QUORUM)
         await self._catalog.drop(space)
         self._accounts.forget(number)

@@ -110,7 +110,7 @@ def test_two_servers_lose_no_increment_and_the_feed_has_their_order() -> None:
 
 def test_a_cursor_resumes_in_every_lane() -> None:
     async def story(first: Case, second: Case) -> None:
-        space = await first.space(Mode.LWW)
+        space = await first.space(Mode.CAS)
         start = await first.store.feed_start(space, from_beginning=False)
         for number in range(12):
             await (first, second)[number % 2].put(space, b"%d" % (number % 3), {b"": b"%d" % number})
@@ -203,10 +203,9 @@ def test_a_writer_that_was_given_up_begins_anew(monkeypatch: pytest.MonkeyPatch)
     play(story)
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_an_answer_that_is_lost(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_lost() -> None:
     async def story(first: Case, second: Case) -> None:
-        space = await first.space(mode)
+        space = await first.space(Mode.CAS)
         session: Any = first.store._session  # type: ignore[attr-defined]
         batch = session.batch
 
@@ -239,7 +238,7 @@ def test_an_answer_that_is_lost(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_write_goes_on_when_its_caller_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(first: Case, second: Case) -> None:
-        space = await first.space(Mode.LWW)
+        space = await first.space(Mode.CAS)
         begun, prepare = asyncio.Event(), Committer._prepare
 
         async def begin(self: Committer, *args: Any) -> Any:

@@ -15,12 +15,14 @@ from cassandra.cluster import Cluster
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
-from services.storage.cassandra.store import MIGRATIONS, CassandraStore
+from services.storage.cassandra.store import MIGRATIONS, CassandraStore, Timing
 from services.storage.store.interface import Store
 from services.storage.store.local import LocalOptions
 from tools.dev.servers.cassandra import Cassandra
 
 _KEYSPACE: Final = f"conformance_{os.getpid()}"
+_PATIENT: Final = Timing(patience_s=300.0)
+"""However busy the machine is, no writer is given up that does not stop."""
 
 
 @functools.cache
@@ -47,7 +49,7 @@ class CassandraDisk:
         self._options = fresh()
 
     async def open(self) -> Store:
-        return await CassandraStore.open(self._options, self._clock, LocalOptions())
+        return await CassandraStore.open(self._options, self._clock, LocalOptions(), _PATIENT)
 
 
 def fresh() -> Options:

@@ -16,7 +16,8 @@ class ItemChange(NamedTuple):
 class ChangeEvent(NamedTuple):
     """One mutation of one record. ``items`` are the first 100 of ``item_count``; ``time_us`` the server's clock then.
 
-    ``created``: the record came into being with it; ``deleted``: it has no item left.
+    ``created``: the record came into being with it; ``deleted``: it has no item left. ``in_doubt``: it may or may not
+    have taken effect; its version is then its own and no item's.
     """
 
     record: bytes
@@ -27,6 +28,7 @@ class ChangeEvent(NamedTuple):
     deleted: bool
     time_us: int
     annotations: tuple[tuple[str, str], ...]
+    in_doubt: bool = False
 
 
 EXPIRED_ANNOTATION = ("wellspring.cause", "expired")

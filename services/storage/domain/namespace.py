@@ -133,7 +133,8 @@ class Settings:
 class Namespace:
     """A namespace as it is. ``number`` names it inside the store and is never used again; ``purge_us`` is 0 while it is
     ready, else when its data goes. ``revision`` counts changes of the settings and of the state. ``restoring``: its
-    data is still on the way from a snapshot, and nobody may read or write."""
+    data is still on the way from a snapshot, and nobody may read or write. ``stamped``: on Cassandra, its records are
+    cells with timestamps of ours (``cassandra/lww``)."""
 
     settings: Settings
     number: int
@@ -141,6 +142,7 @@ class Namespace:
     purge_us: int = 0
     revision: int = 1
     restoring: bool = False
+    stamped: bool = False
 
     @property
     def name(self) -> str:

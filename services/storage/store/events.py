@@ -15,11 +15,13 @@ _FLAT = struct.Struct(">HBQB")
 _U16 = struct.Struct(">H")
 _CREATED: Final = 1
 _DELETED: Final = 2
+_IN_DOUBT: Final = 4
 
 
 def encode(event: ChangeEvent) -> bytes:
     """The row of a change."""
     flags = (_CREATED if event.created else 0) | (_DELETED if event.deleted else 0)
+    flags |= _IN_DOUBT if event.in_doubt else 0
     named, notes = event.items, event.annotations
     head = _EVENT.pack(event.version, flags, event.time_us, event.item_count, len(named), len(notes), len(event.record))
     parts = [head, event.record]
@@ -72,9 +74,8 @@ def decode(row: bytes) -> ChangeEvent:
         key, at = _piece(row, at)
         text, at = _piece(row, at)
         pairs.append((key.decode(), text.decode()))
-    return ChangeEvent(
-        record, version, tuple(items), count, bool(flags & _CREATED), bool(flags & _DELETED), time_us, tuple(pairs)
-    )
+    created, deleted, in_doubt = bool(flags & _CREATED), bool(flags & _DELETED), bool(flags & _IN_DOUBT)
+    return ChangeEvent(record, version, tuple(items), count, created, deleted, time_us, tuple(pairs), in_doubt)
 
 
 def event_version(row: bytes) -> bytes:

@@ -12,7 +12,7 @@ from libs.errors.errors import WellspringError
 from services.storage.domain.copying import Copied
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
-from services.storage.domain.namespace import Namespace, Settings
+from services.storage.domain.namespace import Consistency, Namespace, Settings
 from services.storage.store.manifest import Manifest
 
 
@@ -26,7 +26,8 @@ class Write(NamedTuple):
 class Read(NamedTuple):
     """A page of a record: the selected items after the key ``after`` (before it in reverse), within both bounds.
 
-    One item always comes if there is one, however large.
+    One item always comes if there is one, however large. ``consistency``: None is the namespace's own. ``seen``: the
+    cursor of a write (of its cookie, as ``feed_reaches`` let it through) that the read must see; empty for none.
     """
 
     namespace: Namespace
@@ -36,17 +37,21 @@ class Read(NamedTuple):
     max_bytes: int
     max_items: int
     omit_values: bool = False
+    consistency: Consistency | None = None
+    seen: bytes = b""
 
 
 class Page(NamedTuple):
     """``resume`` is the key to go on after, None when the selection is exhausted. ``found``: the record has an item,
-    selected or not; ``version`` is its newest. ``size`` counts the bytes of keys and values answered."""
+    selected or not; ``version`` is its newest. ``size`` counts the bytes of keys and values answered. ``overdue``: an
+    expired item was passed over that is not swept yet; the record's version changes when it is."""
 
     items: list[Item]
     resume: bytes | None
     found: bool
     version: bytes
     size: int
+    overdue: bool = False
 
 
 class Scan(NamedTuple):
@@ -171,7 +176,7 @@ class Store(Protocol):
         """Waits until there is something behind ``cursor``; False when the time was over first."""
 
     def feed_reaches(self, namespace: Namespace, cursor: bytes) -> bool:
-        """Whether the feed has come as far as ``cursor``: whether a read of this server sees that write."""
+        """Whether a read of this server that brings ``cursor`` as ``seen`` can see that write at all."""
 
     def feed_cursor(self, namespace: Namespace, receipt: Receipt) -> bytes:
         """The cursor behind the write of ``receipt``: what its cookie carries."""

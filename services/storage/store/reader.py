@@ -92,26 +92,28 @@ class Reader:
         record = StoredRecord(read.namespace.number, read.record, row, families.items, families.tombs)
         if not record.alive(now_us):
             return _EMPTY
-        items, resume, size = self._items(record, read, now_us)
-        return Page(items, resume, True, record.version, size)
+        items, resume, size, overdue = self._items(record, read, now_us)
+        return Page(items, resume, True, record.version, size, overdue)
 
-    def _items(self, record: StoredRecord, read: Read, now_us: int) -> tuple[list[Item], bytes | None, int]:
-        """The page's items, the key to go on after (None at the end), and their size."""
+    def _items(self, record: StoredRecord, read: Read, now_us: int) -> tuple[list[Item], bytes | None, int, bool]:
+        """The page's items, the key to go on after (None at the end), their size, and whether any are overdue."""
         items: list[Item] = []
-        size, last = 0, b""
+        size, last, overdue = 0, b"", False
         for examined, (key, row) in enumerate(self._selected(record, read), 1):
             if row is not None:
                 known = rows.known(row)
-                if not (known.dead or (known.expire_us and known.expire_us <= now_us)):
+                if known.expire_us and known.expire_us <= now_us:
+                    overdue = True
+                elif not known.dead:
                     item = rows.decode(key, row, omit_value=read.omit_values)
                     size += len(key) + (rows.HEADER_SIZE if read.omit_values else len(row)) + _OVERHEAD
                     if items and (len(items) >= read.max_items or size > read.max_bytes):
-                        return items, last, size
+                        return items, last, size, overdue
                     items.append(item)
             last = key
             if examined >= _EXAMINED:
-                return items, last, size
-        return items, None, size
+                return items, last, size, overdue
+        return items, None, size, overdue
 
     def _selected(self, record: StoredRecord, read: Read) -> Iterator[tuple[bytes, bytes | None]]:
         selection, after = read.selection, read.after
@@ -147,7 +149,7 @@ class Reader:
             if record.alive(now_us):
                 left, seen = scan.max_bytes - size, after if key == begun else None
                 read = Read(scan.namespace, key, scan.selection, seen, left, 1 << 31, scan.omit_values)
-                items, resume, added = self._items(record, read, now_us)
+                items, resume, added, _ = self._items(record, read, now_us)
                 size += added + len(key)
                 records.append(ScannedRecord(key, items, resume is not None))
                 if resume is not None:

@@ -27,6 +27,10 @@ class Tasks:
         self._group.create_task(_settle(work, future))
         return await asyncio.shield(future)
 
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has ``work`` done, which raises nothing, without waiting for it."""
+        self._group.create_task(work)
+
     async def close(self) -> None:
         """Waits for what is under way."""
         self._ending.set()

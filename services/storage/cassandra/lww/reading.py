@@ -1,0 +1,128 @@
+"""Reads what a step of work on an LWW record found missing: its cells, as the engine's rows afterwards."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from libs.cassandra.session import Session
+from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
+from services.storage.cassandra.lww.record import LwwPartition
+from services.storage.cassandra.partition import HEAD, ITEMS, TOMBS, Loaded, Place, Range
+from services.storage.cassandra.statements import Statements
+
+_FIRST: Final = 16
+"""Items that the first reading of a record brings with its own cells."""
+_TOGETHER: Final = 100
+_RANGE_BYTES: Final = 1 << 20
+_RANGE_ROWS: Final = 4096
+_PROFILED: Final = 20_000
+"""Items of a record that are counted; of a wider one it is known that it is wide."""
+_OWN: Final = ((HEAD, b""), (ITEMS, b""))
+
+
+class LwwLoader(Loader):
+    """Reads of one session. ``whole``: always all items of a record."""
+
+    def __init__(
+        self,
+        session: Session,
+        statements: Statements,
+        clock_us: Callable[[], int],
+        grace_us: int,
+        *,
+        whole: bool = False,
+    ) -> None:
+        super().__init__(session, statements)
+        self._clock_us = clock_us
+        self._grace_us = grace_us
+        self._whole = whole
+
+    async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:
+        partition = self.partition(place, loaded)
+        wanted = list(dict.fromkeys((ITEMS, key) if kind == TOMBS else (kind, key) for kind, key in rows))
+        if not wanted and not partition.head_known:
+            await self._begin(partition, consistency)
+        else:
+            if not partition.head_known:
+                wanted = [*_OWN, *(one for one in wanted if one not in _OWN)]
+            for first in range(0, len(wanted), _TOGETHER):
+                piece = wanted[first : first + _TOGETHER]
+                found = await self._ask("lww_rows", (*place, piece), consistency)
+                self._take(partition, found, piece)
+        if self._whole:
+            await self.items(partition, b"", None, consistency)
+        partition.derive(self._clock_us())
+
+    async def items(self, partition: LwwPartition, start: bytes, end: bytes | None, consistency: int) -> None:
+        """Reads all cells of the items in [start, end), of the first 20,000 of the record."""
+        while len(partition.cells) < _PROFILED:
+            missing = next((key for key in partition.known.scan(start, end, False) if not isinstance(key, bytes)), None)
+            if missing is None:
+                return
+            await self._slice(partition, Range(partition.place, ITEMS, missing.start, end, False), consistency)
+
+    async def _range(self, need: Range, loaded: Loaded, consistency: int) -> None:
+        partition = self.partition(need.place, loaded)
+        if need.kind in (ITEMS, TOMBS):
+            await self._slice(partition, need, consistency)
+            partition.derive(self._clock_us())
+            return
+        span = partition.spans[need.kind]
+        limit = max(_FIRST, min(4 * len(span.rows), _RANGE_ROWS))
+        found = await self._slice_rows(need, limit, consistency)
+        for key, value, _ in found:
+            span.put(key, value)
+        span.cover(*_reached(need, found, limit))
+
+    async def _begin(self, partition: LwwPartition, consistency: int) -> None:
+        """The record's own cells and its first items, by one statement."""
+        found = await self._ask("lww_begin", (*partition.place, _FIRST + 1), consistency)
+        self._take(partition, found, _OWN)
+        keys = [key for kind, key, _, _ in found if kind == ITEMS]
+        partition.known.cover(b"", keys[-1] + b"\0" if len(found) > _FIRST and keys else None)
+
+    async def _slice(self, partition: LwwPartition, need: Range, consistency: int) -> None:
+        many = len(partition.cells)
+        limit = _FIRST
+        if many and partition.known.covered:
+            limit = max(_FIRST, min(4 * many, _RANGE_ROWS, _RANGE_BYTES // (partition.size // many + 1)))
+        need = need._replace(kind=ITEMS)
+        found = await self._slice_rows(need, limit, consistency)
+        for key, value, more in found:
+            partition.put(key, decode_cells(value, more))
+        partition.known.cover(*_reached(need, found, limit))
+
+    async def _slice_rows(self, need: Range, limit: int, consistency: int) -> list[Any]:
+        last = (need.kind + 1, b"") if need.end is None else (need.kind, need.end)
+        name = "lww_slice_back" if need.reverse else "lww_slice"
+        return await self._ask(name, (*need.place, need.kind, need.start, *last, limit), consistency)
+
+    def partition(self, place: Place, loaded: Loaded) -> LwwPartition:
+        """What was read of a record, empty as long as nothing was."""
+        found = loaded.partitions.get(place)
+        if not isinstance(found, LwwPartition):
+            found = loaded.partitions[place] = LwwPartition(place, self._grace_us)
+        return found
+
+    @staticmethod
+    def _take(partition: LwwPartition, found: Sequence[Any], wanted: Sequence[tuple[int, bytes]]) -> None:
+        """Notes the rows found, and of the others that they are not there."""
+        there: Mapping[tuple[int, bytes], tuple[bytes | None, Mapping[bytes, bytes] | None]] = {
+            (kind, key): (value, more) for kind, key, value, more in found
+        }
+        for kind, key in dict.fromkeys((*there, *wanted)):
+            value, more = there.get((kind, key), (None, None))
+            if kind == HEAD:
+                ranges = {name: decode_range(cell) for name, cell in (more or {}).items()}
+                partition.set_head(None if value is None else decode_head(value), ranges)
+            elif kind == ITEMS:
+                partition.put(key, decode_cells(value, more))
+            else:
+                partition.spans[kind].put(key, value)
+
+
+def _reached(need: Range, found: Sequence[Any], limit: int) -> tuple[bytes, bytes | None]:
+    """The part of a range that was read."""
+    if len(found) < limit:
+        return need.start, need.end
+    return (found[-1][0], need.end) if need.reverse else (need.start, found[-1][0] + b"\0")

@@ -1,0 +1,205 @@
+"""Steps of work on LWW records: read, decided, written, without anybody having to agree.
+
+1. The record is read by a quorum of this data centre, and the engine decides on what was read.
+2. What may be there for nothing is written first: the sweeper's entries, the key in the index, the intent in the feed.
+3. The record's cells, the remembered token and the word that the change happened are one batch in one partition. It may
+   be sent again as often as one likes; so it is, once, when its answer does not come.
+4. The intent is settled later. A crash before it leaves that to readers.
+
+Two that write one record at once both succeed; cell by cell the higher version stays.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.session import LOCAL_QUORUM, Session
+from libs.errors.errors import WellspringError
+from services.storage.cassandra.accounts import Standing
+from services.storage.cassandra.commit import Change, Committer, late
+from services.storage.cassandra.dues import Dues
+from services.storage.cassandra.lanes import Intent, Lane
+from services.storage.cassandra.layout import index_shard
+from services.storage.cassandra.lww.burial import Burial
+from services.storage.cassandra.lww.reading import LwwLoader
+from services.storage.cassandra.lww.record import LwwPartition
+from services.storage.cassandra.lww.settling import Settling
+from services.storage.cassandra.lww.writing import Writes, Writing
+from services.storage.cassandra.partition import Loaded, NotLoaded, Place, Rows
+from services.storage.cassandra.statements import Statements
+from services.storage.cassandra.view import View
+from services.storage.domain.model import NO_VERSION
+from services.storage.domain.namespace import Namespace
+from services.storage.store.families import Families
+from services.storage.store.ledger import Account, Ledger
+from services.storage.store.tasks import Tasks
+
+T = TypeVar("T")
+_TOGETHER: Final = 500
+"""Cells removed by one batch."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tools:
+    """What steps of LWW records share with the others. ``patience_s``: how long readers of the feed wait for an intent;
+    ``token_ttl_s``: after which a remembered token is gone."""
+
+    session: Session
+    statements: Statements
+    committer: Committer
+    dues: Dues
+    tasks: Tasks
+    clock_us: Callable[[], int]
+    monotonic_s: Callable[[], float]
+    patience_s: float
+    token_ttl_s: int
+    grace_us: int
+
+
+class LwwSteps:
+    """Runs them."""
+
+    def __init__(self, tools: Tools) -> None:
+        given = (tools.session, tools.statements, tools.clock_us, tools.grace_us)
+        self.loader = LwwLoader(*given)
+        self.whole = LwwLoader(*given, whole=True)
+        self._tools = tools
+        self._write = tools.statements.write
+        self._burial = Burial(tools.session, tools.statements, tools.dues, tools.clock_us)
+        self._settling: dict[int, Settling] = {}
+
+    def settling(self, lane: Lane) -> Settling:
+        """The changes of this process's lane of a namespace that are on their way into the feed."""
+        found = self._settling.get(lane.number)
+        if found is None:
+            found = self._settling[lane.number] = Settling(lane, self._tools.tasks)
+        return found
+
+    def forget(self, number: int) -> None:
+        """Drops what is kept of a namespace that is gone."""
+        self._settling.pop(number, None)
+
+    async def change(
+        self,
+        space: Namespace,
+        place: Place,
+        wanted: Rows,
+        work: Callable[[View], Awaitable[T]],
+        view_of: Callable[[Loaded, Sequence[tuple[Namespace, Account]]], View],
+        standing: Standing,
+        lane: Lane,
+    ) -> T:
+        """The result of ``work`` on the record at ``place``, once what it wrote is durable. One at a time for a record.
+        Raises what it raises, Unavailable (nothing was written) and OutcomeUnknown."""
+        loaded = Loaded()
+        begun_s = self._tools.monotonic_s()
+        await self.loader.rows(place, wanted.rows, loaded, LOCAL_QUORUM)
+        partition = self.loader.partition(place, loaded)
+        while True:
+            before = standing.account(partition.stamp, self._tools.clock_us(), NO_VERSION)
+            view = view_of(loaded, [(space, before)])
+            try:
+                result = await work(view)
+                break
+            except NotLoaded as missing:
+                await self.loader.load(missing.need, loaded, LOCAL_QUORUM)
+        change = Change(view.ops, before.sequence + 1)
+        if change.place is None:
+            await self._tools.committer.plain(change)
+            await self._burial.look(partition)
+            return result
+        change.check_size()
+        after = Ledger(Families(view)).account(space.number)
+        announced = None if change.event is None else lane.announce(change.sequence, place[1])
+        await self._commit(change, partition, lane, announced)
+        standing.add(before, after)
+        if announced is not None and change.event is not None:
+            intent = announced.result()
+            if self._tools.monotonic_s() - begun_s > self._tools.patience_s / 2:
+                # A reader may have told of it in doubt before it happened.
+                await self.tell(standing, lane, place[1], change.event)
+            self.settling(lane).add(intent, change.event)
+        standing.wake()
+        return result
+
+    async def tell(self, standing: Standing, lane: Lane, record: bytes, event: bytes) -> None:
+        """Puts a change that happened into the feed (again), as one of now. Raises Unavailable."""
+        sequence = standing.account(0, self._tools.clock_us(), NO_VERSION).sequence + 1
+        announced = lane.announce(sequence, record)
+        intent = await lane.write(announced)
+        await lane.settle(intent, event)
+        lane.forget(intent)
+
+    async def _commit(
+        self, change: Change, partition: LwwPartition, lane: Lane, announced: "asyncio.Future[Intent] | None"
+    ) -> None:
+        tools = self._tools
+        writing = Writing(change, partition, self._write, tools.clock_us(), tools.token_ttl_s)
+        writing.cells()
+        intent: Intent | None = None
+        try:
+            intent = await self._prepare(change, writing, partition, lane, announced)
+            await self._uncover(writing, partition)
+            await self._send(writing.batch(intent.lane if intent is not None else 0), lane, intent)
+        finally:
+            if intent is not None:
+                lane.done(intent)
+        done = [tools.dues.drop(change.worked), tools.committer.drop_chunks(change.dropped)]
+        await asyncio.gather(*(late(one) for one in done))
+        if change.has_head and change.head is None:
+            await late(self._burial.look(partition, emptied=True))
+
+    async def _prepare(
+        self,
+        change: Change,
+        writing: Writing,
+        partition: LwwPartition,
+        lane: Lane,
+        announced: "asyncio.Future[Intent] | None",
+    ) -> Intent | None:
+        """What may be there for nothing. Raises Unavailable; then the intent is void."""
+        tools, (number, record) = self._tools, partition.place
+        work: list[Any] = [tools.dues.enter([*change.dues, *writing.dues])]
+        work += [tools.committer.put_chunk(key, value) for key, value in change.chunks]
+        if change.head is not None and not partition.items:
+            work.append(self._plain("index", (number, index_shard(record), record, change.sequence)))
+            if change.sampled:
+                work.append(self._plain("sample", (number, record, change.sequence)))
+        if announced is not None:
+            work.append(lane.write(announced))
+        failed = [one for one in await asyncio.gather(*work, return_exceptions=True) if isinstance(one, BaseException)]
+        intent = None if announced is None or announced.exception() is not None else announced.result()
+        if failed:
+            if intent is not None:
+                await late(lane.void(intent))
+                lane.forget(intent)
+            raise failed[0]
+        return intent
+
+    async def _send(self, writes: Writes, lane: Lane, intent: Intent | None) -> None:
+        session = self._tools.session
+        try:
+            await session.batch(writes, LOCAL_QUORUM)
+        except OutcomeUnknown as unknown:
+            try:
+                await session.batch(writes, LOCAL_QUORUM)
+            except WellspringError:
+                raise unknown from None
+        except WellspringError:
+            if intent is not None:
+                await late(lane.void(intent))
+            raise
+
+    async def _uncover(self, writing: Writing, partition: LwwPartition) -> None:
+        """Before range tombstones are forgotten: removes what lies under them."""
+        ended = writing.ended()
+        for tomb in ended:
+            await self.loader.items(partition, tomb.start, tomb.end, LOCAL_QUORUM)
+        writes = writing.covered(ended) if ended else []
+        for first in range(0, len(writes), _TOGETHER):
+            await self._tools.session.batch(writes[first : first + _TOGETHER], LOCAL_QUORUM)
+
+    async def _plain(self, name: str, values: Sequence[Any]) -> None:
+        await self._tools.session.execute(self._write[name], values, LOCAL_QUORUM)

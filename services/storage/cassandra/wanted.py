@@ -1,0 +1,28 @@
+"""Which rows of its record a mutation will ask for: they are read at once, before it is decided."""
+
+from typing import Final
+
+from services.storage.cassandra.partition import ITEMS, TOKENS, Rows
+from services.storage.domain.model import Command, Delete, Put
+from services.storage.store.interface import Write
+
+_PREFETCHED: Final = 100
+
+
+def token_row(command: Command) -> tuple[int, bytes]:
+    """Where a mutation is remembered in its record's partition."""
+    return TOKENS, command.token.time_us.to_bytes(8, "big") + command.token.nonce
+
+
+def wanted(write: Write) -> Rows:
+    """The rows that a mutation will ask for, as far as its command names them."""
+    space, command = write
+    rows = [token_row(command)]
+    keys: dict[bytes, None] = {}
+    for _, change in command.changes():
+        if isinstance(change, Put):
+            keys[change.key] = None
+        elif isinstance(change, Delete) and change.selection.keys is not None:
+            keys.update(dict.fromkeys(change.selection.keys))
+    rows += [(ITEMS, key) for key in list(keys)[:_PREFETCHED] if key]
+    return Rows((space.number, command.record), tuple(rows))
