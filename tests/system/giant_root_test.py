@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.system import giant_judge
 from tests.system.giant_site import LEASE_S, VICTIMS, Ledger, Site, running
 
-PAGES = int(os.environ.get("PAGES", "100000"))
+PAGES = int(os.environ.get("PAGES", "200000"))
 FAULTS = int(os.environ.get("FAULTS", "12"))
 EDITS = int(os.environ.get("EDITS", "2"))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
