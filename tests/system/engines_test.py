@@ -103,6 +103,20 @@ def test_batches_scans_and_pages_bring_everything_once(notes):
     assert [item.key for item in notes.items("wide")] == [b"k%05d" % n for n in range(1_800)]
 
 
+def test_columns_are_put_refused_and_repeated_one_by_one(notes):
+    values = {b"r%04d" % n: b"%d" % n for n in range(2_500)}
+    token = notes.new_token()
+    put = notes.put_columns(values, key="c", if_absent=True, token=token)
+    assert list(put.outcomes) == list(values) and {*put.outcomes.values()} == {storage_pb2.OUTCOME_APPLIED}
+    assert notes.get("r2499", key="c", cookie=put.cookie).value == b"2499"
+    again = notes.put_columns(values, key="c", if_absent=True, token=token)
+    assert {*again.outcomes.values()} == {storage_pb2.OUTCOME_REPEATED}
+    mixed = notes.put_columns({b"r0001": b"x", b"new": b"y", b"": b"z"}, key="c", if_absent=True).outcomes
+    assert isinstance(mixed[b"r0001"], wellspring_client.ConditionFailed) and mixed[b"new"] == 1
+    assert isinstance(mixed[b""], wellspring_client.InvalidRequest)
+    assert notes.put_columns({}).outcomes == {}
+
+
 def test_messages_of_megabytes_and_streams_both_ways(notes):
     values = [random.Random(n).randbytes(1 << 20) for n in range(3)]
     for number, value in enumerate(values):

@@ -1,7 +1,7 @@
 """Storage: namespaces and their records. Answers are the messages of ``wellspring.storage.v1``, but for a record."""
 
 import datetime
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from wellspring.storage.v1 import storage_pb2 as pb
@@ -10,7 +10,7 @@ from wellspring_client.errors import WellspringError, from_status
 from wellspring_client.record_codecs import Codec, codec_for
 from wellspring_client.records import Records
 from wellspring_client.storage_reads import SERVICE, NamespaceReads
-from wellspring_client.storage_types import Delete, Put, as_bytes, condition, put_item, selection
+from wellspring_client.storage_types import ColumnsPut, Delete, Put, as_bytes, condition, put_item, selection
 from wellspring_client.tokens import WriteTokens
 
 _Kind = TypeVar("_Kind")
@@ -134,6 +134,39 @@ class Namespace(NamespaceReads):
             size += len(put.value) + 256
         return outcomes + (await self._batch_mutate(batch, timeout) if batch.requests else [])
 
+    async def put_columns(
+        self,
+        values: Mapping[bytes, bytes],
+        *,
+        key: str | bytes = b"",
+        content_type: str = "",
+        if_absent: bool = False,
+        older_than: bytes | None = None,
+        token: pb.WriteToken | None = None,
+        timeout: float | None = None,
+    ) -> ColumnsPut:
+        """Put one item into each of many records (record -> value) that differ in nothing else: the fastest way in, for
+        nothing is said or answered for each but its value and its outcome. One token for all: what failed half way is
+        made again as it was, with the same. Raises what every call raises; ``timeout`` is of each call.
+        """
+        same = pb.PutManyRequest(
+            namespace=self.name,
+            token=token or self.new_token(),
+            item_key=as_bytes(key),
+            content_type=content_type,
+            condition=condition(Put(b"", if_absent=if_absent, older_than=older_than)),
+        )
+        outcomes: dict[bytes, pb.Outcome.ValueType | WellspringError] = {}
+        cookie = ""
+        for records in _pieces(values):
+            request = pb.PutManyRequest(records=records, values=[values[record] for record in records])
+            request.MergeFrom(same)
+            answer = await self._call("PutMany", request, pb.PutManyResponse, timeout)
+            outcomes.update(zip(records, map(pb.Outcome.ValueType, answer.outcomes), strict=True))
+            outcomes |= {records[one.index]: from_status(one.status) for one in answer.refusals}
+            cookie = answer.cookie or cookie
+        return ColumnsPut(outcomes, cookie)
+
     async def delete(
         self,
         record: str | bytes,
@@ -198,6 +231,20 @@ class Namespace(NamespaceReads):
     ) -> list[pb.Receipt | WellspringError]:
         answer = await self._call("BatchMutate", batch, pb.BatchMutateResponse, timeout)
         return [from_status(one.status) if one.status.code else one.receipt for one in answer.results]
+
+
+def _pieces(values: Mapping[bytes, bytes]) -> Iterator[list[bytes]]:
+    """The records in pieces that a request holds."""
+    piece: list[bytes] = []
+    size = 0
+    for record, value in values.items():
+        if piece and (len(piece) >= _BATCH or size + len(value) > _BATCH_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += len(value) + len(record)
+    if piece:
+        yield piece
 
 
 async def _each(chunks: AsyncIterable[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:

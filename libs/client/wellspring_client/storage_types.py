@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from wellspring.storage.v1 import storage_pb2 as pb
+from wellspring_client.errors import WellspringError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class Delete:
         return pb.Mutation(
             delete=selection(self.keys, self.start, self.end), condition=condition(Put(b"", if_etag=self.if_etag))
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ColumnsPut:
+    """What became of each put of :meth:`Namespace.put_columns`, by record, in the order given: its outcome, or why it
+    was refused. A read with the ``cookie`` sees those that were not."""
+
+    outcomes: Mapping[bytes, "pb.Outcome.ValueType | WellspringError"]
+    cookie: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

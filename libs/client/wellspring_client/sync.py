@@ -46,6 +46,7 @@ class Namespace:
         self.new_token = namespace.new_token
         self.put = portal.call(namespace.put)
         self.put_many = portal.call(namespace.put_many)
+        self.put_columns = portal.call(namespace.put_columns)
         self.mutate = portal.call(namespace.mutate)
         self.delete = portal.call(namespace.delete)
         self.get = portal.call(namespace.get)
