@@ -19,7 +19,7 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.storage.administration import Backups
-from services.storage.backends import mirror_openers, open_backend
+from services.storage.backends import mirror_openers, open_backend, origin_of
 from services.storage.domain.namespace import Deployment, Quota
 from services.storage.service import Options, add_storage
 from services.storage.store.local import LocalOptions
@@ -88,7 +88,7 @@ def _options(config: storage_pb2.StorageConfig) -> Options:
         max_watches=config.limits.max_watches,
         sweep_interval_s=wiring.seconds(config.sweep.interval),
         sweep_items=config.sweep.batch_items,
-        shared=config.backend.WhichOneof("kind") == "cassandra",
+        shared=origin_of(config.backend).WhichOneof("kind") == "cassandra",
         backups=_backups(config),
     )
 
@@ -96,8 +96,9 @@ def _options(config: storage_pb2.StorageConfig) -> Options:
 def _backups(config: storage_pb2.StorageConfig) -> Backups | None:
     """The folder for snapshots: that of the configuration, else one inside the embedded backend's own."""
     path = config.backups.path
-    if not path and config.backend.WhichOneof("kind") == "embedded":
-        path = os.path.join(config.backend.embedded.path, "backups")
+    origin = origin_of(config.backend)
+    if not path and origin.WhichOneof("kind") == "embedded":
+        path = os.path.join(origin.embedded.path, "backups")
     return Backups(Path(path), config.backups.reserve_bytes) if path else None
 
 

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 
-def command(path: Path, listen: str, *more: str) -> list[str]:
-    """The command line of a server on the data directory ``path``."""
-    given = [f"backend.embedded.path={path}", f"server.listen=['{listen}']", "server.die_with_parent=true", *more]
+def command(path: Path, listen: str, *more: str, embedded: str = "backend.embedded") -> list[str]:
+    """The command line of a server on the data directory ``path``; ``embedded`` is where it stands in the
+    configuration."""
+    given = [f"{embedded}.path={path}", f"server.listen=['{listen}']", "server.die_with_parent=true", *more]
     return [sys.executable, "-m", "services.storage.main", *(word for one in given for word in ("--set", one))]
 
 
@@ -23,8 +24,9 @@ def environment() -> dict[str, str]:
 class Process:
     """A server that is killed and started again on the same directory and port."""
 
-    def __init__(self, path: Path, *settings: str) -> None:
+    def __init__(self, path: Path, *settings: str, embedded: str = "backend.embedded") -> None:
         self._settings = settings
+        self._embedded = embedded
         self.path = path
         self.address = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
@@ -32,7 +34,10 @@ class Process:
     def start(self) -> None:
         """Starts it and waits until it is ready."""
         self._process = subprocess.Popen(
-            command(self.path, self.address, *self._settings), stdout=subprocess.PIPE, text=True, env=environment()
+            command(self.path, self.address, *self._settings, embedded=self._embedded),
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
         )
         assert self._process.stdout is not None
         ready = json.loads(self._process.stdout.readline())

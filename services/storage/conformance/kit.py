@@ -81,11 +81,15 @@ def _stores() -> dict[str, Callable[[Path, Clock], Any]]:
         from services.storage.conformance.node import CassandraDisk
 
         return {"cassandra": CassandraDisk}
+    if os.environ.get("WELLSPRING_CONFORMANCE") == "redis":
+        from services.storage.conformance.cached import CachedDisk
+
+        return {"embedded+redis": lambda path, clock: CachedDisk(path, clock, SMALL)}
     return {"memory": MemoryDisk, "embedded": EmbeddedDisk}
 
 
 STORES: Final[Mapping[str, Callable[[Path, Clock], Any]]] = _stores()
-"""The stores of this run: those of one machine, or Cassandra. ``open`` of one may have to be awaited."""
+"""The stores of this run: those of one machine, one behind a cache, or Cassandra. ``open`` may have to be awaited."""
 
 EXCEPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "cassandra": {
