@@ -26,14 +26,15 @@ from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_pb2 as pb
 
 _MODES: Final[dict[int, Mode]] = {admin_pb.MODE_LWW: Mode.LWW, admin_pb.MODE_CAS: Mode.CAS}
-_CONSISTENCIES: Final[dict[int, Consistency]] = {
+CONSISTENCIES: Final[dict[int, Consistency]] = {
     pb.CONSISTENCY_EVENTUAL: Consistency.EVENTUAL,
     pb.CONSISTENCY_LOCAL: Consistency.LOCAL,
     pb.CONSISTENCY_STRONG_LOCAL: Consistency.STRONG_LOCAL,
     pb.CONSISTENCY_STRONG_GLOBAL: Consistency.STRONG_GLOBAL,
 }
+"""Without the unspecified one, which is the namespace's own."""
 _MODE_NUMBERS: Final = {mode: number for number, mode in _MODES.items()}
-_CONSISTENCY_NUMBERS: Final = {consistency: number for number, consistency in _CONSISTENCIES.items()}
+_CONSISTENCY_NUMBERS: Final = {consistency: number for number, consistency in CONSISTENCIES.items()}
 
 
 def to_settings(message: admin_pb.Namespace, deployment: Deployment, path: str = "namespace") -> Settings:
@@ -53,7 +54,7 @@ def to_settings(message: admin_pb.Namespace, deployment: Deployment, path: str =
     return Settings(
         name=message.name,
         mode=mode,
-        default_consistency=_CONSISTENCIES.get(message.default_consistency, Consistency.LOCAL),
+        default_consistency=CONSISTENCIES.get(message.default_consistency, Consistency.LOCAL),
         placement=Placement(tuple(message.placement.datacentres), message.placement.home_datacentre),
         retention=_retention(message.retention, deployment, f"{path}.retention"),
         quota=_quota(message, deployment.quota),

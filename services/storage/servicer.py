@@ -15,6 +15,7 @@ from services.storage.domain.commands import body_digest
 from services.storage.domain.errors import ConsistencyUnavailable
 from services.storage.domain.model import ALL, Command, Receipt
 from services.storage.domain.namespace import Namespace
+from services.storage.namespaces import CONSISTENCIES
 from services.storage.registry import Registry
 from services.storage.store.interface import Page, Read, Store, Write
 from services.storage.streams import Streams
@@ -205,7 +206,8 @@ class StorageServicer:
             given = request.limits
             max_bytes = requests.bounded(given.max_bytes, max_bytes, self._max_page, "limits.max_bytes")
             max_items = requests.bounded(given.max_items, max_items, limits.MAX_READ_ITEMS, "limits.max_items")
-        if request.cookie and not self._store.feed_reaches(space, open_cookie(request.cookie, "cookie")):
+        seen = open_cookie(request.cookie, "cookie") if request.cookie else b""
+        if seen and not self._store.feed_reaches(space, seen):
             raise ConsistencyUnavailable(
                 "this server has not seen the write that the cookie stands for; it was restored from a backup, or the"
                 " cookie is of another namespace",
@@ -216,7 +218,9 @@ class StorageServicer:
         after = None
         if request.page_token:
             after = self._tokens.open_page(request.page_token, "Get", _identity(request))
-        return Read(space, request.record, selection, after, max_bytes, max_items, request.omit_values)
+        consistency = CONSISTENCIES.get(request.consistency)
+        bounds = (max_bytes, max_items, request.omit_values)
+        return Read(space, request.record, selection, after, *bounds, consistency, seen)
 
     def _fill_page(self, answer: pb.GetResponse, request: pb.GetRequest, given: Page) -> None:
         if request.if_not_etag and given.items and given.items[0].version.hex() == request.if_not_etag:
