@@ -14,6 +14,7 @@ from libs.config.clients import caller, open_channels
 from libs.config.command import from_command_line
 from libs.config.config import ConfigError
 from libs.errors.errors import WellspringError
+from libs.kafka.waiting import when_there
 from libs.paging.paging import KEY_BYTES
 from libs.purge.caches import Caches
 from libs.rpc.options import StartError
@@ -23,6 +24,8 @@ from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
 from services.propagation.intake.intake import Intake
+from services.propagation.kafka.metrics import SourceCollector
+from services.propagation.kafka.opening import EventTopics, open_topics
 from services.propagation.metrics import EngineCollector
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
@@ -104,10 +107,23 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     intake = await _intake(server, config, engine, rng)
     server.telemetry.registry.register(EngineCollector(engine))
     caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
-    rules = Rules(engine, TargetsCaller(_targets(config)), clock, rng)
+    rules = await _rules(server, config, engine, rng)
     if config.rules_file:
         await _follow(server, rules_file(config.rules_file, rules), config.rules_file)
     add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules)
+
+
+async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random) -> Rules:
+    caller = TargetsCaller(_targets(config))
+    if not config.HasField("events"):
+        return Rules(engine, caller, engine.shard.clock, rng)
+    topics = await server.resources.add(
+        "kafka", lambda: when_there(lambda: open_topics(config.events, engine)), close=EventTopics.close
+    )
+    rules = Rules(engine, caller, engine.shard.clock, rng, [topics.source], topics.sink)
+    server.add_background("kafka's topics", topics.source.run)
+    server.telemetry.registry.register(SourceCollector(rules, topics.source))
+    return rules
 
 
 async def _follow(server: Server, file: FollowedFile, path: str) -> None:

@@ -1,6 +1,6 @@
 """The rules in force and those before them, as long as events still run under them.
 
-An event runs under the revision that was in force when it was accepted: putting rules notes where each topic ends, and
+An event runs under the revision that was in force when it was accepted: putting rules notes where each stream ends, and
 what comes after that is the new revision's. A revision is forgotten when every rule has come past the next one's begin.
 """
 
@@ -15,6 +15,7 @@ from services.propagation.rules.parsing import SOURCE, read_rules
 from services.propagation.rules.rule import Rule, RuleSet
 from services.propagation.rules.sources import Sources
 from services.propagation.rules.state import Revision, State
+from services.propagation.rules.topics import topic_of
 
 log = logging.getLogger(__name__)
 
@@ -81,38 +82,40 @@ class RuleBook:
         rules = self._read(text, source)
         if len(self._kept) >= MAX_REVISIONS:
             raise RevisionMismatch(f"events still run under {MAX_REVISIONS:,} revisions; wait until they are done")
-        starts = {topic: self._sources.of(topic).newest(topic) for topic in self._sources.topics}
+        starts = {
+            stream: self._sources.of(stream).newest(stream) for stream in self._sources.streams(self._sources.topics)
+        }
         revision = Revision(self.revision + 1, text, starts)
         durable = self._state.put_revision(revision)
         self._kept.append(_Kept(revision, rules))
         return durable
 
-    def at(self, name: str, topic: str, position: int) -> tuple[RuleSet, Rule] | None:
+    def at(self, name: str, stream: str, position: int) -> tuple[RuleSet, Rule] | None:
         """The rule under which the event at the position runs, with its set; None when it does not listen to it."""
         for kept in reversed(self._kept):
-            if position > kept.revision.starts.get(topic, 0):
+            if position > kept.revision.starts.get(stream, 0):
                 rule = kept.rules.rules.get(name)
-                return (kept.rules, rule) if rule is not None and topic in rule.topics else None
+                return (kept.rules, rule) if rule is not None and topic_of(stream) in rule.topics else None
         return None
 
     def lanes(self) -> dict[tuple[str, str], int]:
-        """(rule, topic) of every kept revision → the position after which it begins to listen."""
+        """(rule, stream) of every kept revision → the position after which it begins to listen."""
         found: dict[tuple[str, str], int] = {}
         for kept in self._kept:
             for name, rule in kept.rules.rules.items():
-                for topic in rule.topics:
-                    found.setdefault((name, topic), kept.revision.starts.get(topic, 0))
+                for stream in self._sources.streams(rule.topics):
+                    found.setdefault((name, stream), kept.revision.starts.get(stream, 0))
         return found
 
-    def ends(self, name: str, topic: str) -> int | None:
-        """The position after which the rule does not listen to the topic any more; None when it does."""
+    def ends(self, name: str, stream: str) -> int | None:
+        """The position after which the rule does not listen to the stream any more; None when it does."""
         end: int | None = None
         for kept in self._kept:
             rule = kept.rules.rules.get(name)
-            if rule is not None and topic in rule.topics:
+            if rule is not None and topic_of(stream) in rule.topics:
                 end = None
             elif end is None:
-                end = kept.revision.starts.get(topic, 0)
+                end = kept.revision.starts.get(stream, 0)
         return end
 
     def forget(self, reached: Callable[[str, str], int]) -> Awaitable[None] | None:
@@ -121,7 +124,7 @@ class RuleBook:
         gone = 0
         while gone + 1 < len(self._kept):
             starts = self._kept[gone + 1].revision.starts
-            if any(reached(name, topic) < starts.get(topic, 0) for name, topic in lanes):
+            if any(reached(name, stream) < starts.get(stream, 0) for name, stream in lanes):
                 break
             gone += 1
         if not gone:
@@ -130,7 +133,7 @@ class RuleBook:
         kept_lanes: set[tuple[str, str]] = set()
         for kept in self._kept[gone:]:
             kept_lanes |= {(name, topic) for name, rule in kept.rules.rules.items() for topic in rule.topics}
-        over = [lane for lane in self._state.cursors() if lane not in kept_lanes]
+        over = [(name, stream) for name, stream in self._state.cursors() if (name, topic_of(stream)) not in kept_lanes]
         durable = self._state.forget_revisions(numbers, over)
         del self._kept[:gone]
         log.info("old rules are done with", extra=fields(revisions=len(numbers)))

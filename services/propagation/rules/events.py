@@ -75,6 +75,16 @@ def retry_event(service: str, topic: str, event: Event, chain: str, status: int,
     }
 
 
+def published_event(event: Event, cause: Event, origin: str, now_ns: int) -> Event:
+    """An event as a rule made it, with what it left out of its meta: an id, the same for the same `origin`, the time,
+    and of the event that caused it the request and the domain."""
+    meta = event.get("meta")
+    given: dict[str, object] = dict(meta) if isinstance(meta, Mapping) else {}
+    stream = meta_text(event, "stream")
+    found = _meta(stream, meta_text(event, "uri"), cause, now_ns)
+    return {**event, "meta": {**found, "id": str(uuid.uuid5(_SPACE, f"{stream}/{origin}")), **given}}
+
+
 def error_event(service: str, raw: bytes, problem: str, now_ns: int) -> Event:
     """Tells of something in a topic that is no event."""
     return {

@@ -1,4 +1,4 @@
-"""One rule in one topic: events in, work done side by side, the cursor behind all that is done.
+"""One rule in one stream: events in, work done side by side, the cursor behind all that is done.
 
 At least once: the cursor never passes an event that is not done or a durable dead letter. Events of one key (meta.uri)
 are worked on one after the other, in their order; at most WINDOW events are held at once.
@@ -18,6 +18,7 @@ from services.propagation.rules.performing import Counters, Failure, Performer, 
 from services.propagation.rules.rule import Verdict
 from services.propagation.rules.sources import Delivery, Source
 from services.propagation.rules.state import Cursor, Letter, State
+from services.propagation.rules.topics import topic_of
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,15 @@ class LaneParts:
 
 
 class Lane:
-    """Runs until the rule does not listen to the topic any more, or it is cancelled."""
+    """Runs until the rule does not listen to the stream any more, or it is cancelled."""
 
-    def __init__(self, name: str, topic: str, begin: int, source: Source, parts: LaneParts) -> None:
+    def __init__(self, name: str, stream: str, begin: int, source: Source, parts: LaneParts) -> None:
         self.name = name
-        self.topic = topic
+        self.stream = stream
         self._source = source
         self._parts = parts
         self._counters = parts.counters(name)
-        kept = parts.state.cursor(name, topic) or Cursor(begin)
+        kept = parts.state.cursor(name, stream) or Cursor(begin)
         self.at = max(kept.at, begin)
         """Everything up to this position is done."""
         self._done_before = kept.done
@@ -61,7 +62,7 @@ class Lane:
         self._stale = asyncio.Event()
         self._flushed: tuple[int, frozenset[int]] | None = None
         self._nothing_to = -1
-        """Where the topic ended when the last read found nothing."""
+        """Where the stream ended when the last read found nothing."""
 
     @property
     def waiting(self) -> int:
@@ -70,9 +71,9 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether all that the topic holds now is done, durably."""
-        ends = self._parts.book.ends(self.name, self.topic)
-        behind = self._source.newest(self.topic) if ends is None else min(ends, self._source.newest(self.topic))
+        """Whether all that the stream holds now is done, durably."""
+        ends = self._parts.book.ends(self.name, self.stream)
+        behind = self._source.newest(self.stream) if ends is None else min(ends, self._source.newest(self.stream))
         return self.reached >= behind and not self._stale.is_set()
 
     @property
@@ -94,14 +95,14 @@ class Lane:
         await self._flush()
 
     def _over(self) -> bool:
-        ends = self._parts.book.ends(self.name, self.topic)
+        ends = self._parts.book.ends(self.name, self.stream)
         return ends is not None and not self._open and self.reached >= ends
 
     async def _turn(self, tasks: asyncio.TaskGroup) -> None:
         self._moved.clear()
         room = WINDOW - len(self._open)
-        end = self._source.newest(self.topic)
-        found = await self._source.read(self.topic, self._read_to, min(room, _CHUNK)) if room > 0 else []
+        end = self._source.newest(self.stream)
+        found = await self._source.read(self.stream, self._read_to, min(room, _CHUNK)) if room > 0 else []
         for delivery in found:
             await self._take(delivery, tasks)
         self._advance()
@@ -116,7 +117,7 @@ class Lane:
         """Until work has ended or, when there is room for more, something has come."""
         waits: list[asyncio.Future[object]] = [asyncio.ensure_future(self._moved.wait())]
         if listening:
-            waits.append(asyncio.ensure_future(self._source.wait(self.topic, _LOOK_S)))
+            waits.append(asyncio.ensure_future(self._source.wait(self.stream, self._nothing_to, _LOOK_S)))
         try:
             await asyncio.wait(waits, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -128,7 +129,7 @@ class Lane:
         position = delivery.position
         self._read_to = position
         self._open[position] = True
-        found = self._parts.book.at(self.name, self.topic, position)
+        found = self._parts.book.at(self.name, self.stream, position)
         if position in self._done_before or found is None:
             return
         self._counters.events += 1
@@ -142,7 +143,17 @@ class Lane:
             return
         self._counters.matched += 1
         self._open[position] = False
-        work = Work(rule, rules.service, self.topic, delivery.event, decision, delivery.arrived_ns, self._counters)
+        origin = f"{self.stream}/{position}"
+        work = Work(
+            rule,
+            rules.service,
+            topic_of(self.stream),
+            delivery.event,
+            decision,
+            delivery.arrived_ns,
+            origin,
+            self._counters,
+        )
         key = meta_text(delivery.event, "uri") or str(position)
         before, mine = self._tails.get(key), asyncio.Event()
         self._tails[key] = mine
@@ -170,7 +181,7 @@ class Lane:
         now_ns = self._parts.clock.time_ns()
         letter = Letter(
             self.name,
-            self.topic,
+            self.stream,
             delivery.position,
             failure.reason,
             failure.detail,
@@ -214,10 +225,10 @@ class Lane:
     async def _flush(self) -> None:
         at, done = self.at, frozenset(position for position, over in self._open.items() if over)
         if (at, done) != self._flushed:
-            await self._parts.state.put_cursor(self.name, self.topic, Cursor(at, done))
+            await self._parts.state.put_cursor(self.name, self.stream, Cursor(at, done))
             self._flushed = (at, done)
         if (at, len(done)) == (self.at, sum(self._open.values())):
             self._stale.clear()
 
     def _about(self, **more: str) -> dict[str, object]:
-        return fields(rule=self.name, topic=self.topic, **more)
+        return fields(rule=self.name, topic=self.stream, **more)

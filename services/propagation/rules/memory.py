@@ -39,16 +39,22 @@ class MemoryTopics:
         if topic in self.topics:
             await self.put(topic, event)
 
-    def newest(self, topic: str) -> int:
+    def streams(self, topic: str) -> Sequence[str]:
         """See Source."""
-        return len(self.held[topic])
+        return (topic,)
 
-    async def read(self, topic: str, after: int, limit: int) -> Sequence[Delivery]:
+    def newest(self, stream: str) -> int:
         """See Source."""
-        return self.held[topic][after : after + limit]
+        return len(self.held[stream])
 
-    async def wait(self, topic: str, seconds: float) -> None:
+    async def read(self, stream: str, after: int, limit: int) -> Sequence[Delivery]:
         """See Source."""
+        return self.held[stream][after : after + limit]
+
+    async def wait(self, stream: str, known: int, seconds: float) -> None:
+        """See Source."""
+        if self.newest(stream) > known:
+            return
         try:
             async with asyncio.timeout(seconds), self._news:
                 await self._news.wait()

@@ -12,7 +12,7 @@ from random import Random
 from typing import Protocol
 
 from libs.clock.clock import Clock
-from libs.errors.errors import WellspringError
+from libs.errors.errors import FailedPrecondition, InvalidArgument, WellspringError
 from libs.telemetry.logs import fields
 from services.propagation.rules import events
 from services.propagation.rules.events import Event
@@ -71,7 +71,8 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """An event and the rule that it runs under. `service` is our name in chains and topics."""
+    """An event and the rule that it runs under. `service` is our name in chains and topics, `origin` where the event
+    stands: the same whenever it is worked on again."""
 
     rule: Rule
     service: str
@@ -79,6 +80,7 @@ class Work:
     event: Event
     decision: Decision
     arrived_ns: int
+    origin: str = ""
     counters: Counters = field(default_factory=Counters)
 
 
@@ -115,7 +117,9 @@ class Performer:
             action = actions[done]
             async with work.rule.slots:
                 if isinstance(action, Publication):
-                    await self._publish(action)
+                    refused = await self._publish(action, work, done)
+                    if refused is not None:
+                        return Failure(refused.reason, refused.message, failures + 1)
                     done += 1
                     continue
                 answer = await self._call(action, chain, work, again=failures > 0)
@@ -149,26 +153,47 @@ class Performer:
             work.counters.retries += again
         return answer
 
-    async def _publish(self, publication: Publication) -> None:
-        for topic, event in publication.events:
-            await self._give(topic, event)
+    async def _publish(self, publication: Publication, work: Work, at: int) -> WellspringError | None:
+        """Why an event is not taken as things are. Published again after a crash, an event has the same id."""
+        for number, (topic, event) in enumerate(publication.events):
+            told = events.published_event(
+                event, work.event, f"{work.rule.name}/{work.origin}/{at}/{number}", self._now()
+            )
+            try:
+                await self._give(topic, told)
+            except (FailedPrecondition, InvalidArgument) as error:
+                return error
+        return None
+
+    def _now(self) -> int:
+        return self._clock.time_ns()
 
     async def _tell_retry(self, work: Work, chain: str, status: int, left: int) -> None:
         if self._sink is not None:
-            told = events.retry_event(work.service, work.topic, work.event, chain, status, left, self._clock.time_ns())
-            await self._give(f"{work.service}.retry.{work.topic}", told)
+            told = events.retry_event(work.service, work.topic, work.event, chain, status, left, self._now())
+            await self._tell(f"{work.service}.retry.{work.topic}", told)
 
     async def tell_error(self, service: str, raw: bytes, problem: str) -> None:
         """Tells that something in a topic was no event."""
         if self._sink is not None:
-            await self._give(f"{service}.error", events.error_event(service, raw, problem, self._clock.time_ns()))
+            await self._tell(f"{service}.error", events.error_event(service, raw, problem, self._now()))
+
+    async def _tell(self, topic: str, event: Event) -> None:
+        """What is told of work must not hold it up: where its topic is missing, the log says so."""
+        try:
+            await self._give(topic, event)
+        except (FailedPrecondition, InvalidArgument) as error:
+            log.error("an event that tells of work is not taken", extra=fields(topic=topic, reason=error.reason))
 
     async def _give(self, topic: str, event: Event) -> None:
-        """Gives the event to the sink, as often as it takes."""
+        """Gives the event to the sink, as often as it takes. Raises FailedPrecondition, InvalidArgument when it is not
+        taken as things are."""
         assert self._sink is not None  # files that publish are refused where nothing takes events
         while True:
             try:
                 await self._sink.publish(topic, event)
+            except (FailedPrecondition, InvalidArgument):
+                raise
             except WellspringError as error:
                 log.warning("an event cannot be published now", extra=fields(topic=topic, reason=error.reason))
                 await self._clock.sleep(SINK_RETRY_S)

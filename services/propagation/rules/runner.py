@@ -1,4 +1,4 @@
-"""Runs the rules: a lane for each rule and topic, and the dead letters that are to be tried again."""
+"""Runs the rules: a lane for each rule and stream, and the dead letters that are to be tried again."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ from services.propagation.rules.performing import Caller, Counters, Failure, Per
 from services.propagation.rules.rule import Verdict
 from services.propagation.rules.sources import Sink, Sources
 from services.propagation.rules.state import Letter, State
+from services.propagation.rules.topics import topic_of
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,10 @@ class Runner:
             found[name] = found.get(name, 0) + lane.waiting
         return found
 
+    def reached(self) -> dict[tuple[str, str], int]:
+        """By rule and stream: every event up to this position is done."""
+        return {key: lane.reached for key, (lane, _) in self._lanes.items()}
+
     @property
     def idle(self) -> bool:
         """Whether all that the topics hold now is done, and no dead letter waits to be tried again."""
@@ -65,7 +70,7 @@ class Runner:
         return all(lane.idle for lane, _ in self._lanes.values())
 
     async def run(self) -> None:
-        """Keeps a lane for each rule and topic."""
+        """Keeps a lane for each rule and stream."""
         self._news.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._replay_for_ever())
@@ -81,23 +86,23 @@ class Runner:
         for key, (_, task) in list(self._lanes.items()):
             if task.done():
                 del self._lanes[key]
-        for (name, topic), begin in self._book.lanes().items():
-            if (name, topic) in self._lanes or self._is_over(name, topic):
+        for (name, stream), begin in self._book.lanes().items():
+            if (name, stream) in self._lanes or self._is_over(name, stream):
                 continue
-            lane = Lane(name, topic, begin, self._sources.of(topic), self._parts)
-            self._lanes[name, topic] = (lane, tasks.create_task(lane.run()))
+            lane = Lane(name, stream, begin, self._sources.of(stream), self._parts)
+            self._lanes[name, stream] = (lane, tasks.create_task(lane.run()))
 
-    def _is_over(self, name: str, topic: str) -> bool:
-        ends = self._book.ends(name, topic)
-        cursor = self._state.cursor(name, topic)
+    def _is_over(self, name: str, stream: str) -> bool:
+        ends = self._book.ends(name, stream)
+        cursor = self._state.cursor(name, stream)
         return ends is not None and cursor is not None and cursor.at >= ends and not cursor.done
 
     async def _forget(self) -> None:
-        def reached(name: str, topic: str) -> int:
-            found = self._lanes.get((name, topic))
+        def reached(name: str, stream: str) -> int:
+            found = self._lanes.get((name, stream))
             if found is not None:
                 return found[0].reached
-            return 1 << 63 if self._book.ends(name, topic) is not None else 0
+            return 1 << 63 if self._book.ends(name, stream) is not None else 0
 
         try:
             durable = self._book.forget(reached)
@@ -143,7 +148,8 @@ class Runner:
         failure: Failure | None = None
         if decision.verdict is Verdict.MATCHES:
             counters = self._counters_of(letter.rule)
-            work = Work(rule, rules.service, letter.topic, letter.event, decision, 0, counters)
+            origin = f"{letter.topic}/{letter.position}"
+            work = Work(rule, rules.service, topic_of(letter.topic), letter.event, decision, 0, origin, counters)
             failure = await self._parts.performer.perform(work)
         if failure is None:
             await self._state.drop_letters([letter])

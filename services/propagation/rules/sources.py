@@ -1,4 +1,4 @@
-"""Where events come from and go to. In this release the sources are the engine's own log."""
+"""Where events come from and go to: the engine's own log, and what else a process has."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from services.propagation.domain import finished, listing
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.records import read_root, read_tally
 from services.propagation.rules.events import Event, changed_event, completed_event
-from services.propagation.rules.topics import CHANGED, ENGINE_TOPICS
+from services.propagation.rules.topics import CHANGED, ENGINE_TOPICS, topic_of
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing out of a topic. `event` is None for what is none; `problem` then says why, and `raw` is what it was.
+    """One thing out of a stream. `event` is None for what is none; `problem` then says why, and `raw` is what it was.
 
-    `position` orders a topic's deliveries: positive, strictly ascending. `root` is the change that an event is about.
+    `position` orders a stream's deliveries: positive, strictly ascending. `root` is the change that an event is about.
     """
 
     position: int
@@ -27,23 +27,31 @@ class Delivery:
 
 
 class Source(Protocol):
-    """Topics that can be read from any position that is still kept."""
+    """Topics that can be read from any position that is still kept. What is in order is a stream: a topic, or one
+    partition of it."""
 
     @property
     def topics(self) -> frozenset[str]: ...
 
-    def newest(self, topic: str) -> int:
-        """Where the topic ends now: every later delivery has a greater position."""
+    def streams(self, topic: str) -> Sequence[str]:
+        """The topic's streams; there may be more of them later, none goes."""
 
-    async def read(self, topic: str, after: int, limit: int) -> Sequence[Delivery]:
-        """What follows the position, in order, at most so many; at once. Nothing that a crash could take back."""
+    def newest(self, stream: str) -> int:
+        """Where the stream ends now: every later delivery has a greater position."""
 
-    async def wait(self, topic: str, seconds: float) -> None:
-        """Until something may have come, or so many seconds."""
+    async def read(self, stream: str, after: int, limit: int) -> Sequence[Delivery]:
+        """What follows the position, in order, at most so many; at once. Nothing that a crash could take back.
+
+        Nothing: there is nothing up to what was `newest` before. Raises WellspringError when that cannot be said now.
+        """
+
+    async def wait(self, stream: str, known: int, seconds: float) -> None:
+        """Until the stream may end behind `known`, or so many seconds."""
 
 
 class Sink(Protocol):
-    """What takes events. Returns when the event is durable; raises WellspringError when it cannot be taken now."""
+    """What takes events. Returns when the event is durable; raises FailedPrecondition or InvalidArgument when it is not
+    taken as things are, another WellspringError when it cannot be taken now."""
 
     async def publish(self, topic: str, event: Event) -> None: ...
 
@@ -59,9 +67,15 @@ class Sources:
         """The topics of all of them."""
         return frozenset(self._by_topic)
 
-    def of(self, topic: str) -> Source:
-        """The topic's source."""
-        return self._by_topic[topic]
+    def of(self, stream: str) -> Source:
+        """The source of a stream, or of a topic."""
+        return self._by_topic[topic_of(stream)]
+
+    def streams(self, topics: Iterable[str]) -> list[str]:
+        """The streams of these topics, of those that have a source."""
+        return [
+            stream for topic in topics if topic in self._by_topic for stream in self._by_topic[topic].streams(topic)
+        ]
 
 
 class EngineSource:
@@ -72,21 +86,25 @@ class EngineSource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def newest(self, topic: str) -> int:
+    def streams(self, topic: str) -> Sequence[str]:
+        """See Source."""
+        return (topic,)
+
+    def newest(self, stream: str) -> int:
         """See Source."""
         return self._engine.shard.sequence.last
 
-    async def read(self, topic: str, after: int, limit: int) -> Sequence[Delivery]:
+    async def read(self, stream: str, after: int, limit: int) -> Sequence[Delivery]:
         """See Source. Raises Unavailable while the engine takes no writes."""
-        found = self._changed(after, limit) if topic == CHANGED else self._completed(after, limit)
+        found = self._changed(after, limit) if stream == CHANGED else self._completed(after, limit)
         if found:
             await self._engine.durable()
         return found
 
-    async def wait(self, topic: str, seconds: float) -> None:
+    async def wait(self, stream: str, known: int, seconds: float) -> None:
         """See Source."""
         signals = self._engine.shard.signals
-        await (signals.accepted if topic == CHANGED else signals.progress).wait(seconds)
+        await (signals.accepted if stream == CHANGED else signals.progress).wait(seconds)
 
     def _changed(self, after: int, limit: int) -> list[Delivery]:
         records = listing.accepted_after(self._engine.shard, after, limit)

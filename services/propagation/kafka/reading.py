@@ -1,0 +1,24 @@
+"""Messages to events: a JSON object each; what is none is told with its reason, never passed over."""
+
+import json
+from collections.abc import Mapping
+
+from libs.kafka.consumer import Record
+from services.propagation.rules.sources import Delivery
+
+_NS = 1_000_000
+
+
+def delivery_of(record: Record) -> Delivery:
+    """The message as a delivery. Its position is the offset of the message after."""
+    position, arrived_ns = record.offset + 1, record.time_ms * _NS
+    if not record.value:
+        return Delivery(position, None, arrived_ns, problem="is empty: a tombstone, or a message without a value")
+    try:
+        event = json.loads(record.value)
+    except (ValueError, RecursionError) as error:
+        return Delivery(position, None, arrived_ns, raw=record.value, problem=f"is no JSON: {error}")
+    if not isinstance(event, Mapping):
+        problem = f"is {type(event).__name__}; an event is a JSON object"
+        return Delivery(position, None, arrived_ns, raw=record.value, problem=problem)
+    return Delivery(position, event, arrived_ns)
