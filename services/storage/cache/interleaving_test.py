@@ -138,7 +138,7 @@ class World:
         settings = Settings("n", Mode.CAS, cache=Cache(enabled=True))
         self.space = await self.inside.create_namespace(settings, START_US)
         for store in self.stores:
-            await store._work.start()
+            await store.start()
 
     def between(self) -> None:
         """What may happen between two steps: time passes, an exchange given up long ago is done after all. No mark is

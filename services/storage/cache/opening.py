@@ -45,7 +45,9 @@ async def open_cached(
     # Stores that share a Redis server do not meet: each has a prefix that its own secret makes.
     prefix = b"wellspring.%s." % _derived(secret, b"prefix " + place.encode())[:8].hex().encode()
     entries = RedisEntries(Redis(redis, scripts.ALL), prefix, secrets.token_bytes)
-    return await CachedStore.open(inside, entries, options, clock_us, monotonic_s)
+    store = CachedStore(inside, entries, options, clock_us, monotonic_s)
+    await store.start()
+    return store
 
 
 def redis_options(config: backend_pb2.Redis) -> RedisOptions:

@@ -216,7 +216,7 @@ class Site:
 
     async def start(self):
         for store in self.stores:
-            await store._work.start()
+            await store.start()
         self.space = await self.case.space(Mode.CAS, cache=Cache(enabled=True))
 
     async def close(self):

@@ -45,7 +45,8 @@ class Options:
 
 
 class CachedStore:
-    """A decorator of a ``Store``. Use :meth:`open`; all that is not about records' pages is the store's own."""
+    """A decorator of a ``Store``; all that is not about records' pages is the store's own. It begins with
+    :meth:`start`, and the cache need not be there."""
 
     def __init__(
         self,
@@ -64,19 +65,9 @@ class CachedStore:
         self._switch = Switch(monotonic_s, options.settle_s)
         self._work = Tasks()
 
-    @classmethod
-    async def open(
-        cls,
-        inside: Store,
-        entries: Entries,
-        options: Options,
-        clock_us: Callable[[], int],
-        monotonic_s: Callable[[], float],
-    ) -> "CachedStore":
-        """The store; the cache need not be there. It owns the entries."""
-        store = cls(inside, entries, options, clock_us, monotonic_s)
-        await store._work.start()
-        return store
+    async def start(self) -> None:
+        """Before anything is asked of it."""
+        await self._work.start()
 
     @property
     def as_store(self) -> Store:

@@ -43,7 +43,8 @@ class CachedDisk:
         secret = await inside.signing_key()
         entries = RedisEntries(redis, secret[:8], secrets.token_bytes)
         options = Options(secret, max_age_us=3_600_000_000)
-        cached: Any = await CachedStore.open(inside, entries, options, self._clock, time.monotonic)
+        cached: Any = CachedStore(inside, entries, options, self._clock, time.monotonic)
+        await cached.start()
 
         async def create(settings: Settings, now_us: int, *, restoring: bool = False) -> Namespace:
             settings = dataclasses.replace(settings, cache=Cache(enabled=True))
