@@ -85,9 +85,9 @@ class SessionAdminServicer:
 
     async def InspectSession(self, request: pb.InspectSessionRequest, call: Call) -> pb.InspectSessionResponse:
         realm, handle = self._realm(request.realm), requests.handle(request.handle)
-        session, verdict = await validating.inspect(self._tools, realm, handle)
+        session, verdict, cause = await validating.inspect(self._tools, realm, handle)
         self._tools.events.record("session_inspected", realm.name, handle=handle, caller=call.identity)
-        answer = pb.InspectSessionResponse(state=verdict.state.value)
+        answer = pb.InspectSessionResponse(state=verdict.state.value, cause=cause)
         if verdict.since_us:
             answer.since.CopyFrom(answers.time(verdict.since_us))
         if session is not None:

@@ -23,6 +23,8 @@ LEVELS: Final = {
     "key_retired": logging.WARNING,
 }
 """Of those that an operator should see; what happens all the time is told at DEBUG."""
+WORDS: Final = "said"
+"""The fact that is a caller's own text: for the audit alone."""
 
 
 class ToldEvents:
@@ -37,6 +39,7 @@ class ToldEvents:
         self._counter.labels(what).inc()
         level = LEVELS.get(what, logging.DEBUG)
         if log.isEnabledFor(level):
-            log.log(level, what, extra=fields(realm=realm, handle=handle, caller=caller, **facts))
+            told = {name: fact for name, fact in facts.items() if name != WORDS}
+            log.log(level, what, extra=fields(realm=realm, handle=handle, caller=caller, **told))
         if self.audit is not None:
             self.audit.record(what, realm, handle, caller, facts)

@@ -1,8 +1,8 @@
 """Which life of the data this is: a store that was put back from a backup is noticed, and what it had is revoked.
 
-The store notes a number that goes up all the time, and a file that is in no backup of the data has the same one. A store
-that is behind its file is a copy from before; what was revoked since then is not in it, so every realm is revoked as a
-whole before anybody is served. So it is, too, where the file belongs to another store, or one of the two is gone.
+The store notes a number that goes up all the time, and a file that is in no backup of the data has the same one. A
+store that is behind its file is a copy from before; what was revoked since then is not in it, so every realm is revoked
+as a whole before anybody is served. So it is, too, where the file belongs to another store, or one of the two is gone.
 
 A copy from less than EVERY_S before the last moment of the server is not told from what a crash leaves.
 """

@@ -138,10 +138,11 @@ def page_size(given: int) -> int:
     return min(given or DEFAULT_PAGE, MAX_PAGE)
 
 
-def reason(text: str) -> None:
+def reason(text: str) -> str:
     """Why something is revoked, in the caller's words."""
     if len(text) > MAX_REASON_CHARS:
         raise InvalidArgument.field("reason", f"at most {MAX_REASON_CHARS} characters are allowed")
+    return text
 
 
 def client(hints: pb.ClientHints, thumbprint: str) -> Client:

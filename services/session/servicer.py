@@ -182,10 +182,10 @@ class SessionsServicer:
     async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
         self._quotas.called(call.identity)
         realm = self._tools.realms.enter(request.realm, call.identity, "Revoke")
-        requests.reason(request.reason)
+        said = requests.reason(request.reason)
         if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
             raise RealmIsOpaque
-        count = await self._revoke(realm, request, call)
+        count = await self._revoke(realm, request, call, said)
         receipt = pb.RevokeResponse.Enforcement(
             datacentre=self._tools.datacentre,
             state=pb.RevokeResponse.Enforcement.STATE_ENFORCED,
@@ -193,21 +193,21 @@ class SessionsServicer:
         )
         return pb.RevokeResponse(receipts=[receipt], revoked=count)
 
-    async def _revoke(self, realm: Realm, request: pb.RevokeRequest, call: Call) -> int:
+    async def _revoke(self, realm: Realm, request: pb.RevokeRequest, call: Call, said: str) -> int:
         tools, caller, target = self._tools, call.identity, request.WhichOneof("target")
         if target == "token":
-            return await revoking.revoke_token(tools, realm, caller, request.token.value)
+            return await revoking.revoke_token(tools, realm, caller, request.token.value, said)
         if target == "handle":
-            return await revoking.revoke_handle(tools, realm, caller, requests.handle(request.handle))
+            return await revoking.revoke_handle(tools, realm, caller, requests.handle(request.handle), said)
         if target == "others_of_token":
             proof = requests.proof(request.proof, request.HasField("proof"))
-            work = revoking.revoke_others(tools, realm, caller, request.others_of_token.value, proof)
+            work = revoking.revoke_others(tools, realm, caller, request.others_of_token.value, proof, said)
             return await self._guarded(realm, call, work)
         if target == "subject":
             subject = requests.subject(request.subject, required=True)
-            return await revoking.revoke_subject(tools, realm, caller, subject)
+            return await revoking.revoke_subject(tools, realm, caller, subject, said)
         if target == "whole_realm" and request.whole_realm:
-            await revoking.revoke_realm(tools, realm, caller)
+            await revoking.revoke_realm(tools, realm, caller, said)
             return 0
         what = "one of token, handle, others_of_token, subject, whole_realm (true) is expected"
         raise InvalidArgument.field("target", what)

@@ -3,18 +3,21 @@
 import base64
 import hashlib
 import json
+import logging
 import uuid
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from prometheus_client import CollectorRegistry
 
 from services.session.crypto import keyring as keyrings
 from services.session.crypto import tokens
 from services.session.domain.guesses import GuessLimits
 from services.session.domain.model import REVOCATIONS_KEPT_US
 from services.session.domain.policy import Caller
+from services.session.events import ToldEvents
 from services.session.over_the_wire import failure, over_the_wire
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
 from wellspring.session.v1 import session_pb2 as pb
@@ -336,3 +339,35 @@ def test_ses_26_assertions_are_checked_without_a_call():
         assert (await r.validate(made.token, assertion_audience="cart")).assertion
 
     over_the_wire(test)
+
+
+def test_ses_22_the_reason_of_a_revocation_is_in_the_audit_and_the_tombstone_and_in_no_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    words = "canary-reason: device lost"
+
+    async def test(r):
+        async def revoked(cause, **target):
+            made = await r.create()
+            target = {name: made.token if value is None else value for name, value in target.items()}
+            if "handle" in target:
+                target["handle"] = made.session.handle
+            await r.sessions.Revoke(pb.RevokeRequest(realm="web", reason=words, **target))
+            asked = admin_pb.InspectSessionRequest(realm="web", handle=made.session.handle)
+            assert (await r.admin.InspectSession(asked)).cause == (f"{cause}: {words}" if cause else "")
+
+        await revoked("logout", token=None)
+        await revoked("handle", handle="")
+        await revoked("subject", subject="alice")
+        await revoked("", whole_realm=True)
+        for what, count in (("session_revoked", 3), ("subject_revoked", 1), ("realm_revoked", 1)):
+            assert [facts["said"] for facts in r.s.events.of(what)] == [words] * count
+        made = await r.create()
+        await r.sessions.Revoke(pb.RevokeRequest(realm="web", token=made.token))
+        assert "said" not in r.s.events.of("session_revoked")[-1]
+        told = ToldEvents(CollectorRegistry())
+        for what, facts in r.s.events.told:
+            told.record(what, **facts)
+
+    over_the_wire(test)
+    assert any(record.message == "realm_revoked" for record in caplog.records)
+    assert not any("canary-reason" in str(vars(record)) for record in caplog.records)

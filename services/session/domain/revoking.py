@@ -1,6 +1,7 @@
 """Ending sessions: one, the others of a subject, all of a subject, all of a realm; and a subject's key for ever.
 
-What revokes many is one write of an epoch; removing what it ended is housekeeping, and may stop half way.
+What revokes many is one write of an epoch; removing what it ended is housekeeping, and may stop half way. `said` is why,
+in the caller's words.
 """
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ class Erased(NamedTuple):
     receipt: bytes
 
 
-async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes) -> int:
+async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, said: str = "") -> int:
     """Ends the session of a token. Whatever well-formed token is shown, the answer is that its session is over: 1 when
     it ended by this, 0 when it was over (or never was). Raises TokenMalformed.
     """
@@ -41,44 +42,46 @@ async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes) -> 
         standing = present(session, checker(tools.vault, token), now_us).standing
         if standing is not Standing.REFUSED:
             cause = "theft" if standing is Standing.STOLEN else "logout"
-            return await _end(tools, realm, caller, stored, now_us, cause)
+            return await _end(tools, realm, caller, stored, now_us, cause, said)
     await tools.store.settled()
     return 0
 
 
-async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str) -> int:
+async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str, said: str = "") -> int:
     """Ends a session by its public name: 1, or 0 when it was over."""
     stored = await tools.store.read(realm.name, handle)
     if stored.session is not None:
         live = realm.judge(stored, tools.clock.now_us()).live
-        ended = await _end(tools, realm, caller, stored, tools.clock.now_us(), "handle")
+        ended = await _end(tools, realm, caller, stored, tools.clock.now_us(), "handle", said)
         return ended if live else 0
     await tools.store.settled()
     return 0
 
 
-async def revoke_others(tools: Tools, realm: Realm, caller: str, text: bytes, proof: Proof | None = None) -> int:
+async def revoke_others(
+    tools: Tools, realm: Realm, caller: str, text: bytes, proof: Proof | None = None, said: str = ""
+) -> int:
     """Ends the subject's sessions but the bearer's; an anonymous one has no others. Raises TokenMalformed,
     SessionInvalid."""
     bearer = await identify(tools, realm, text, caller=caller, path="others_of_token", proof=proof)
     own = bearer.session
     if own.anonymous:
         return 0
-    return await _end_all(tools, realm, caller, own.subject, but=own.handle, cause="others")
+    return await _end_all(tools, realm, caller, own.subject, but=own.handle, cause="others", said=said)
 
 
-async def revoke_subject(tools: Tools, realm: Realm, caller: str, subject: str) -> int:
+async def revoke_subject(tools: Tools, realm: Realm, caller: str, subject: str, said: str = "") -> int:
     """Ends all sessions of a subject that are there now, those being created included."""
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject)
     epoch = await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, tools.clock.now_us())
-    tools.events.record("subject_revoked", realm.name, caller=caller)
-    return await _end_all(tools, realm, caller, who, below=epoch, cause="subject")
+    tools.events.record("subject_revoked", realm.name, caller=caller, **_words(said))
+    return await _end_all(tools, realm, caller, who, below=epoch, cause="subject", said=said)
 
 
-async def revoke_realm(tools: Tools, realm: Realm, caller: str) -> None:
+async def revoke_realm(tools: Tools, realm: Realm, caller: str, said: str = "") -> None:
     """Ends all sessions of a realm that are there now."""
     await tools.realms.revoke(realm.name)
-    tools.events.record("realm_revoked", realm.name, caller=caller)
+    tools.events.record("realm_revoked", realm.name, caller=caller, **_words(said))
 
 
 async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -> Erased:
@@ -93,13 +96,15 @@ async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -
     return Erased(sessions, now_us, tools.random(16))
 
 
-async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: int, cause: str) -> int:
+async def _end(
+    tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: int, cause: str, said: str
+) -> int:
     if stored.session is None:
         return 0
-    ended = await tools.store.end(realm.name, [tombstone(stored.session, now_us, cause)])
+    ended = await tools.store.end(realm.name, [tombstone(stored.session, now_us, _noted(cause, said))])
     if ended:
         handle = stored.session.handle
-        tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause)
+        tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause, **_words(said))
     return ended
 
 
@@ -112,6 +117,7 @@ async def _end_all(
     cause: str,
     but: str = "",
     below: Epoch | None = None,
+    said: str = "",
 ) -> int:
     """Ends every session of a subject but one, a page at a time; how many were live (or ended just now by an epoch).
 
@@ -131,10 +137,22 @@ async def _end_all(
                 continue
             before_epoch = realm.judge_parts(stored.session, stored.subject_epoch._replace(counters=()), None, now_us)
             count += before_epoch.live
-            ends.append(tombstone(stored.session, now_us, cause))
+            ends.append(tombstone(stored.session, now_us, _noted(cause, said)))
         await tools.store.end(realm.name, ends)
         for end in ends:
-            tools.events.record("session_revoked", realm.name, handle=end.handle, caller=caller, cause=cause)
+            tools.events.record(
+                "session_revoked", realm.name, handle=end.handle, caller=caller, cause=cause, **_words(said)
+            )
         if page.resume is None:
             return count
         after = page.resume
+
+
+def _words(said: str) -> dict[str, str]:
+    """The caller's words, for the audit."""
+    return {"said": said} if said else {}
+
+
+def _noted(cause: str, said: str) -> str:
+    """What a tombstone says of the cause: one word, and the caller's words behind it."""
+    return f"{cause}: {said}" if said else cause

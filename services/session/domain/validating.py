@@ -84,10 +84,11 @@ async def find(tools: Tools, realm: Realm, handle: str) -> Session:
     return stored.session
 
 
-async def inspect(tools: Tools, realm: Realm, handle: str) -> tuple[Session | None, Verdict]:
-    """A session as an operator sees it: what it is, dead or alive, and since when."""
+async def inspect(tools: Tools, realm: Realm, handle: str) -> tuple[Session | None, Verdict, str]:
+    """A session as an operator sees it: what it is, dead or alive, since when, and why where it was ended by itself."""
     stored = await tools.store.read(realm.name, handle)
-    return stored.session, realm.judge(stored, tools.clock.now_us())
+    cause = stored.tombstone.cause if stored.tombstone is not None else ""
+    return stored.session, realm.judge(stored, tools.clock.now_us()), cause
 
 
 async def shared_values(
