@@ -16,6 +16,7 @@ from services.propagation.auditor.turn import Turn
 from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.performing import Counters
 from services.session import canary, events
+from services.session.audit import forwarding
 
 HERE = Path(os.path.abspath(__file__)).parent
 RULES = [
@@ -60,7 +61,7 @@ def engines():
 def test_an_alert_is_about_figures_that_there_are(rule):
     there = auditors() | engines()
     propagations = inspect.getsource(metrics) + inspect.getsource(canary_watch)
-    sessions = inspect.getsource(canary) + inspect.getsource(events)
+    sessions = inspect.getsource(canary) + inspect.getsource(events) + inspect.getsource(forwarding)
     names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
     assert names
     for name in names:

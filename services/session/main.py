@@ -17,7 +17,7 @@ from libs.rpc.policy import Policy
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
-from services.session.audit.file import AuditFile
+from services.session.audit.opening import Audit, open_audit
 from services.session.canary import Canary, open_realm
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
@@ -27,8 +27,8 @@ from services.session.domain.quotas import Limits, Quotas
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
 from services.session.domain.tools import Tools
-from services.session.incarnation import Incarnation
 from services.session.events import ToldEvents
+from services.session.incarnation import Incarnation
 from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
 from services.session.opening import check_supported, make_tools
@@ -65,12 +65,14 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         "store", lambda: _open(config.backend.embedded), close=EmbeddedStore.close, health=EmbeddedStore.check
     )
     tools = await make_tools(config, store, clock, os.urandom, events)
-    if config.audit.file:
+    if config.audit.file or config.audit.HasField("kafka"):
         audit = await server.resources.add(
-            "audit", lambda: _audit(config, tools.keyring), close=AuditFile.close, health=AuditFile.check
+            "audit", lambda: _audit(server, config, tools.keyring), close=Audit.close, health=Audit.check
         )
-        events.audit = audit
-        server.add_background("audit", audit.run)
+        events.audit = audit.file
+        server.add_background("audit", audit.file.run)
+        if audit.forwarder is not None:
+            server.add_background("audit topic", audit.forwarder.run)
     incarnation = await server.resources.add(
         "incarnation", lambda: _incarnation(config, tools), close=Incarnation.close, health=Incarnation.check
     )
@@ -145,13 +147,11 @@ async def _incarnation(config: config_pb.SessionConfig, tools: Tools) -> Incarna
     return incarnation
 
 
-async def _audit(config: config_pb.SessionConfig, keyring: Keyring) -> AuditFile:
-    return AuditFile(
-        Path(config.audit.file),
-        config.datacentre,
-        lambda text: assertions.sign_bytes(keyring, text),
-        kept_for_s=wiring.seconds(config.audit.kept_for),
-    )
+async def _audit(server: Server, config: config_pb.SessionConfig, keyring: Keyring) -> Audit:
+    def sign(text: bytes) -> tuple[str, bytes]:
+        return assertions.sign_bytes(keyring, text)
+
+    return await open_audit(config.audit, config.datacentre, sign, server.telemetry.registry)
 
 
 async def _open(config: backend_pb2.Embedded) -> EmbeddedStore:

@@ -140,6 +140,8 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["create_keyring=false"], "there is no keyring at"),
         (["server.workers=2"], "the embedded store has one process"),
         (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
+        (["audit={kafka: {bootstrap_servers: ['127.0.0.1:1']}}"], "audit.kafka needs audit.file"),
+        (["audit={file: a, kafka: {bootstrap_servers: [nowhere]}}"], "audit.kafka.bootstrap_servers[0]"),
         (["canary={realm: web}"], "canary.realm: the realm web is somebody's"),
         (["quotas={anonymous_creates_per_second: 0}"], "anonymous_creates_per_second"),
         (["incarnation_file=/proc/x/y"], "incarnation_file: /proc/x/y cannot be written"),

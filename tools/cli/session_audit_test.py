@@ -51,6 +51,8 @@ def test_a_changed_and_a_cut_one(place: Path) -> None:
 def test_files_that_are_none(place: Path) -> None:
     status, text = run(place, "--anchor", "nonsense")
     assert status == 2 and "NUMBER:HASH" in text
+    status, text = run(place, "--kafka", "127.0.0.1:1")
+    assert status == 2 and "and not both" in text
     (place / "keys.json").write_text("[]")
     status, text = run(place)
     assert status == 65 and "is no key set" in text

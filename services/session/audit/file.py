@@ -59,6 +59,10 @@ class AuditFile:
         self._since_head = 1  # the opening itself, and with it all that a kill left without a head
         self._dirty = False
         self._closed = False
+        # For whoever sends the entries on: up to which number they are on disk; up to which they arrived (None: nobody
+        # sends). A file is kept until all of it has arrived.
+        self.synced = 0
+        self.arrived: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file = _open(path)
@@ -108,13 +112,20 @@ class AuditFile:
                 waited_s = 0.0
                 self.vouch()
                 await asyncio.to_thread(self._remove_old)
-            if self._dirty:
-                self._dirty = False
-                try:
-                    await asyncio.to_thread(os.fdatasync, self._file)
-                except OSError as error:
-                    log.critical("the audit cannot be synced", extra=fields(problem=error.strerror))
-                    self._dirty = True
+            await self.sync()
+
+    async def sync(self) -> None:
+        """What was recorded is on disk when it returns; unless the disk refuses, which is told."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        number = self._place.number
+        try:
+            await asyncio.to_thread(os.fdatasync, self._file)
+            self.synced = max(self.synced, number)
+        except OSError as error:
+            log.critical("the audit cannot be synced", extra=fields(problem=error.strerror))
+            self._dirty = True
 
     async def check(self) -> None:
         """Raises while the disk refuses."""
@@ -129,6 +140,7 @@ class AuditFile:
         self.vouch()
         with contextlib.suppress(OSError):
             os.fsync(self._file)
+            self.synced = self._place.number
         os.close(self._file)
 
     def _entry(self, event: str, **parts: Any) -> bytes:
@@ -153,6 +165,7 @@ class AuditFile:
     def _move_aside(self) -> None:
         """The chain goes on in a new file; the full one is named by the number of its last entry."""
         os.fsync(self._file)
+        self.synced = self._place.number
         self._path.rename(self._path.with_name(f"{self._path.name}.{self._place.number:012}"))
         fresh = _open(self._path)
         os.close(self._file)
@@ -162,7 +175,10 @@ class AuditFile:
         before_s = self._time_ns() / 1e9 - self._kept_for_s
         for path in self._path.parent.glob(f"{self._path.name}.*"):
             with contextlib.suppress(OSError):
-                if path.suffix[1:].isdigit() and path.stat().st_mtime < before_s:
+                last = path.suffix[1:]
+                if not last.isdigit() or (self.arrived is not None and int(last) > self.arrived):
+                    continue
+                if path.stat().st_mtime < before_s:
                     path.unlink()
 
 

@@ -1,7 +1,7 @@
 """Ending sessions: one, the others of a subject, all of a subject, all of a realm; and a subject's key for ever.
 
-What revokes many is one write of an epoch; removing what it ended is housekeeping, and may stop half way. `said` is why,
-in the caller's words.
+What revokes many is one write of an epoch; removing what it ended is housekeeping, and may stop half way. `said` is
+why, in the caller's words.
 """
 
 from typing import NamedTuple
@@ -96,9 +96,7 @@ async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -
     return Erased(sessions, now_us, tools.random(16))
 
 
-async def _end(
-    tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: int, cause: str, said: str
-) -> int:
+async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: int, cause: str, said: str) -> int:
     if stored.session is None:
         return 0
     ended = await tools.store.end(realm.name, [tombstone(stored.session, now_us, _noted(cause, said))])
