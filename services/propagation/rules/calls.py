@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from services.propagation.rules.changes import URI, Announce
 from services.propagation.rules.reading import Reader
 from services.propagation.rules.requests import METHODS, Action, Call, Publish
 from services.propagation.rules.templates import Template, compile_text, compile_tree
@@ -22,7 +23,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "/sys/links": "a view's renderer declares what a page depends on, and the engine follows that by itself",
     "/sys/dep_updates": "a view's renderer declares what a page depends on, and the engine follows that by itself",
     "/sys/ores": "an http:// or https:// address of that service",
-    "/sys/queue": f"{_PUBLISH} publishes events",
+    "/sys/queue": f"{_PUBLISH} publishes events, {URI} makes changes",
 }
 
 
@@ -48,6 +49,8 @@ def _action(reader: Reader, node: Node, path: str, timeout_s: float, *, publishe
         return None
     if uri.rstrip("/") == _PUBLISH:
         return _publish(reader, given, node, path, publishes=publishes)
+    if uri.rstrip("/") == URI:
+        return _announce(reader, given, node, path)
     if not _BEGIN.match(uri):
         _refuse(reader, given["uri"], f"{path}.uri", uri)
         return None
@@ -74,6 +77,16 @@ def _publish(reader: Reader, given: Mapping[str, Node], node: Node, path: str, *
         if key in given:
             reader.wrong(given[key], f"{path}.{key}", "has no meaning for events", "leave it out")
     return Publish(compile_tree(reader, given["body"], f"{path}.body"))
+
+
+def _announce(reader: Reader, given: Mapping[str, Node], node: Node, path: str) -> Announce | None:
+    if "body" not in given:
+        reader.wrong(node, path, "has no body", "the change, or a list of changes: resource, version, …")
+        return None
+    for key in ("headers", "query", "timeout"):
+        if key in given:
+            reader.wrong(given[key], f"{path}.{key}", "has no meaning for changes", "leave it out")
+    return Announce(compile_tree(reader, given["body"], f"{path}.body"))
 
 
 def _call(reader: Reader, given: Mapping[str, Node], path: str, timeout_s: float) -> Call:

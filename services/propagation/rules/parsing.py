@@ -14,6 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from libs.config import tree
 from libs.config.config import ConfigError
 from services.propagation.rules.calls import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, read_actions
+from services.propagation.rules.changes import Announce
 from services.propagation.rules.matching import Condition, compile_any
 from services.propagation.rules.patterns import PatternInvalid, compile_pattern, is_pattern
 from services.propagation.rules.reading import Reader
@@ -21,6 +22,7 @@ from services.propagation.rules.requests import Action
 from services.propagation.rules.rule import DEFAULT_CONCURRENCY, Case, Retries, Rule, RuleSet, Sample, Statuses
 from services.propagation.rules.sampling import LOWEST_RATE
 from services.propagation.rules.templates import compile_text
+from services.propagation.rules.topics import ENGINE_TOPICS
 
 SOURCE = "rules"
 MAX_RULES = 1_000
@@ -104,10 +106,15 @@ class _Reading:
         slots = self._given(given, "concurrency", path, lambda at, where: reader.count(at, where, 1, MAX_CONCURRENCY))
         delay_s = self._given(given, "delay", path, lambda at, where: reader.seconds(at, where, MAX_DELAY_S))
         timeout_s = self._given(given, "timeout", path, lambda at, where: reader.seconds(at, where, MAX_TIMEOUT_S))
+        topics = self._topics_of(given, node, path)
+        cases = self._cases(given, path, timeout_s or DEFAULT_TIMEOUT_S)
+        if topics & ENGINE_TOPICS and any(isinstance(action, Announce) for case in cases for action in case.actions):
+            allowed = "topics of other systems; what depends on a change is rendered by itself"
+            reader.wrong(node, path, "makes changes of the engine's own events, and so goes in a circle", allowed)
         return Rule(
             name=name,
-            topics=self._topics_of(given, node, path),
-            cases=self._cases(given, path, timeout_s or DEFAULT_TIMEOUT_S),
+            topics=topics,
+            cases=cases,
             retries=self._retries(given, path),
             constants=self._constants,
             sample=self._sample(given, path),

@@ -6,15 +6,17 @@ back is no attempt, and waits.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from libs.clock.clock import Clock
-from libs.errors.errors import FailedPrecondition, InvalidArgument, WellspringError
+from libs.errors.errors import AlreadyExists, FailedPrecondition, InvalidArgument, WellspringError
 from libs.telemetry.logs import fields
+from services.propagation.domain.change import Change
 from services.propagation.rules import events
+from services.propagation.rules.changes import Announcement
 from services.propagation.rules.events import Event
 from services.propagation.rules.requests import Publication, Request
 from services.propagation.rules.rule import Decision, Rule
@@ -37,6 +39,10 @@ class Answer:
     status: int = 0
     error: str = ""
     wait_s: float = 0.0
+
+
+Announcer = Callable[[Sequence[Change]], Awaitable[None]]
+"""Returns when the changes are durable; raises what the engine raises."""
 
 
 class Caller(Protocol):
@@ -85,10 +91,12 @@ class Work:
 
 
 class Performer:
-    """Does the work of all rules. `sink` takes the events that rules publish and those that tell of retries."""
+    """Does the work of all rules. `changes` takes those that rules make, `sink` the events that rules publish and those
+    that tell of retries."""
 
-    def __init__(self, caller: Caller, sink: Sink | None, clock: Clock, rng: Random) -> None:
+    def __init__(self, caller: Caller, changes: Announcer, sink: Sink | None, clock: Clock, rng: Random) -> None:
         self._caller = caller
+        self._changes = changes
         self._sink = sink
         self._clock = clock
         self._rng = rng
@@ -108,7 +116,7 @@ class Performer:
         if left_s > 0:
             await self._clock.sleep(left_s)
 
-    async def _attempts(self, work: Work, actions: Sequence[Request | Publication]) -> Failure | None:
+    async def _attempts(self, work: Work, actions: Sequence[Request | Publication | Announcement]) -> Failure | None:
         retries = work.rule.retries
         chain = events.triggered_by(work.event, work.topic)
         failures = 0
@@ -116,8 +124,8 @@ class Performer:
         while done < len(actions):
             action = actions[done]
             async with work.rule.slots:
-                if isinstance(action, Publication):
-                    refused = await self._publish(action, work, done)
+                if not isinstance(action, Request):
+                    refused = await self._put(action, work, done)
                     if refused is not None:
                         return Failure(refused.reason, refused.message, failures + 1)
                     done += 1
@@ -152,6 +160,31 @@ class Performer:
             work.counters.requests += 1
             work.counters.retries += again
         return answer
+
+    async def _put(self, action: Publication | Announcement, work: Work, at: int) -> WellspringError | None:
+        if isinstance(action, Publication):
+            return await self._publish(action, work, at)
+        return await self._announce(action, work, at)
+
+    async def _announce(self, action: Announcement, work: Work, at: int) -> WellspringError | None:
+        """Why a change is not taken as things are. Made again, after a crash or of an event that comes twice, it has
+        the same id, and no effect."""
+        told = events.meta_text(work.event, "id") or work.origin
+        named = f"{work.rule.name}/{told}" + (f"~a{at}" if at else "")
+        try:
+            changes = action.changes(named, events.meta_text(work.event, "request_id"))
+        except InvalidArgument as error:
+            return error
+        while True:
+            try:
+                await self._changes(changes)
+            except (FailedPrecondition, InvalidArgument, AlreadyExists) as error:
+                return error
+            except WellspringError as error:
+                log.warning("changes of an event cannot be taken now", extra=fields(reason=error.reason))
+                await self._clock.sleep(SINK_RETRY_S)
+            else:
+                return None
 
     async def _publish(self, publication: Publication, work: Work, at: int) -> WellspringError | None:
         """Why an event is not taken as things are. Published again after a crash, an event has the same id."""

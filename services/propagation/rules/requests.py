@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
+from services.propagation.rules.changes import Announce
 from services.propagation.rules.matching import ABSENT
 from services.propagation.rules.templates import Place, Template, TemplateFailed, Tree, as_text
 
@@ -118,7 +119,7 @@ class Publish:
         return Publication(tuple(events))
 
 
-Action = Call | Publish
+Action = Call | Publish | Announce
 
 
 def _header(name: str, value: str) -> str:

@@ -6,6 +6,8 @@ from random import Random
 
 from libs.clock.clock import Clock
 from libs.config.config import Mistake
+from libs.errors.errors import WellspringError
+from services.propagation.domain.change import Change
 from services.propagation.domain.engine import Engine
 from services.propagation.rules.book import RuleBook
 from services.propagation.rules.parsing import SOURCE
@@ -32,10 +34,22 @@ class Rules:
     ) -> None:
         """Reads what was put. Raises ConfigError when this version does not take it any more."""
         self._caller = caller
+        self._engine = engine
         self.sources = Sources([EngineSource(engine), *extra])
         self.state = State(engine)
         self.book = RuleBook(self.state, self.sources, publishes=sink is not None)
-        self.runner = Runner(self.book, self.state, self.sources, caller, clock, rng, sink)
+        self.runner = Runner(self.book, self.state, self.sources, caller, self._announce, clock, rng, sink)
+
+    async def _announce(self, changes: Sequence[Change]) -> None:
+        """Gives changes that rules made to the engine. Raises the first refusal; those before it are taken."""
+        outcomes, durable = self._engine.publish_all(changes)
+        if durable is not None:
+            await durable
+        else:
+            await self._engine.durable()
+        for outcome in outcomes:
+            if isinstance(outcome, WellspringError):
+                raise outcome
 
     def validate(self, text: str) -> Sequence[Mistake]:
         """The mistakes in the text of a rules file."""

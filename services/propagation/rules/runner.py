@@ -10,7 +10,7 @@ from libs.errors.errors import WellspringError
 from libs.telemetry.logs import fields
 from services.propagation.rules.book import RuleBook
 from services.propagation.rules.lane import Lane, LaneParts
-from services.propagation.rules.performing import Caller, Counters, Failure, Performer, Work
+from services.propagation.rules.performing import Announcer, Caller, Counters, Failure, Performer, Work
 from services.propagation.rules.rule import Verdict
 from services.propagation.rules.sources import Sink, Sources
 from services.propagation.rules.state import Letter, State
@@ -31,6 +31,7 @@ class Runner:
         state: State,
         sources: Sources,
         caller: Caller,
+        changes: Announcer,
         clock: Clock,
         rng: Random,
         sink: Sink | None,
@@ -40,7 +41,7 @@ class Runner:
         self._sources = sources
         self._clock = clock
         self.counters: dict[str, Counters] = {}
-        performer = Performer(caller, sink, clock, rng)
+        performer = Performer(caller, changes, sink, clock, rng)
         self._parts = LaneParts(book, state, performer, clock, self._counters_of)
         self._lanes: dict[tuple[str, str], tuple[Lane, asyncio.Task[None]]] = {}
         self._news = asyncio.Event()
