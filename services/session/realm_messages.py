@@ -46,6 +46,7 @@ def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
         readmission_window_us=_micros(given, "readmission_window", _UNSET.readmission_window_us),
         kind=_choice(Kind, given.kind, _UNSET.kind, "kind"),
         ttl_us=_micros(given, "ttl", _UNSET.ttl_us),
+        proof_nonces=given.proof_nonces,
     )
 
 
@@ -77,6 +78,7 @@ def message_of(realm: Realm) -> pb.Realm:
         hints_lifetime=duration(policy.hints_lifetime_us),
         readmission_window=duration(policy.readmission_window_us),
         ttl=duration(policy.ttl_us),
+        proof_nonces=policy.proof_nonces,
         create_time=time(realm.created_us),
         etag=realm.etag,
     )

@@ -1,13 +1,16 @@
 """Sessions bound to a key of the client: the token alone is nothing, and a proof is good once."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.session.conformance.harness import STORES, over
 from services.session.conformance.verbs import valid
 from services.session.crypto.dpop_fakes import ClientKey
+from services.session.crypto.nonces import STEP_S, is_fresh
 from services.session.domain import rotating, updating, validating
 from services.session.domain.creating import Assurance, Client, create
-from services.session.domain.errors import ProofsBusy, SessionInvalid
+from services.session.domain.errors import ProofNonceNeeded, ProofsBusy, SessionInvalid
 from services.session.domain.operations import Operation
 from services.session.domain.proofs import Proof, Proofs
 from services.session.domain.revoking import revoke_others, revoke_token
@@ -176,5 +179,65 @@ def test_ses_25_a_branch_that_was_left_behind_is_told(store):
         assert s.events.of("session_theft")
         with pytest.raises(SessionInvalid):
             await valid(s, newer.token)
+
+    over(store, test)
+
+
+@each
+@pytest.mark.parametrize("alg", ["ES256", "EdDSA"])
+def test_ses_24_a_realm_with_nonces_refuses_proofs_without_a_fresh_one_and_tells_it_to_nobody_else(store, alg):
+    async def test(s):
+        await s.set_policy(proof_nonces=True)
+        key, thief = ClientKey(alg), ClientKey(alg)
+        made = await bound(s, key)
+        token = made.token
+
+        async def told(given):
+            with pytest.raises(ProofNonceNeeded) as caught:
+                await validate(s, token, given)
+            return caught.value.metadata["nonce"]
+
+        nonce = await told(proof(s, key, token))
+        for _ in range(2):
+            assert (await validate(s, token, proof(s, key, token, nonce=nonce))).data["n"].value == b"1"
+        for wrong in (nonce[:-1], "", "x" * 22, "\ud800"):
+            assert await told(proof(s, key, token, nonce=wrong)) == nonce
+        once = proof(s, key, token)
+        jwt = once.jwt
+        assert await told(once) == nonce
+        assert await told(Proof(jwt, "GET", URI)) == nonce, "a proof that was not taken is not spent"
+        # Whoever lacks token or key hears what everybody hears.
+        for given in (None, proof(s, thief, token), proof(s, key, token, nonce=5), proof(s, key, token, ath="x")):
+            with pytest.raises(SessionInvalid):
+                await validate(s, token, given)
+        with pytest.raises(SessionInvalid):
+            await validate(s, (await bound(s, thief, "bob")).token, proof(s, key, token, nonce=nonce))
+        spent = proof(s, key, token, nonce=nonce)
+        await validate(s, token, spent)
+        with pytest.raises(SessionInvalid):
+            await validate(s, token, Proof(spent.jwt, "GET", URI))
+        # Each verb wants it.
+        for call in (
+            rotating.rotate(
+                s.tools, s.realm(), "app", token, privilege=True, request_id=s.uuid(), proof=proof(s, key, token)
+            ),
+            updating.update_data(
+                s.tools, s.realm(), "app", token, [Operation("n", add=1)], s.uuid(), proof(s, key, token)
+            ),
+            revoke_others(s.tools, s.realm(), "app", token, proof(s, key, token)),
+        ):
+            with pytest.raises(ProofNonceNeeded):
+                await call
+        await s.clock.sleep(STEP_S)
+        await validate(s, token, proof(s, key, token, nonce=nonce))
+        await s.clock.sleep(STEP_S)
+        later = await told(proof(s, key, token, nonce=nonce))
+        assert later != nonce
+        await validate(s, token, proof(s, key, token, nonce=later))
+        # Of another realm it is none.
+        await s.tools.realms.update("app", replace(s.realm("app").policy, proof_nonces=True), "")
+        assert not is_fresh(s.tools.keyring, "app", later, s.clock.time_ns() / 1e9)
+        await s.set_policy(proof_nonces=False)
+        await validate(s, token, proof(s, key, token))
 
     over(store, test)

@@ -37,10 +37,12 @@ class ProofWrong(ValueError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Claims:
-    """What a good proof is known by: `name` is the same for the same proof only; it was made at `made_s`."""
+    """What a good proof is known by: `name` is the same for the same proof only; it was made at `made_s`, with `nonce`
+    (empty: with none)."""
 
     name: bytes
     made_s: int
+    nonce: str = ""
 
 
 def is_formed(jwt: str) -> bool:
@@ -86,7 +88,10 @@ def check(jwt: str, method: str, uri: str, token: bytes, thumbprint: bytes, now_
         raise ProofWrong
     if not isinstance(jti, str) or not 1 <= len(jti) <= MAX_JTI_CHARS:
         raise ProofWrong
-    return Claims(sha256(thumbprint + jti.encode("utf-8", "surrogatepass")).digest(), made_s)
+    nonce = payload.get("nonce", "")
+    if not isinstance(nonce, str):
+        raise ProofWrong
+    return Claims(sha256(thumbprint + jti.encode("utf-8", "surrogatepass")).digest(), made_s, nonce)
 
 
 def _verified(header: dict[str, Any], signed: bytes, signature: bytes) -> bytes:

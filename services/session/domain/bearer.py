@@ -8,7 +8,8 @@ import hmac
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from services.session.crypto import tokens
+from services.session.crypto import nonces, tokens
+from services.session.crypto.keyring import Keyring
 from services.session.crypto.tokens import Token
 from services.session.domain import family
 from services.session.domain.errors import SessionInvalid, TokenMalformed
@@ -88,7 +89,8 @@ async def identify(
 
     Of a bound session `proof` must be good as well. With `request` (the name of a rotation), the parent whose rotation
     that was may come again, no longer good or not.
-    Raises TokenMalformed, SessionInvalid, ProofsBusy. A token of before, used after its grace, ends its whole family.
+    Raises TokenMalformed, SessionInvalid, ProofNonceNeeded, ProofsBusy. A token of before, used after its grace, ends
+    its whole family.
     """
     token = read_token(tools, realm, text, path)
     stored = await tools.store.read(realm.name, token.handle, keys(token) if keys else (), kinds=kinds)
@@ -104,7 +106,7 @@ async def identify(
         retry = family.retried(stored.session, request, check, now_us)
         if retry is not None:
             if bind:
-                tools.proofs.check(proof, text, bind)
+                _check_proof(tools, realm, proof, text, bind)
             return Bearer(token, stored.session, None, retry, stored, now_us)
     if presented.standing is Standing.STOLEN:
         await _stolen(tools, stored.session, now_us, caller)
@@ -112,8 +114,27 @@ async def identify(
     if presented.record is None:
         raise SessionInvalid
     if bind:
-        tools.proofs.check(proof, text, bind)
+        _check_proof(tools, realm, proof, text, bind)
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
+
+
+class _RealmNonces:
+    """See `proofs.Nonces`."""
+
+    def __init__(self, keyring: Keyring, realm: str) -> None:
+        self._keyring = keyring
+        self._realm = realm
+
+    def nonce(self, now_s: float) -> str:
+        return nonces.nonce(self._keyring, self._realm, now_s)
+
+    def is_fresh(self, text: str, now_s: float) -> bool:
+        return nonces.is_fresh(self._keyring, self._realm, text, now_s)
+
+
+def _check_proof(tools: Tools, realm: Realm, proof: Proof | None, text: bytes, bind: bytes) -> None:
+    wanted = _RealmNonces(tools.keyring, realm.name) if realm.policy.proof_nonces else None
+    tools.proofs.check(proof, text, bind, wanted)
 
 
 def tombstone(session: Session, at_us: int, cause: str) -> End:

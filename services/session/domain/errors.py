@@ -2,7 +2,8 @@
 
 WellspringError
 ├── Unauthenticated
-│   └── SessionInvalid         SESSION_INVALID          absent, expired, revoked, foreign, forged: one answer for all
+│   ├── SessionInvalid         SESSION_INVALID          absent, expired, revoked, foreign, forged: one answer for all
+│   └── ProofNonceNeeded       PROOF_NONCE_NEEDED       all is good but the proof's nonce; metadata "nonce": a fresh one
 ├── InvalidArgument
 │   ├── TokenMalformed         TOKEN_MALFORMED          not of a token's form at all
 │   ├── DataTooLarge           DATA_TOO_LARGE           above the realm's limits; metadata "limit_bytes" or "limit_keys"
@@ -57,6 +58,16 @@ class SessionInvalid(Unauthenticated):
 
     def __init__(self) -> None:
         super().__init__("the session is not valid")
+
+
+class ProofNonceNeeded(Unauthenticated):
+    """Token and proof are good, and the realm wants the proof made again with the nonce that this brings. Only who has
+    both the token and the key hears it."""
+
+    default_reason = "PROOF_NONCE_NEEDED"
+
+    def __init__(self, nonce: str) -> None:
+        super().__init__("the proof needs a nonce of this server; make another one with it", metadata={"nonce": nonce})
 
 
 class TokenMalformed(InvalidArgument):

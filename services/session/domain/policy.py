@@ -101,6 +101,7 @@ class Policy:
     hints_lifetime_us: int = 30 * DAY
     kind: Kind = Kind.MINTED
     ttl_us: int = DAY
+    proof_nonces: bool = False
 
     def of_level(self, level: int) -> Timeouts:
         """Timeouts of an assurance level; an anonymous session (0) has those of level 1."""

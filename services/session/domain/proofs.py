@@ -8,10 +8,10 @@ proof, and only those who hold a bound session's token and key can fill it.
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from services.session.crypto import dpop
-from services.session.domain.errors import ProofsBusy, SessionInvalid
+from services.session.domain.errors import ProofNonceNeeded, ProofsBusy, SessionInvalid
 from services.session.domain.policy import SECOND
 
 MAX_SEEN: Final = 500_000
@@ -28,6 +28,18 @@ class Proof:
     accepted: bool = False
 
 
+class Nonces(Protocol):
+    """Those of a realm that asks for them."""
+
+    def nonce(self, now_s: float) -> str:
+        """The one of this moment."""
+        ...
+
+    def is_fresh(self, text: str, now_s: float) -> bool:
+        """Whether it is one of now."""
+        ...
+
+
 class Proofs:
     """Proofs seen by this process. `now_us` is the time that sessions live by."""
 
@@ -38,8 +50,9 @@ class Proofs:
         self._seen: dict[bytes, str] = {}
         self._order: deque[tuple[float, bytes]] = deque()
 
-    def check(self, proof: Proof | None, token: bytes, thumbprint: bytes) -> None:
+    def check(self, proof: Proof | None, token: bytes, thumbprint: bytes, nonces: "Nonces | None" = None) -> None:
         """Raises SessionInvalid unless a proof by the session's key came with its token for the first time, ProofsBusy.
+        With `nonces` it must carry one of them: who has token and key is told one (ProofNonceNeeded).
 
         Asked again within the same call it answers the same.
         """
@@ -54,6 +67,8 @@ class Proofs:
             raise SessionInvalid from None
         if claims.made_s <= self._began_s:
             raise SessionInvalid
+        if nonces is not None and not nonces.is_fresh(claims.nonce, now_s):
+            raise ProofNonceNeeded(nonces.nonce(now_s))
         self._spend(claims, proof.retry, now_s)
         proof.accepted = True
 
