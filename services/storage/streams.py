@@ -16,6 +16,7 @@ from services.storage.store.interface import Scan, ScanPage, Store
 from services.storage.tokens import Tokens
 from wellspring.storage.v1 import storage_pb2 as pb
 
+_ALL: Final = (1 << 31) - 1
 _RANGE: Final = struct.Struct(">HB")
 _SECOND_US: Final = 1_000_000
 _HEARTBEAT_US: Final = 5 * _SECOND_US
@@ -41,12 +42,14 @@ class Streams:
         size = requests.bounded(
             request.batch_records, limits.DEFAULT_SCAN_RECORDS, limits.MAX_SCAN_RECORDS, "batch_records"
         )
+        left = requests.bounded(request.max_records, _ALL, _ALL, "max_records")
         space = await self._admitted(request.namespace, call)
         identity = (str(space.number), _bounds(request), request.projection.SerializeToString(deterministic=True))
         index, position = _scan_place(self._tokens.open_resume(request.resume_token, "Scan", identity))
         while index < len(ranges):
             start, end = ranges[index]
-            scan = Scan(space, start, end, position, selection, request.omit_values, size, limits.SCAN_BYTES)
+            records = min(size, left)
+            scan = Scan(space, start, end, position, selection, request.omit_values, records, limits.SCAN_BYTES)
             page = await self._store.scan(scan)
             position = page.position
             index += position is None
@@ -54,6 +57,9 @@ class Streams:
                 place = _RANGE.pack(index, position is not None) + (position or b"")
                 token = self._tokens.resume(place, "Scan", identity)
                 yield _scan_answer(page, token, omit_values=request.omit_values)
+            left -= sum(not record.partial for record in page.records)
+            if not left:
+                return
             await asyncio.sleep(0)
             if index < len(ranges):
                 await self._admitted(request.namespace, call)

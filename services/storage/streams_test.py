@@ -47,6 +47,30 @@ def test_a_scan_streams_and_resumes() -> None:
     play(story)
 
 
+def test_a_scan_ends_after_as_many_records_as_were_asked_for() -> None:
+    async def story(rig: Rig) -> None:
+        for number in range(30):
+            await rig.storage.Put(put(b"%02d" % number, b"x" * 100))
+        await rig.storage.Mutate(mutate(b"05wide", *(item(b"%03d" % n, b"x" * 3000) for n in range(800))))
+        every = [b"%02d" % number for number in range(30)]
+        every.insert(6, b"05wide")
+        ranges = [pb.KeyRange(end=b"20"), pb.KeyRange(start=b"25")]
+        wanted = [key for key in every if key < b"20" or key >= b"25"]
+        for most in (1, 6, 7, 8, 21, 22, 100):
+            request = pb.ScanRequest(namespace="lww", ranges=ranges, batch_records=4, max_records=most)
+            seen: list[bytes] = []
+            while len(seen) < len(wanted):
+                answers = [one async for one in rig.storage.Scan(request)]
+                whole = [one.record for answer in answers for one in answer.records if not one.partial]
+                assert whole == wanted[len(seen) : len(seen) + most]
+                seen += whole
+                request.resume_token = answers[-1].resume_token
+        refused = await refusal(rig.storage.Scan(pb.ScanRequest(namespace="lww", max_records=-1)).read())
+        assert (refused.code, refused.fields) == (INVALID, ("max_records",))
+
+    play(story)
+
+
 def test_a_watch_begins_resumes_and_beats() -> None:
     async def story(rig: Rig) -> None:
         await create(rig, "bound", binding=admin_pb.Binding(resource_prefix="enwiki/"))

@@ -162,6 +162,11 @@ def test_pages_batches_and_scans_go_on_by_themselves():
         assert len(server.calls["Storage/BatchGet"]) == 3, "what did not fit is asked for again"
         assert [record.key for record in notes.scan()] == [b"r%02d" % n for n in range(8)]
         assert len(server.calls["Storage/Scan"]) > 1, "the stream was cut and taken up again"
+        server.calls["Storage/Scan"].clear()
+        some = [one.record for answer in notes.scan_pages(max_records=5) for one in answer.records]
+        assert some == [b"r%02d" % n for n in range(5)]
+        left = [request.max_records for request in server.calls["Storage/Scan"]]
+        assert left == [5, 3], "what is asked for again is what is still wanted"
         for key in "abcde":
             notes.put("wide", key.encode(), key=key)
         assert [item.value for item in notes.items("wide")] == [b"a", b"b", b"c", b"d", b"e"]

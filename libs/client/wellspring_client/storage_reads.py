@@ -117,10 +117,12 @@ class NamespaceReads:
         omit_values: bool = False,
         resume_token: str = "",
         batch_records: int = 0,
+        max_records: int = 0,
     ) -> AsyncIterator[pb.ScanResponse]:
         """All records, or those in ``ranges`` [start, end) or under ``prefix``, an answer at a time, over as many
-        connections as it takes. A later scan with the same arguments goes on at an answer's ``resume_token``."""
-        wanted = ranges_of(ranges, prefix)
+        connections as it takes, and no more than ``max_records`` (0: all). A later scan with the same arguments goes on
+        at an answer's ``resume_token``."""
+        wanted, left = ranges_of(ranges, prefix), max_records
 
         def request(token: str) -> pb.ScanRequest:
             return pb.ScanRequest(
@@ -130,12 +132,16 @@ class NamespaceReads:
                 resume_token=token,
                 omit_values=omit_values,
                 batch_records=batch_records,
+                max_records=left,
             )
 
         async for answer in self._caller.resuming(
             SERVICE, "Scan", request, pb.ScanResponse, resume_token, lambda one: one.resume_token, endless=False
         ):
             yield answer
+            left -= sum(not one.partial for one in answer.records)
+            if max_records > 0 and left <= 0:
+                return
 
     async def record_pages(
         self,

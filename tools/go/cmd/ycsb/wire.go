@@ -82,12 +82,13 @@ func getRequest(namespace, record string, fields []string) []byte {
 	return appendBytes(b, 3, selection(fields))
 }
 
-// scanRequest asks for the records from start on, so many in an answer.
+// scanRequest asks for so many records from start on, in one answer if they fit.
 func scanRequest(namespace, start string, fields []string, count int) []byte {
 	b := appendBytes(nil, 1, []byte(namespace))
 	b = appendBytes(b, 2, appendBytes(nil, 1, []byte(start)))
 	b = appendBytes(b, 3, selection(fields))
-	return appendVarint(b, 6, uint64(count))
+	b = appendVarint(b, 6, uint64(count))
+	return appendVarint(b, 7, uint64(count))
 }
 
 // each calls f for every length-delimited field of a message; others are passed over.
