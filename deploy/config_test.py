@@ -7,7 +7,15 @@ import pytest
 
 from libs.config.config import load
 from services.propagation.views.parsing import Defaults, mistakes_in
-from wellspring.config.v1 import auditor_pb2, executor_pb2, gateway_pb2, propagation_pb2, session_pb2, storage_pb2
+from wellspring.config.v1 import (
+    auditor_pb2,
+    executor_pb2,
+    gateway_pb2,
+    propagation_pb2,
+    relay_pb2,
+    session_pb2,
+    storage_pb2,
+)
 
 HERE = Path(os.path.abspath(__file__)).parent
 MESSAGES = {
@@ -16,6 +24,7 @@ MESSAGES = {
     "propagation": propagation_pb2.PropagationConfig,
     "executor": executor_pb2.ExecutorConfig,
     "auditor": auditor_pb2.AuditorConfig,
+    "relay": relay_pb2.RelayConfig,
     "gateway": gateway_pb2.GatewayConfig,
 }
 

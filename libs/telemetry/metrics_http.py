@@ -1,8 +1,11 @@
-"""``GET /metrics`` on loopback: the registry in Prometheus' text format, from a server of a hundred lines."""
+"""``GET /metrics`` on loopback: the registry in Prometheus' text format; and pages of JSON for people, if a process has
+some."""
 
 import asyncio
 import ipaddress
+import json
 import logging
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -27,6 +30,8 @@ class MetricsServer:
         self._server: asyncio.Server | None = None
         self._open = 0
         self.address = listen
+        self.pages: dict[str, Callable[[], Mapping[str, object]]] = {}
+        """By path, beside /metrics."""
 
     async def start(self) -> None:
         """Listens."""
@@ -56,13 +61,20 @@ class MetricsServer:
     def _answer(self, head: bytes) -> bytes:
         words = head.split(b"\r\n", 1)[0].split(b" ")
         if len(words) != 3:
-            return _response("400 Bad Request", b"GET /metrics is expected\n")
+            return _response("400 Bad Request", self._expected())
         if words[0] not in (b"GET", b"HEAD"):
-            return _response("405 Method Not Allowed", b"GET /metrics is expected\n")
-        if words[1].split(b"?", 1)[0] != b"/metrics":
-            return _response("404 Not Found", b"GET /metrics is expected\n")
+            return _response("405 Method Not Allowed", self._expected())
+        path = words[1].split(b"?", 1)[0].decode("ascii", "replace")
+        if path in self.pages:
+            text = json.dumps(self.pages[path](), indent=2).encode() + b"\n"
+            return _response("200 OK", text, "application/json", body_sent=words[0] == b"GET")
+        if path != "/metrics":
+            return _response("404 Not Found", self._expected())
         body = generate_latest(self._registry)
         return _response("200 OK", body, CONTENT_TYPE_PLAIN_0_0_4, body_sent=words[0] == b"GET")
+
+    def _expected(self) -> bytes:
+        return f"GET {' or '.join(['/metrics', *self.pages])} is expected\n".encode()
 
 
 def split_loopback(listen: str) -> tuple[str, int]:

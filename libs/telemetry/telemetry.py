@@ -1,6 +1,7 @@
 """Logs, metrics and traces of one process, opened and closed together."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -52,6 +53,11 @@ class Telemetry:
     def metrics_address(self) -> str | None:
         """``host:port`` of ``/metrics`` once started, None without one."""
         return None if self._http is None else self._http.address
+
+    def add_page(self, path: str, content: Callable[[], Mapping[str, object]]) -> None:
+        """Serves a page of JSON beside ``/metrics``, if that is served."""
+        if self._http is not None:
+            self._http.pages[path] = content
 
     async def start(self) -> None:
         """Opens logs and endpoint. Raises OSError when the endpoint's port is taken."""

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "import": "tools.cli.importing:import_pages",
     "doctor": "tools.cli.doctor:doctor",
     "serve": "tools.cli.serve:serve",
+    "purge-relay": "tools.cli.serve:purge_relay",
 }
 
 

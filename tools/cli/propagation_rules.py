@@ -29,18 +29,26 @@ def rules() -> None:
 @rules.command()
 @click.argument("file", type=_FILE)
 @click.option("--event", "event_file", type=_FILE, help="A JSON file with an event: what would follow from it.")
+@click.option(
+    "--topic",
+    "topics",
+    multiple=True,
+    metavar="NAME",
+    help="A topic of Kafka that the engine reads (`events.topics`); repeatable. Rules may then publish events, too.",
+)
 @target_options
-def check(to: Target, file: Path, event_file: Path | None) -> None:
+def check(to: Target, file: Path, event_file: Path | None, topics: tuple[str, ...]) -> None:
     """Find every mistake in a rules file, with its place; and tell what an event would do. No service is asked.
 
     \b
     Examples
       wellspring propagation rules check rules.yaml
       wellspring propagation rules check rules.yaml --event event.json
+      wellspring propagation rules check rules.yaml --topic mediawiki.page-change
     """
     text = file_text(file)
     try:
-        found = read_rules(text, ENGINE_TOPICS, str(file))
+        found = read_rules(text, ENGINE_TOPICS.union(topics), str(file), publishes=bool(topics))
     except ConfigError as error:
         refuse_mistakes(to, file, [replace(one, what=f"{one.path}: {one.what}") for one in error.mistakes])
         raise
@@ -128,5 +136,7 @@ def _shown(requests: list[dict[str, Any]]) -> str:
 def _line(request: dict[str, Any]) -> str:
     if "publish" in request:
         return f"publish {json.dumps(request['publish'], ensure_ascii=False)}"
+    if "changes" in request:
+        return f"change {json.dumps(request['changes'], ensure_ascii=False)}"
     headers = "".join(f" [{name}: {value}]" for name, value in request["headers"].items())
     return f"{request['method']} {request['url']}{headers} {request.get('body', '')}".rstrip()

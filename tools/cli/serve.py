@@ -22,3 +22,17 @@ def serve(service: str, arguments: tuple[str, ...]) -> None:
     """
     sys.argv = [f"wellspring serve {service}", *arguments]
     sys.exit(importlib.import_module(MODULES[service]).main())
+
+
+@click.command("purge-relay", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def purge_relay(arguments: tuple[str, ...]) -> None:
+    """Runs the purge relay of a host of caches in the foreground: what topics say is purged here.
+
+    \b
+    Examples
+      wellspring purge-relay --config /etc/wellspring/relay.yaml
+      wellspring purge-relay --print-config --config relay.yaml
+    """
+    sys.argv = ["wellspring purge-relay", *arguments]
+    sys.exit(importlib.import_module(MODULES["relay"]).main())

@@ -24,6 +24,8 @@ MODULES: Final[Mapping[str, str]] = {
     "gateway": "services.gateway.main",
     "executor": "services.propagation.executor.main",
     "auditor": "services.propagation.auditor.main",
+    # On hosts of caches, not among a deployment's own processes.
+    "relay": "services.propagation.relay.main",
 }
 DEFAULT_PORT_BASE: Final = 7101
 HTTP_PORT_OFFSET: Final = 79

@@ -1,0 +1,204 @@
+"""The relay as a process of its own, a real broker, and caches that go away: nothing that was acknowledged by the topic
+is missing at a cache in the end, whatever died when."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from random import Random
+
+import pytest
+
+from libs.kafka.consumer import Consumer
+from libs.kafka.producer import Producer
+from libs.kafka.testing.broker import create, options_of, send, until
+from tools.dev.servers.kafka import Kafka
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    with Kafka() as kafka:
+        create(kafka, "purges", partitions=2)
+        create(kafka, "some")
+        create(kafka, "compacted", cleanup_policy="compact")
+        yield kafka
+
+
+class Cache:
+    """Acknowledges purges unless `broken`; keeps what it acknowledged, in `log` with its name."""
+
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+        self.broken = False
+        self.port = 0
+
+    async def serve(self, reader, writer):
+        try:
+            while line := await reader.readline():
+                while (await reader.readline()) not in (b"\r\n", b""):
+                    pass
+                method, path, _ = line.decode().split()
+                assert method == "PURGE"
+                status = 503 if self.broken else 200
+                if not self.broken:
+                    self.log.append((self.name, path))
+                writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return  # the relay was killed
+        finally:
+            writer.close()
+
+    async def open(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    @property
+    def paths(self):
+        return {path for name, path in self.log if name == self.name}
+
+
+class Relay:
+    """The process."""
+
+    def __init__(self, kafka, topic, caches, group="host"):
+        listed = ", ".join(f"{{name: {c.name}, urls: ['http://127.0.0.1:{c.port}'], timeout: 60s}}" for c in caches)
+        settings = [
+            "server.listen=127.0.0.1:0",
+            "telemetry.metrics_listen=127.0.0.1:0",
+            f"kafka={{bootstrap_servers: ['{kafka.address}']}}",
+            f"topics={topic}",
+            f"group={group}",
+            f"caches=[{listed}]",
+        ]
+        self.command = [sys.executable, "-m", "services.propagation.relay.main"]
+        self.command += [argument for setting in settings for argument in ("--set", setting)]
+        self.process = None
+
+    def start(self):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(self.command, stdout=pipe, stderr=subprocess.PIPE, env=environment)
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(self.process.communicate()[1].decode())
+        self.metrics = json.loads(line)["metrics"][0]
+
+    def page(self, path):
+        with urllib.request.urlopen(f"http://{self.metrics}{path}", timeout=60) as answer:
+            return answer.read()
+
+    async def status(self):
+        return json.loads(await asyncio.to_thread(self.page, "/status"))
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    async def again(self):
+        self.kill()
+        await asyncio.to_thread(self.start)
+
+
+def message(n):
+    return {"$schema": "/resource_change/1.0.0", "meta": {"uri": f"http://a.example/{n}"}, "tags": ["purge"]}
+
+
+def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
+    seed = 5
+    print("seed", seed)
+    rng = Random(seed)
+
+    async def main():
+        log = []
+        inner, outer = Cache("inner", log), Cache("outer", log)
+        for cache in (inner, outer):
+            await cache.open()
+        relay = Relay(kafka, "purges", [inner, outer])
+        producer = Producer(options_of(kafka))
+        sent = 0
+
+        async def more(count):
+            nonlocal sent
+            for n in range(sent, sent + count):
+                await send(producer, "purges", message(n), str(n))
+            sent += count
+
+        await asyncio.to_thread(relay.start)
+        try:
+            await more(50)
+            await send(producer, "purges", b"no purge")
+            relay.kill()
+            await more(50)
+            inner.broken = True
+            await asyncio.to_thread(relay.start)
+            await until(lambda: _failing(relay), "the outage is told")
+            status = await relay.status()
+            assert not status["ok"] and status["under_way"] and status["lag"]
+            assert not outer.paths - inner.paths, "an outer cache is purged after the inner one"
+            os.kill(relay.process.pid, signal.SIGSTOP)
+            await more(50)
+            os.kill(relay.process.pid, signal.SIGCONT)
+            await asyncio.sleep(rng.uniform(0, 0.2))
+            await relay.again()
+            inner.broken = False
+            await asyncio.to_thread(kafka.brokers[0].restart)
+            await more(50)
+            wanted = {f"/{n}" for n in range(sent)}
+            await until(lambda: outer.paths >= wanted and inner.paths >= wanted, "every purge everywhere")
+            await until(lambda: _caught_up(relay), "no lag")
+            assert b"wellspring_relay_purged_total" in await asyncio.to_thread(relay.page, "/metrics")
+            # What was acknowledged by all is behind the group's position: another life purges none of it.
+            await until(lambda: _committed(relay), "the group's position")
+            relay.process.terminate()
+            await asyncio.to_thread(relay.process.communicate)
+            log.clear()
+            await asyncio.to_thread(relay.start)
+            await send(producer, "purges", message("last"))
+            await until(lambda: ("outer", "/last") in log, "the last one")
+            assert log == [("inner", "/last"), ("outer", "/last")]
+        finally:
+            relay.kill()
+            await producer.close()
+            for cache in (inner, outer):
+                cache.server.close()
+
+    async def _failing(relay):
+        return "inner" in (await relay.status())["failing"]
+
+    async def _committed(relay):
+        ends = {("purges", int(at[-1])): told["end"] for at, told in (await relay.status())["partitions"].items()}
+        consumer = Consumer(options_of(kafka), "host")
+        try:
+            return await consumer.committed(ends) == ends
+        finally:
+            await consumer.close()
+
+    async def _caught_up(relay):
+        status = await relay.status()
+        return status["ok"] and not status["lag"] and not status["under_way"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("topics=some", "topics=nowhere", "the topic nowhere is not there"),
+        ("topics=some", "topics=compacted", "the topic compacted is compacted"),
+        ("topics=some", "topics=[some, some]", "given twice"),
+        ("", "nowhere", "host:port is allowed"),
+    ],
+)
+def test_what_cannot_be_is_named_at_the_start(kafka, old, new, says):
+    cache = Cache("c", [])
+    cache.port = 9
+    relay = Relay(kafka, "some", [cache])
+    relay.command = [part.replace(old or kafka.address, new) for part in relay.command]
+    with pytest.raises(AssertionError) as caught:
+        relay.start()
+    assert says in str(caught.value) and "Traceback" not in str(caught.value)
