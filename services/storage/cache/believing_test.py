@@ -211,3 +211,16 @@ def test_a_cache_switched_off_or_on_is_so_for_all_servers_before_it_is_believed(
         assert await world.value(on, store=first) == b"3"
 
     play(story, servers=2, settle_s=30.0)
+
+
+def test_a_cache_switched_off_and_on_again_holds_nothing_of_before():
+    async def story(world):
+        on = await world.space()
+        off = dataclasses.replace(on, settings=dataclasses.replace(on.settings, cache=Cache()))
+        await world.case.put(on, b"r", {b"": b"1"})
+        assert await world.value(on) == b"1"
+        await world.case.put(off, b"r", {b"": b"2"})  # nobody reads through the cache now, so nobody marks
+        assert await world.value(off) == b"2"
+        assert await world.value(on) == b"2"
+
+    play(story)

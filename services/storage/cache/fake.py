@@ -115,7 +115,7 @@ class FakeEntries:
     def _put(self, pages: Sequence[PutPage]) -> None:
         for one in pages:
             entry = self._entry(one.place)
-            if entry.lease == one.lease:
+            if entry.lease and entry.lease == one.lease:
                 entry.page = one.page
 
     def _mark(self, places: Sequence[Place], writer: bytes, renew: Sequence[int]) -> None:

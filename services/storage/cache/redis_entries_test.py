@@ -75,11 +75,11 @@ def test_the_scripts_do_what_the_rules_say():
 
     async def story():
         with Redis() as server:
-            async with using(server) as real:
+            async with using(server, mark_ms=600_000) as real:
                 ruled = FakeEntries(Memory())
                 leases = {}  # of the rules -> of Redis
                 writers = []
-                for number in range(1000):
+                for number in range(400):
                     some = rng.sample(places, rng.randrange(1, 4))
                     what = rng.random()
                     if what < 0.5:
