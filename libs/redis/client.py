@@ -65,11 +65,16 @@ class Redis:
             async with within(self._options.timeout_s), self._room:
                 return await self._run(script, keys, arguments)
         except (RedisError, OSError, EOFError, TimeoutError):
+            # What ended one connection has ended those that wait, most likely: each would cost a failure of its own.
+            await self._drop()
             raise RedisUnavailable("the Redis server did not answer") from None
 
     async def close(self) -> None:
         """Closes the connections; what is under way goes on, and closes its own."""
         self._closed = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         while self._idle:
             connection, _ = self._idle.pop()
             await connection.disconnect(nowait=True)
@@ -104,10 +109,10 @@ class Redis:
             told = b"".join([await connection.read_response() for _ in range(2)])
             for _ in self._scripts:
                 await connection.read_response()
+            return connection, _incarnation(told)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection, _incarnation(told)
 
 
 def _incarnation(told: bytes) -> bytes:

@@ -137,6 +137,21 @@ def test_a_full_server_and_one_that_forgot_its_scripts():
     asyncio.run(story())
 
 
+def test_connections_that_were_closed_while_they_waited_cost_one_failure_together():
+    async def story():
+        with Redis() as server:
+            async with connected(server, max_connections=8) as client:
+                await asyncio.gather(*(client.run(ECHO, [b"k"], [b"a"]) for _ in range(50)))
+                with plain.Redis.from_url(server.url) as other:
+                    other.client_kill_filter(_type="normal", skipme=True)
+                with pytest.raises(RedisUnavailable):
+                    await client.run(ECHO, [b"k"], [b"a"])
+                for _ in range(8):
+                    await client.run(ECHO, [b"k"], [b"a"])
+
+    asyncio.run(story())
+
+
 def test_a_unix_socket():
     async def story():
         with Redis() as server:
