@@ -96,7 +96,7 @@ class Span:
 
     def fork(self) -> "Span":
         """A copy to be changed."""
-        copy = Span()
+        copy = Span.__new__(Span)
         copy.rows, copy.absent, copy.covered = dict(self.rows), set(self.absent), self.covered
         return copy
 
@@ -193,7 +193,7 @@ class Partition:
 
     def fork(self) -> "Partition":
         """A copy to be changed."""
-        copy = Partition()
+        copy = Partition.__new__(Partition)
         copy.loaded, copy.head, copy.rev, copy.outbox = self.loaded, self.head, self.rev, self.outbox
         copy.lanes = self.lanes
         copy.spans = {kind: span.fork() for kind, span in self.spans.items()}

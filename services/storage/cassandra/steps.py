@@ -94,11 +94,12 @@ class Steps:
         level: int | None = None,
         *,
         whole: bool = False,
+        first: Rows | None = None,
     ) -> T:
         """The result of a step that only reads, at ``level`` (None: the namespace's). ``whole``: it wants to count what
-        records have. Raises what it raises, ConsistencyUnavailable for a strong read away from home, and
-        Unavailable."""
-        return await self.look(space, lambda view: work(self._engine(view)), loaded, level, whole=whole)
+        records have; ``first``: what it will ask for first. Raises what it raises, ConsistencyUnavailable for a strong
+        read away from home, and Unavailable."""
+        return await self.look(space, lambda view: work(self._engine(view)), loaded, level, whole=whole, first=first)
 
     async def look(
         self,
@@ -108,6 +109,7 @@ class Steps:
         level: int | None = None,
         *,
         whole: bool = False,
+        first: Rows | None = None,
     ) -> T:
         """As :meth:`inspect`, for what reads the view itself."""
         loaded = loaded or Loaded()
@@ -118,6 +120,8 @@ class Steps:
         loader = self._loader
         if space.stamped:
             loader = self._lww.whole if whole else self._lww.loader
+        if first is not None:
+            await loader.rows(first.place, first.rows, loaded, level)
         while True:
             view = self._view(loaded, [(space, standing.account(0, 0, NO_VERSION))])
             try:

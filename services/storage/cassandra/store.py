@@ -29,7 +29,7 @@ from services.storage.cassandra.scope import read_level
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.cassandra.sweeper import Sweeper
-from services.storage.cassandra.wanted import token_row, wanted
+from services.storage.cassandra.wanted import token_row, wanted, wanted_by
 from services.storage.domain.copying import Copied
 from services.storage.domain.errors import NamespaceNotFound
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
@@ -190,7 +190,9 @@ class CassandraStore:
             raise NamespaceNotFound.named(space.name)  # it was purged while the request was under way
 
     async def read(self, read: Read) -> Page:
-        return await self._steps.inspect(read.namespace, lambda store: store.read(read), level=self._level(read))
+        return await self._steps.inspect(
+            read.namespace, lambda store: store.read(read), level=self._level(read), first=wanted_by(read)
+        )
 
     def _level(self, read: Read) -> int:
         return read_level(read.namespace, self._session.options.local_datacentre, read.consistency, read.seen)
@@ -220,7 +222,9 @@ class CassandraStore:
     async def _preload(self, read: Read, loaded: Loaded) -> WellspringError | None:
         """Loads what a read of many will ask for; answers why that cannot be."""
         try:
-            await self._steps.inspect(read.namespace, lambda store: store.read(read), loaded, self._level(read))
+            await self._steps.inspect(
+                read.namespace, lambda store: store.read(read), loaded, self._level(read), first=wanted_by(read)
+            )
         except WellspringError as error:
             return error
         return None

@@ -34,6 +34,8 @@ from services.storage.store.turn import parse_token
 
 _LANE = 8
 _FINISHED = 0xFFFFFFFF
+_KEPT = 10_000
+"""Namespaces whose rows are kept."""
 
 
 class Op(NamedTuple):
@@ -321,7 +323,7 @@ class View:
         self.meta: dict[bytes, bytes] = {}
         self._partitions: dict[Place, Partition] = {}
         for space, account in spaces:
-            self.meta[layout.META_NAMESPACE + space.name.encode()] = catalog.encode(space)
+            self.meta[layout.META_NAMESPACE + space.name.encode()] = _row(space)
             self.meta[usage_key(space.number)] = account.usage_row()
         self._families: dict[str, Family] = {
             "records": Records(self, "records"),
@@ -364,6 +366,19 @@ class View:
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+_rows: dict[int, tuple[Namespace, bytes]] = {}
+
+
+def _row(space: Namespace) -> bytes:
+    """The row of a namespace, made once for each of its states."""
+    found = _rows.get(space.number)
+    if found is None or found[0] is not space:
+        if len(_rows) >= _KEPT:
+            _rows.clear()
+        found = _rows[space.number] = (space, catalog.encode(space))
+    return found[1]
 
 
 def split(key: bytes) -> tuple[Place, bytes]:

@@ -4,7 +4,7 @@ from typing import Final
 
 from services.storage.cassandra.partition import ITEMS, TOKENS, Rows
 from services.storage.domain.model import Command, Delete, Put
-from services.storage.store.interface import Write
+from services.storage.store.interface import Read, Write
 
 _PREFETCHED: Final = 100
 
@@ -26,3 +26,10 @@ def wanted(write: Write) -> Rows:
             keys.update(dict.fromkeys(change.selection.keys))
     rows += [(ITEMS, key) for key in list(keys)[:_PREFETCHED] if key]
     return Rows((space.number, command.record), tuple(rows))
+
+
+def wanted_by(read: Read) -> Rows:
+    """The rows that a read will ask for: without any, the record's beginning."""
+    keys = read.selection.keys
+    rows = () if keys is None or read.after is not None else tuple((ITEMS, key) for key in keys[:_PREFETCHED] if key)
+    return Rows((read.namespace.number, read.record), rows)

@@ -1,6 +1,7 @@
 """The namespaces in the store: their settings as JSON, by name, and the next number."""
 
 import dataclasses
+import functools
 import json
 import secrets
 import struct
@@ -93,8 +94,10 @@ def encode(space: Namespace) -> bytes:
     return json.dumps(dataclasses.asdict(space), default=lambda value: value.value, sort_keys=True).encode()
 
 
+@functools.lru_cache(maxsize=4096)
 def decode(row: bytes) -> Namespace:
-    """The namespace in a row."""
+    """The namespace in a row. Kept: a backend that makes an engine for each step asks for the same ones again and
+    again."""
     fields = json.loads(row)
     settings = fields.pop("settings")
     settings["mode"] = Mode(settings["mode"])

@@ -32,7 +32,7 @@ KEYS = (b"", b"a", b"b", b"c")
 GRACE_US = LocalOptions().grace_us
 
 
-class Names(dict):
+class Names(dict[str, Any]):
     """Every statement is its name."""
 
     def __missing__(self, name: str) -> str:
@@ -73,14 +73,14 @@ class Replica:
                 plain, more = found.get((kind, key), (None, {}))
                 found[kind, key] = (value, more) if name is None else (plain, {**more, name: value})
         partition = LwwPartition(PLACE, GRACE_US)
-        value, more = found.get((HEAD, b""), (None, {}))
+        own, more = found.get((HEAD, b""), (None, {}))
         ranges = {name: decode_range(cell) for name, cell in more.items()}
-        partition.set_head(None if value is None else decode_head(value), ranges)
-        for (kind, key), (value, more) in found.items():
+        partition.set_head(None if own is None else decode_head(own), ranges)
+        for (kind, key), (plain, more) in found.items():
             if kind == ITEMS:
-                partition.put(key, decode_cells(value, more))
+                partition.put(key, decode_cells(plain, more))
             elif kind in (HISTORY, TOKENS):
-                partition.spans[kind].put(key, value)
+                partition.spans[kind].put(key, plain)
         for span in (partition.known, partition.spans[HISTORY], partition.spans[TOKENS]):
             span.cover(b"", None)
         partition.derive(now_us)

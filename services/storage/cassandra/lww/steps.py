@@ -118,8 +118,8 @@ class LwwSteps:
         if announced is not None and change.event is not None:
             intent = announced.result()
             if self._tools.monotonic_s() - begun_s > self._tools.patience_s / 2:
-                # A reader may have told of it in doubt before it happened.
-                await self.tell(standing, lane, place[1], change.event)
+                # A reader may have told of it in doubt before it happened. If this fails, the sweeper finds it.
+                await late(self.tell(standing, lane, place[1], change.event))
             self.settling(lane).add(intent, change.event)
         standing.wake()
         return result

@@ -34,8 +34,9 @@ from services.storage.store.record import StoredRecord
 
 ANNOUNCED: Final = 5
 """The kind of the rows that say that an announced change happened."""
-ANNOUNCED_TTL_S: Final = 3 * 86_400
-"""How long such a row stays: longer than a node that was away gets writes after its return (3 hours by default)."""
+ANNOUNCED_TTL_S: Final = 12 * 3600
+"""How long such a row stays: longer than a node that was away gets writes after its return (Cassandra keeps them for 3
+hours by default)."""
 Writes = list[tuple[Statement, Sequence[Any]]]
 
 
