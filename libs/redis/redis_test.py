@@ -20,7 +20,7 @@ SET = Script("set", "redis.call('SET', KEYS[1], ARGV[2]) return 1")
 
 
 @contextlib.asynccontextmanager
-async def connected(server, timeout_s=5.0, **more):
+async def connected(server, timeout_s=60.0, **more):
     client = Client(Options(("127.0.0.1", server.port), timeout_s=timeout_s, **more), (ECHO, SET))
     try:
         yield client
@@ -60,7 +60,7 @@ def test_a_server_that_hangs_or_is_not_there_fails_the_exchange_and_nothing_else
     async def story():
         with Redis() as server:
             async with connected(server, timeout_s=0.1) as client:
-                await client.run(ECHO, [b"k"], [b"a"])
+                await answered(client)
                 server.pause()
                 for _ in range(3):
                     with pytest.raises(RedisUnavailable):
@@ -78,7 +78,7 @@ def test_a_server_that_hangs_or_is_not_there_fails_the_exchange_and_nothing_else
 
 
 async def answered(client):
-    """Waits until the server answers; one that was stopped may be slow at first."""
+    """Waits until the server answers within the limit; on a busy machine that may take a while."""
     while True:
         with contextlib.suppress(RedisUnavailable):
             return await client.run(ECHO, [b"k"], [b"a"])
@@ -155,7 +155,7 @@ def test_connections_that_were_closed_while_they_waited_cost_one_failure_togethe
 def test_a_unix_socket():
     async def story():
         with Redis() as server:
-            client = Client(Options(str(server.socket_path), database=3, timeout_s=5), (SET,))
+            client = Client(Options(str(server.socket_path), database=3, timeout_s=60), (SET,))
             await client.run(SET, [b"k"], [b"v"])
             await client.close()
             with plain.Redis.from_url(f"redis://{server.address}/3") as other:
@@ -176,7 +176,7 @@ def test_tls_to_a_server_whose_certificate_carries_another_name(tmp_path):
         with Redis(arguments=secure):
             for name, trusted in (("cache.example", True), ("", False), ("other.example", False)):
                 tls = Tls(str(ca), server_name=name)
-                client = Client(Options(("127.0.0.1", port), tls=tls, timeout_s=5), (ECHO,))
+                client = Client(Options(("127.0.0.1", port), tls=tls, timeout_s=60), (ECHO,))
                 if trusted:
                     assert (await client.run(ECHO, [b"k"], [b"a"]))[1] == b"a"
                 else:
@@ -190,7 +190,7 @@ def test_tls_to_a_server_whose_certificate_carries_another_name(tmp_path):
 def test_an_answer_that_came_while_the_loop_was_busy_is_in_time():
     async def story():
         read, write = asyncio.get_running_loop(), asyncio.Event()
-        async with within(0.01):
+        async with within(0.01, look_again_s=60):
             waiting = asyncio.create_task(write.wait())
             await asyncio.sleep(0)
             time.sleep(0.05)  # noqa: ASYNC251  # the loop is held up beyond the limit

@@ -27,7 +27,7 @@ from tools.dev.servers.redis import Redis
 
 SEED = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 PLACE = Place(7, b"r")
-PATIENT_S = 20.0
+PATIENT_S = 60.0
 """For tests in which nothing is to fail, however busy the machine is."""
 HASTY_S = 0.2
 

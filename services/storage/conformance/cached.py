@@ -39,7 +39,7 @@ class CachedDisk:
 
     async def open(self) -> Store:
         inside: Any = open_store(self._path, self._clock, LocalOptions(), self._settings)
-        redis = Client(RedisOptions(("127.0.0.1", _redis().port), timeout_s=20.0, max_connections=8), scripts.ALL)
+        redis = Client(RedisOptions(("127.0.0.1", _redis().port), timeout_s=60.0, max_connections=8), scripts.ALL)
         secret = await inside.signing_key()
         entries = RedisEntries(redis, secret[:8], secrets.token_bytes)
         options = Options(secret, max_age_us=3_600_000_000)
