@@ -108,7 +108,7 @@ class ClusterBench:
 
     def _calls(self, driver: "subprocess.Popen[str]", running: Started, work: Work, width: int) -> tuple[int, int]:
         """How many calls make a round, the driver's and ours: by a trial after a first warm-up of all concerned."""
-        least, seconds = max(TRIAL, width), self._asked.seconds
+        least, seconds = width if work.items > 1 else TRIAL, self._asked.seconds
         raw = ours = 0.0
         for _ in range(2):
             raw = self._raw(driver, work.name, least, width)["per_s"]
