@@ -19,6 +19,7 @@ from libs.embedded.failures import (
     WrongDirectory,
     translate,
 )
+from libs.files import durable
 
 _FORMAT = "FORMAT"
 _LOCK = "LOCK.pid"
@@ -103,22 +104,7 @@ def write_format(path: Path, *, schema: str, version: int) -> None:
         )
         + "\n"
     )
-    new = path / (_FORMAT + ".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path / _FORMAT)
-    sync_directory(path)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names inside ``path`` durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    durable.replace(path / _FORMAT, text.encode(), mode=0o644)
 
 
 def _make(path: Path) -> None:

@@ -11,8 +11,8 @@ then for the watermark to say.
 import os
 from pathlib import Path
 
-from libs.embedded.directory import sync_directory
 from libs.embedded.failures import StoreDamaged
+from libs.files import durable
 
 _BLOCK = 32 * 1024
 _HEADER = 7
@@ -71,4 +71,4 @@ def _cut(log: Path, size_bytes: int) -> None:
         target.flush()
         os.fsync(target.fileno())
     new.replace(log)
-    sync_directory(log.parent)
+    durable.sync_directory(log.parent)

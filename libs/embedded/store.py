@@ -27,7 +27,7 @@ from typing import Self, TypeVar
 from libs.embedded import bulk
 from libs.embedded.batch import Batch
 from libs.embedded.database import Database
-from libs.embedded.directory import DataDirectory, sync_directory, write_format
+from libs.embedded.directory import DataDirectory, write_format
 from libs.embedded.failures import DiskFull, StoreUnavailable, WrongDirectory, translate
 from libs.embedded.family import Family, FamilySize
 from libs.embedded.group import GroupCommit
@@ -35,6 +35,7 @@ from libs.embedded.settings import FamilySpec, Settings
 from libs.embedded.snapshot import Snapshot
 from libs.embedded.space import Reserve, free_bytes
 from libs.errors.errors import WellspringError
+from libs.files import durable
 
 _Result = TypeVar("_Result")
 
@@ -308,6 +309,6 @@ class EmbeddedStore:
             path.mkdir(parents=True, mode=0o700)
             self._database.checkpoint(path / "db")
             write_format(path, schema=self._directory.schema, version=self._directory.version)
-            sync_directory(path.parent)
+            durable.sync_directory(path.parent)
         except Exception as error:
             raise translate(error, f"making the checkpoint {path}") from error

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+from libs.files import durable
 from libs.telemetry.logs import fields
 
 logger = logging.getLogger(__name__)
@@ -71,14 +72,4 @@ def read_object(file: Path) -> dict[str, Any] | None:
 
 
 def _replace(file: Path, value: dict[str, Any]) -> None:
-    new = file.with_suffix(".new")
-    with new.open("w", encoding="utf-8") as out:
-        json.dump(value, out, ensure_ascii=False, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.replace(file, json.dumps(value, ensure_ascii=False, indent=1).encode())

@@ -14,7 +14,6 @@ import base64
 import binascii
 import hmac
 import json
-import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from libs.errors.errors import DataLoss, FailedPrecondition
+from libs.files import durable
 
 KEY_BYTES: Final = 32
 PURPOSES: Final = ("tag", "pepper", "seal", "sign", "pseudonym", "pairwise")
@@ -176,22 +176,7 @@ def save(path: Path, keyring: Keyring) -> None:
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    durable.replace(path, json.dumps(document, indent=1).encode())
 
 
 def _key(entry: Mapping[str, Any]) -> Key:

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final, TypeVar
 from libs.embedded.failures import translate
 from libs.embedded.space import Reserve
 from libs.errors.errors import InvalidArgument
+from libs.files import durable
 from services.storage.backup import format as formats
 from services.storage.domain.errors import ChecksumMismatch, SnapshotExists, SnapshotNotFound
 
@@ -89,7 +90,7 @@ class Draft:
         os.fsync(self._file.fileno())
         os.link(self.path, path)
         self.path.unlink()
-        sync_directory(path.parent)
+        durable.sync_directory(path.parent)
         self._file.close()
 
 
@@ -132,7 +133,7 @@ class Folder:
 
         def delete() -> None:
             path.unlink(missing_ok=True)
-            sync_directory(path.parent)
+            durable.sync_directory(path.parent)
 
         await _in_thread(delete, f"deleting in {self._snapshots}")
 
@@ -234,15 +235,6 @@ async def touch(path: Path, now_s: float) -> None:
     """Notes that a file was read at ``now_s``."""
     with contextlib.suppress(FileNotFoundError):
         await asyncio.to_thread(os.utime, path, (now_s, now_s))
-
-
-def sync_directory(path: Path) -> None:
-    """Makes the names inside ``path`` durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _in_thread(work: Callable[[], _T], doing: str) -> _T:
