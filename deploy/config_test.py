@@ -40,6 +40,11 @@ def test_the_example_on_a_cluster_is_a_configuration():
     assert config.backend.WhichOneof("kind") == "cassandra" and config.backend.cassandra.replication["dc1"] == 3
 
 
+def test_the_example_of_sessions_on_a_cluster_is_a_configuration():
+    config = load(HERE / "config" / "session-cassandra.yaml", session_pb2.SessionConfig, environ={})
+    assert config.backend.WhichOneof("kind") == "cassandra" and not config.create_keyring
+
+
 def test_the_example_views_are_views():
     views, mistakes = mistakes_in((HERE / "config" / "views.yaml").read_text(), Defaults())
     assert not mistakes and [view.name for view in views] == ["html"]

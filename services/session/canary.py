@@ -41,10 +41,9 @@ _BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 async def open_realm(realms: Realms, name: str) -> None:
     """The realm of canaries, made when it is not there. Raises PolicyRefused when it is there for something else."""
     callers = (Caller(IDENTITY, ("*",)),)
-    there = realms.get(name)
-    if there is None:
-        await realms.create(name, Policy(timeouts=(_SHORT,) * 3, max_sessions_per_subject=10, callers=callers))
-    elif there.policy.callers != callers or there.policy.kind is not Kind.MINTED:
+    policy = Policy(timeouts=(_SHORT,) * 3, max_sessions_per_subject=10, callers=callers)
+    there = await realms.ensure(name, policy)
+    if there.policy.callers != callers or there.policy.kind is not Kind.MINTED:
         raise PolicyRefused(f"canary.realm: the realm {name} is somebody's; name one that is for canaries alone")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from libs.clock.clock import SystemClock
 from libs.config import wiring
 from libs.config.command import from_command_line
+from libs.config.mistakes import ConfigError
 from libs.errors.errors import WellspringError
 from libs.rpc.options import StartError
 from libs.rpc.policy import Policy
@@ -18,6 +19,7 @@ from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
 from services.session.audit.opening import Audit, open_audit
+from services.session.backends import is_shared, open_backend
 from services.session.canary import Canary, open_realm
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
@@ -32,9 +34,8 @@ from services.session.incarnation import Incarnation
 from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
 from services.session.opening import check_supported, make_tools
+from services.session.refreshing import Refresher
 from services.session.servicer import SessionsServicer
-from services.session.store.embedded import EmbeddedStore
-from wellspring.config.v1 import backend_pb2
 from wellspring.config.v1 import session_pb2 as config_pb
 from wellspring.session.v1 import session_admin_pb2, session_pb2
 
@@ -46,7 +47,7 @@ def main() -> int:
     async def build(server: Server) -> None:
         try:
             await _build(server, config)
-        except WellspringError as error:
+        except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
 
     return run(
@@ -61,10 +62,10 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     check_supported(config)
     clock = SystemClock()
     events = ToldEvents(server.telemetry.registry)
-    store = await server.resources.add(
-        "store", lambda: _open(config.backend.embedded), close=EmbeddedStore.close, health=EmbeddedStore.check
-    )
-    tools = await make_tools(config, store, clock, os.urandom, events)
+    store = await open_backend(server, config, clock)
+    tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config))
+    if tools.shared:
+        server.add_background("refresher", Refresher(tools.realms, clock).run)
     if config.audit.file or config.audit.HasField("kafka"):
         audit = await server.resources.add(
             "audit", lambda: _audit(server, config, tools.keyring), close=Audit.close, health=Audit.check
@@ -73,11 +74,12 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         server.add_background("audit", audit.file.run)
         if audit.forwarder is not None:
             server.add_background("audit topic", audit.forwarder.run)
-    incarnation = await server.resources.add(
-        "incarnation", lambda: _incarnation(config, tools), close=Incarnation.close, health=Incarnation.check
-    )
-    tools = replace(tools, incarnation=incarnation.name)
-    server.add_background("incarnation", incarnation.run)
+    if not tools.shared:
+        incarnation = await server.resources.add(
+            "incarnation", lambda: _incarnation(config, tools), close=Incarnation.close, health=Incarnation.check
+        )
+        tools = replace(tools, incarnation=incarnation.name)
+        server.add_background("incarnation", incarnation.run)
     gone_after_us = int(wiring.seconds(config.gone_after) * 1e6)
     pages = wiring.page_tokens(
         config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
@@ -152,10 +154,6 @@ async def _audit(server: Server, config: config_pb.SessionConfig, keyring: Keyri
         return assertions.sign_bytes(keyring, text)
 
     return await open_audit(config.audit, config.datacentre, sign, server.telemetry.registry)
-
-
-async def _open(config: backend_pb2.Embedded) -> EmbeddedStore:
-    return EmbeddedStore.open(config.path, wiring.embedded_settings(config))
 
 
 if __name__ == "__main__":

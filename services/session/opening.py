@@ -28,10 +28,16 @@ class NotSupported(FailedPrecondition):
 
 def check_supported(config: config_pb.SessionConfig) -> None:
     """Raises FailedPrecondition for what the configuration's contract has and this server does not do."""
-    if config.backend.WhichOneof("kind") != "embedded":
-        raise NotSupported("backend: the embedded store is the only one there is")
+    if config.backend.WhichOneof("kind") not in ("embedded", "cassandra"):
+        raise NotSupported("backend: the stores embedded and cassandra are those there are")
     if config.server.workers > 1:
-        raise NotSupported("server.workers: the embedded store has one process; 1 is allowed")
+        raise NotSupported(
+            "server.workers: a session server has one process; 1 is allowed (with the backend cassandra, start several"
+            " servers)"
+        )
+    if config.incarnation_file and config.backend.WhichOneof("kind") != "embedded":
+        what = "a restored backup is recognised with the embedded store only; leave it out"
+        raise NotSupported(f"incarnation_file: {what}")
 
 
 async def make_tools(
@@ -40,8 +46,11 @@ async def make_tools(
     clock: Clock,
     random: Callable[[int], bytes],
     events: Events,
+    *,
+    shared: bool = False,
 ) -> Tools:
     """Keyring, clock and realms over an open store; realms of the configuration are made when they are not there.
+    `shared`: other servers may have the store too.
 
     Raises KeyringUnusable, PolicyRefused.
     """
@@ -53,12 +62,11 @@ async def make_tools(
     for message in config.realms:
         policy = policy_of(message)
         check(message.name, policy)
-        if realms.get(message.name) is None:
-            await realms.create(message.name, policy)
+        await realms.ensure(message.name, policy)
     return Tools(
         store=store,
         keyring=ring,
-        vault=Vault(ring, store, random),
+        vault=Vault(ring, store, random, alone=not shared),
         realms=realms,
         clock=steady,
         random=random,
@@ -67,4 +75,5 @@ async def make_tools(
         home=zlib.crc32(config.datacentre.encode()) & 0xFFFF,
         request_window_us=int(wiring.seconds(config.request_id_window) * 1e6),
         proofs=Proofs(steady.now_us),
+        shared=shared,
     )

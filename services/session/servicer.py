@@ -81,6 +81,8 @@ class SessionsServicer:
         if plain:
             known = await self._warm.find(realm, call.identity, text, touch=request.touch)
             if known is not None:
+                if self._tools.shared:
+                    known.staleness.FromMicroseconds(self._tools.realms.staleness_us)
                 return known
         work = validating.validate(
             self._tools,
@@ -95,8 +97,7 @@ class SessionsServicer:
         answer = pb.ValidateResponse(
             session=self._public(realm, call, validated.session), rotate_hint=validated.rotate_hint
         )
-        # One process knows every revocation at once.
-        answer.staleness.SetInParent()
+        answer.staleness.FromMicroseconds(self._tools.realms.staleness_us)
         answers.put_values(answer.data, validated.data)
         if audience:
             answer.assertion = self._assert(realm, validated.session, audience, LONGEST_S)[0]
@@ -186,10 +187,13 @@ class SessionsServicer:
         if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
             raise RealmIsOpaque
         count = await self._revoke(realm, request, call, said)
-        receipt = pb.RevokeResponse.Enforcement(
+        # Other servers of the same store hear of a whole realm within its bound, or refuse it.
+        late = self._tools.shared and request.WhichOneof("target") == "whole_realm"
+        states = pb.RevokeResponse.Enforcement
+        receipt = states(
             datacentre=self._tools.datacentre,
-            state=pb.RevokeResponse.Enforcement.STATE_ENFORCED,
-            enforced_by=answers.time(self._tools.clock.now_us()),
+            state=states.STATE_PENDING if late else states.STATE_ENFORCED,
+            enforced_by=answers.time(self._tools.clock.now_us() + (realm.policy.revocation_bound_us if late else 0)),
         )
         return pb.RevokeResponse(receipts=[receipt], revoked=count)
 

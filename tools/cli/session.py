@@ -13,6 +13,7 @@ from tools.cli.failures import Failure
 from tools.cli.output import counted, iso, textual
 from tools.cli.session_audit import audit
 from tools.cli.session_keys import keys
+from tools.cli.session_migrate import migrate
 from tools.cli.target import Target, target_options
 from tools.cli.values import duration, utf8
 from wellspring.session.v1 import session_pb2 as pb
@@ -32,6 +33,7 @@ def session() -> None:
 
 session.add_command(audit)
 session.add_command(keys)
+session.add_command(migrate)
 
 
 def _token_option(name: str, text: str) -> Callable[[Any], Any]:

@@ -1,4 +1,4 @@
-"""The session server as a process of its own, over an embedded store in a test's folder."""
+"""The session server as a process of its own, over an embedded store in a test's folder unless another is said."""
 
 import json
 import os
@@ -9,13 +9,14 @@ from pathlib import Path
 
 
 class Process:
-    """`path` holds data, keyring and log; `settings` are more of the configuration, as ``--set`` takes them."""
+    """`path` holds data, keyring and log; `settings` are more of the configuration, as ``--set`` takes them, `backend`
+    its backend."""
 
-    def __init__(self, path: Path, *settings: str) -> None:
+    def __init__(self, path: Path, *settings: str, backend: str = "") -> None:
         self.path = path
         given = [
             "server={listen: ['127.0.0.1:0'], drain_wait: 0s}",
-            f"backend={{embedded: {{path: {path / 'data'}, reserve_bytes: 0}}}}",
+            f"backend={backend}" if backend else f"backend={{embedded: {{path: {path / 'data'}, reserve_bytes: 0}}}}",
             f"keyring_file={path / 'keyring.json'}",
             "create_keyring=true",
             "sweep_interval=50ms",

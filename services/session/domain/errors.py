@@ -25,6 +25,7 @@ WellspringError
 │   ├── KeyNeeded              KEY_NEEDED               something would not open without the key to be retired
 │   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
 │   ├── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
+│   ├── NeedsOneServer         NEEDS_ONE_SERVER         not done where several servers share a store
 │   ├── KeyDeleted             KEY_DELETED              this key of an opaque realm was deleted, and is not used again
 │   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
 ├── ResourceExhausted
@@ -34,6 +35,7 @@ WellspringError
 │   ├── AnonymousQuota         ANONYMOUS_QUOTA          too many anonymous sessions made at once, or in a while
 │   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
 └── Unavailable
+    ├── Stale                  REVOCATIONS_UNHEARD      what other servers revoked may be unknown to this one
     ├── ProofsBusy             PROOFS_BUSY              too many proofs of possession in a minute
     └── Contended              CONTENDED                many changes of one session at once
 """
@@ -166,6 +168,12 @@ class SubjectDiffers(FailedPrecondition):
     default_reason = "SUBJECT_DIFFERS"
 
 
+class NeedsOneServer(FailedPrecondition):
+    """What one server alone can do so far: what it needs to know lies in memory."""
+
+    default_reason = "NEEDS_ONE_SERVER"
+
+
 class AuthenticationRevoked(FailedPrecondition):
     """The authentication is older than a revocation of all that the subject had."""
 
@@ -249,6 +257,12 @@ class ProofsBusy(Unavailable):
     """More proofs of possession than are remembered: none is let in unseen."""
 
     default_reason = "PROOFS_BUSY"
+
+
+class Stale(Unavailable):
+    """What other servers revoked has not been heard of for longer than the realm's bound."""
+
+    default_reason = "REVOCATIONS_UNHEARD"
 
 
 class Contended(Unavailable):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from services.session.domain import policy as policies
 from services.session.domain.epochs import merged
-from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound
+from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound, Stale
 from services.session.domain.model import Epoch, RealmRecord, Session, Tombstone
-from services.session.domain.policy import Policy
+from services.session.domain.policy import Partition, Policy
 from services.session.domain.validity import Verdict, judge
 from services.session.store.interface import Store, Stored
 
@@ -47,6 +47,7 @@ class Realms:
         self._now_us = now_us
         self._realms: dict[str, Realm] = {}
         self._epochs: dict[str, Epoch] = {}
+        self._refreshed_us: int | None = None
 
     async def load(self) -> None:
         """Reads all from the store."""
@@ -55,16 +56,47 @@ class Realms:
         for record in await self._store.realms():
             self._take(record)
 
+    async def refresh(self) -> None:
+        """Takes in what other servers of the store changed since. A realm that is as it was stays the same object."""
+        began_us = self._now_us()
+        for name, epoch in (await self._store.realm_epochs()).items():
+            if merged(self._epochs.get(name, Epoch()), epoch) != self._epochs.get(name):
+                self.learn(name, epoch)
+        records = {record.name: record for record in await self._store.realms()}
+        for record in records.values():
+            known = self._realms.get(record.name)
+            if known is None or (known.created_us, known.version) < (record.created_us, record.version):
+                self._take(record)
+        # One that this server made while it read is not gone for that.
+        for name in [name for name, realm in self._realms.items() if realm.created_us < began_us]:
+            if name not in records:
+                del self._realms[name]
+        self._refreshed_us = began_us
+
+    @property
+    def staleness_us(self) -> int:
+        """How old what is known of realms is, at most: nothing where one process knows every revocation at once."""
+        return 0 if self._refreshed_us is None else max(0, self._now_us() - self._refreshed_us)
+
     def get(self, name: str) -> Realm | None:
         """The realm of a name."""
         return self._realms.get(name)
 
     def enter(self, name: str, caller: str, method: str) -> Realm:
-        """The realm for a caller's use of it. Raises RealmNotFound, also when it is there but not for this caller."""
+        """The realm for a caller's use of it. Raises RealmNotFound, also when it is there but not for this caller, and
+        Stale when a server of several has not refreshed for the realm's bound: who revokes is let in all the same."""
         realm = self._realms.get(name)
         if realm is None or not realm.policy.allows(caller, method):
             raise RealmNotFound
+        if realm.policy.on_partition is Partition.FAIL_CLOSED and method != "Revoke":
+            old_us = self.staleness_us
+            if old_us > realm.policy.revocation_bound_us:
+                raise Stale(f"this server has not heard of revocations for {old_us // 1000} ms", retry_after_s=0.5)
         return realm
+
+    def everything(self) -> list[Realm]:
+        """All realms."""
+        return list(self._realms.values())
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -79,6 +111,18 @@ class Realms:
         if not await self._store.put_realm(record, version=0):
             raise RealmExists(f"the realm {name} is there already")
         return self._take(record)
+
+    async def ensure(self, name: str, policy: Policy) -> Realm:
+        """The realm, made with this policy when it is not there. For the start: it may read all anew. Raises
+        PolicyRefused."""
+        realm = self._realms.get(name)
+        if realm is not None:
+            return realm
+        try:
+            return await self.create(name, policy)
+        except RealmExists:
+            await self.load()  # another server made it just now
+            return self._realms[name]
 
     async def update(self, name: str, policy: Policy, etag: str) -> Realm:
         """A realm's new policy, which counts at once for the sessions that are there.

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple, Protocol
 
 from services.session.crypto import rotation
 from services.session.crypto.keyring import Key, Keyring, KeyringUnusable
-from services.session.domain.errors import KeyNeeded
+from services.session.domain.errors import KeyNeeded, NeedsOneServer
 from services.session.domain.model import Session
 from services.session.domain.policy import SECOND
 from services.session.domain.tools import Tools
@@ -105,8 +105,9 @@ class Rekeying:
     async def promote(self, key_id: str, caller: str) -> Key:
         """Makes a key of the file the one that makes what is new.
 
-        Raises KeyNotFound, KeyStateWrong, KeyringUnusable.
+        Raises KeyNotFound, KeyStateWrong, KeyringUnusable, NeedsOneServer.
         """
+        self._check_alone()
         ring, now_s = self._tools.keyring, self._now_s()
         async with self._one_at_a_time:
 
@@ -124,8 +125,9 @@ class Rekeying:
     async def retire(self, key_id: str, caller: str) -> Retired:
         """A piece of what must be done before a key is forgotten, and in the last piece forgetting it.
 
-        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyringUnusable, SealBroken.
+        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyringUnusable, SealBroken, NeedsOneServer.
         """
+        self._check_alone()
         async with self._one_at_a_time:
             if key_id in await self._notes.retired() and self._is_gone(key_id):
                 return Retired(key_id, True, 0)
@@ -143,6 +145,10 @@ class Rekeying:
             await self._forget(key)
         self._tools.events.record("key_retired", "", caller=caller, key=key_id)
         return Retired(key_id, True, 0)
+
+    def _check_alone(self) -> None:
+        if self._tools.shared:
+            raise NeedsOneServer("keys change only where one server has the store: the others would not hear of it")
 
     async def _walked(self, key: Key, walk: _Walk, step: "Callable[[Key, _Walk], Awaitable[int]]") -> bool:
         """Whether the walk came to its end; at most ROWS_A_CALL rows further."""

@@ -29,8 +29,8 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`; `incarnation`
-    names the life of the data, another one after a backup was put back."""
+    """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`; `shared`: other
+    servers may change the store; `incarnation` names the life of the data, another one after a backup was put back."""
 
     store: Store
     keyring: Keyring
@@ -43,6 +43,7 @@ class Tools:
     home: int
     request_window_us: int
     proofs: Proofs
+    shared: bool = False
     incarnation: bytes = b""
 
 

@@ -1,0 +1,52 @@
+"""The configured backend, opened; and the migrations of one that has them.
+
+What only a cluster needs is imported when one is configured: its driver costs a server on one machine memory and time.
+"""
+
+from libs.clock.clock import Clock
+from libs.config import wiring
+from libs.config.mistakes import ConfigError, Mistake
+from libs.rpc.server import Server
+from services.session.store.embedded import EmbeddedStore
+from services.session.store.interface import Store
+from wellspring.config.v1 import session_pb2 as config_pb
+
+
+def is_shared(config: config_pb.SessionConfig) -> bool:
+    """Whether other servers may have the same store."""
+    return config.backend.WhichOneof("kind") != "embedded"
+
+
+async def open_backend(server: Server, config: config_pb.SessionConfig, clock: Clock) -> Store:
+    """The store, a resource of `server`. Raises ConfigError and what opening raises."""
+    if is_shared(config):
+        return await _open_cluster(server, config, clock)
+
+    async def opened() -> EmbeddedStore:
+        embedded = config.backend.embedded
+        return EmbeddedStore.open(embedded.path, wiring.embedded_settings(embedded))
+
+    return await server.resources.add("store", opened, close=EmbeddedStore.close, health=EmbeddedStore.check)
+
+
+async def _open_cluster(server: Server, config: config_pb.SessionConfig, clock: Clock) -> Store:
+    from libs.config.cassandra import cassandra_options
+    from services.session.cassandra.store import CassandraStore
+
+    async def opened() -> CassandraStore:
+        options = cassandra_options(config.backend.cassandra)
+        return await CassandraStore.open(options, config.datacentre, lambda: clock.time_ns() // 1000)
+
+    return await server.resources.add("store", opened, close=CassandraStore.close, health=CassandraStore.check)
+
+
+async def migrate(config: config_pb.SessionConfig) -> list[str]:
+    """Makes and changes the backend's tables; answers the names of the migrations that were missing. Raises ConfigError
+    when the backend has none, FailedPrecondition and Unavailable."""
+    if config.backend.WhichOneof("kind") != "cassandra":
+        raise ConfigError([Mistake("", 0, 0, "backend", "has no migrations", "only the backend cassandra has them")])
+    from libs.cassandra import migrations
+    from libs.config.cassandra import cassandra_options
+    from services.session.cassandra.store import MIGRATIONS
+
+    return await migrations.apply(cassandra_options(config.backend.cassandra), migrations.read(MIGRATIONS))

@@ -1,0 +1,95 @@
+"""The cluster as the tables of this backend use it: statements by name, the scopes they ask, decisions by condition.
+
+One data centre is asked: reads and plain writes at its local quorum, so that what was answered is read by every server
+there; conditional writes at its serial scope, which is the home of all sessions.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from typing import Any, Final
+
+from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.session import LOCAL_QUORUM, LOCAL_SERIAL, Row, Session, Statement
+from services.session.cassandra.statements import Statements
+
+ATTEMPTS: Final = 16
+"""How often a change of one partition begins again because another one came first."""
+
+Write = tuple[Statement, Sequence[Any]]
+
+
+class Cluster:
+    """An open session with its statements. `now_us`: microseconds since 1970, from which times to live are counted."""
+
+    def __init__(self, session: Session, statements: Statements, now_us: Callable[[], int]) -> None:
+        self.session = session
+        self.now_us = now_us
+        self._read = statements.read
+        self._write = statements.write
+        self._turns: dict[Hashable, _Turn] = {}
+
+    async def rows(self, name: str, *values: Any) -> list[Row]:
+        """The answer of a read. Raises Unavailable."""
+        return await self.session.execute(self._read[name], values, LOCAL_QUORUM)
+
+    async def decided_rows(self, name: str, *values: Any) -> list[Row]:
+        """The answer of a read that comes after every conditional write of its partition. Raises Unavailable."""
+        return await self.session.execute(self._read[name], values, LOCAL_SERIAL)
+
+    async def row(self, name: str, *values: Any) -> Row | None:
+        """The first row of a read's answer."""
+        rows = await self.rows(name, *values)
+        return rows[0] if rows else None
+
+    def pages(self, name: str, *values: Any) -> AsyncIterator[list[Row]]:
+        """The answer of a read that may be long, in pieces."""
+        return self.session.pages(self._read[name], values, LOCAL_QUORUM)
+
+    def write(self, name: str, *values: Any) -> Write:
+        """A write for `plain` or `decide`."""
+        return self._write[name], values
+
+    async def put(self, name: str, *values: Any) -> None:
+        """A plain write. Raises Unavailable, OutcomeUnknown: sent again it is the same write."""
+        await self.session.execute(self._write[name], values, LOCAL_QUORUM)
+
+    async def plain(self, writes: Sequence[Write]) -> None:
+        """Plain writes of one partition, all or none of them."""
+        await self.session.batch(writes, LOCAL_QUORUM)
+
+    async def decide(self, writes: Sequence[Write], look: Callable[[], Awaitable[bool | None]]) -> bool:
+        """Writes of one partition, taken together if the conditions among them hold; whether they were.
+
+        When the answer is lost, `look` says what became of it from decided reads: None for what cannot be known. Raises
+        Unavailable, and OutcomeUnknown then.
+        """
+        try:
+            rows = await self.session.batch(writes, LOCAL_QUORUM, serial=LOCAL_SERIAL)
+        except OutcomeUnknown:
+            found = await look()
+            if found is None:
+                raise
+            return found
+        return bool(rows[0][0])
+
+    @contextlib.asynccontextmanager
+    async def turn(self, *partition: Hashable) -> AsyncIterator[None]:
+        """This process's changes of a partition come one after another: at once they would only refuse each other."""
+        turn = self._turns.setdefault(partition, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[partition]
+
+
+class _Turn:
+    """A lock, and how many hold it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0

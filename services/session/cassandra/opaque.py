@@ -1,0 +1,101 @@
+"""Opaque rows on the cluster: the last write wins by its time, and a deletion beats every write of its time.
+
+Tombstones are added and never changed, in a table of their own. A row that was written while one stood shows nothing,
+also when that tombstone's time is over: it slipped past whoever looked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.session.cassandra.cluster import Cluster
+from services.session.cassandra.layout import MARGIN_S, ttl_s
+from services.session.cassandra.walks import resume_of, token_of
+from services.session.crypto.opaque import pepper_of
+from services.session.domain.opaque_model import OpaqueRow, OpaqueStored, OpaqueTombstone
+from services.session.store import opaque_codec
+from services.session.store.opaque_interface import Allowed, OpaquePatrolled
+
+
+class CassandraOpaque:
+    """See `opaque_interface.OpaqueRows`. `keep` keeps a realm's sealed key where the store has the subjects'."""
+
+    def __init__(self, cluster: Cluster, keep: Callable[[str, bytes], Awaitable[bool]]) -> None:
+        self._cluster = cluster
+        self._keep = keep
+
+    async def read(self, realm: str, names: Sequence[bytes]) -> OpaqueStored:
+        found = await asyncio.gather(*(self._row(realm, name) for name in names))
+        stones = await self._tombstones(realm, names)
+        tombstone = max(stones, key=lambda stone: stone.until_us, default=None)
+        rows = [row for row in found if row is not None and not _slipped(row, tombstone)]
+        return OpaqueStored(max(rows, key=lambda row: row.written_us, default=None), tombstone)
+
+    async def write(self, realm: str, names: Sequence[bytes], row: OpaqueRow, allowed: Allowed) -> bool:
+        if not allowed(await self.read(realm, names)):
+            return False
+        live_s = ttl_s(row.until_us, self._cluster.now_us())
+        await self._cluster.put("put_opaque", row.written_us, live_s, opaque_codec.encode_row(row), realm, row.name)
+        others = (name for name in names if name != row.name)
+        await asyncio.gather(*(self._cluster.put("drop_opaque", row.written_us, realm, name) for name in others))
+        return True
+
+    async def delete(self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone) -> bool:
+        rows = await asyncio.gather(*(self._row(realm, name) for name in names))
+        stones = await self._tombstones(realm, names[:1])
+        if all(stone.until_us < tombstone.until_us for stone in stones):
+            live_s = ttl_s(tombstone.until_us, self._cluster.now_us(), MARGIN_S)
+            values = realm, names[0], tombstone.until_us, tombstone.at_us, live_s
+            await self._cluster.put("opaque_tombstone", *values)
+        await asyncio.gather(
+            *(
+                self._cluster.put("drop_opaque", max(row.written_us, tombstone.at_us), realm, row.name)
+                for row in rows
+                if row is not None
+            )
+        )
+        return any(row is not None for row in rows)
+
+    async def patrol(self, resume: bytes | None, limit: int) -> OpaquePatrolled:
+        rows = await self._cluster.rows("opaques", token_of(resume), limit)
+        stones = await asyncio.gather(*(self._tombstones(row[0], [row[1]]) for row in rows))
+        found = []
+        for (realm, name, value, _), some in zip(rows, stones, strict=True):
+            if value is not None:
+                stone = max(some, key=lambda stone: stone.until_us, default=None)
+                found.append((realm, OpaqueStored(opaque_codec.decode_row(name, value, sealed=False), stone)))
+        return OpaquePatrolled(found, resume_of(rows, limit))
+
+    async def remove(self, realm: str, rows: Sequence[OpaqueRow]) -> int:
+        # A row that was written since has a later time, and stays.
+        await asyncio.gather(*(self._cluster.put("drop_opaque", row.written_us, realm, row.name) for row in rows))
+        return len(rows)
+
+    async def prune(self, now_us: int, limit: int) -> int:
+        """Nothing: tombstones go by their time to live."""
+        return 0
+
+    async def count(self, realm: str) -> int:
+        return sum([sum(row[0] == realm for row in page) async for page in self._cluster.pages("opaque_names")])
+
+    async def uses_pepper(self, number: int) -> str | None:
+        for table in ("opaque_names", "opaque_deleted"):
+            async for page in self._cluster.pages(table):
+                for realm, name in page:
+                    if pepper_of(name) == number:
+                        return str(realm)
+        return None
+
+    async def keep_key(self, realm: str, sealed: bytes) -> bool:
+        return await self._keep(realm, sealed)
+
+    async def _row(self, realm: str, name: bytes) -> OpaqueRow | None:
+        row = await self._cluster.row("opaque", realm, name)
+        return None if row is None or row[0] is None else opaque_codec.decode_row(name, row[0])
+
+    async def _tombstones(self, realm: str, names: Sequence[bytes]) -> list[OpaqueTombstone]:
+        found = await asyncio.gather(*(self._cluster.rows("opaque_tombstones", realm, name) for name in names))
+        return [OpaqueTombstone(*row) for rows in found for row in rows]
+
+
+def _slipped(row: OpaqueRow, tombstone: OpaqueTombstone | None) -> bool:
+    return tombstone is not None and row.written_us < tombstone.until_us

@@ -1,0 +1,94 @@
+"""Every statement that the backend sends, prepared once; each says with its name what it does."""
+
+import asyncio
+import dataclasses
+from typing import Final
+
+from libs.cassandra.session import Session, Statement
+
+_SESSION: Final = "WHERE realm = ? AND handle = ?"
+_SUBJECT: Final = "WHERE realm = ? AND subject = ? AND shard = ?"
+_ENTRY: Final = f"{_SUBJECT} AND created_us = ? AND handle = ?"
+_SLOT: Final = "WHERE realm = ? AND origin = ? AND slot = ?"
+_NAMED: Final = "WHERE realm = ? AND name = ?"
+
+_READS: Final = {
+    "head": f"SELECT DISTINCT head, revision, nonce FROM sessions {_SESSION}",
+    "rows": f"SELECT key, item, head FROM sessions {_SESSION} AND key IN ?",
+    "all_rows": f"SELECT key, item, head FROM sessions {_SESSION}",
+    "heads": "SELECT DISTINCT realm, handle, head, token(realm, handle) FROM sessions"
+    " WHERE token(realm, handle) > ? LIMIT ?",
+    "tombstones": f"SELECT at_us, cause, until_us FROM tombstones {_SESSION}",
+    "subject_epoch": "SELECT datacentre, counter, raised_us FROM subject_epochs WHERE realm = ? AND subject = ?",
+    "realm_epochs": "SELECT realm, datacentre, counter, raised_us FROM realm_epochs WHERE part = 0",
+    "realm_epoch": "SELECT datacentre, counter, raised_us FROM realm_epochs WHERE part = 0 AND realm = ?",
+    "standing": f"SELECT DISTINCT sealed, mark FROM subjects {_SUBJECT}",
+    "entries": f"SELECT created_us, handle, pending FROM subjects {_SUBJECT}",
+    "entries_from": f"SELECT created_us, handle, pending FROM subjects {_SUBJECT}"
+    " AND (created_us, handle) >= (?, ?) LIMIT ?",
+    "entry": f"SELECT handle FROM subjects {_ENTRY}",
+    "count": f"SELECT count(handle) FROM subjects {_SUBJECT}",
+    "subjects": "SELECT DISTINCT realm, subject, shard, sealed, mark, token(realm, subject, shard) FROM subjects"
+    " WHERE token(realm, subject, shard) > ? LIMIT ?",
+    "everybody": "SELECT realm, subject, shard, handle FROM subjects",
+    "revocations": f"SELECT number, kind, name, at_us FROM revocations {_SLOT} AND number > ? LIMIT ?",
+    "first_revocation": f"SELECT number FROM revocations {_SLOT} LIMIT 1",
+    "last_revocation": f"SELECT number FROM revocations {_SLOT} ORDER BY number DESC LIMIT 1",
+    "revocation": f"SELECT name, at_us FROM revocations {_SLOT} AND number = ?",
+    "newest": "SELECT newest FROM revocation_heads WHERE realm = ? AND origin = ?",
+    "request": "SELECT created FROM requests WHERE request = ?",
+    "realms": "SELECT name, version, created_us, body FROM realms WHERE part = 0",
+    "realm": "SELECT version, body FROM realms WHERE part = 0 AND name = ?",
+    "note": "SELECT value FROM notes WHERE name = ?",
+    "opaque": f"SELECT value FROM opaque {_NAMED}",
+    "opaque_tombstones": f"SELECT at_us, until_us FROM opaque_tombstones {_NAMED}",
+    "opaques": "SELECT realm, name, value, token(realm, name) FROM opaque WHERE token(realm, name) > ? LIMIT ?",
+    "opaque_names": "SELECT realm, name FROM opaque",
+    "opaque_deleted": "SELECT DISTINCT realm, name FROM opaque_tombstones",
+}
+_WRITES: Final = {
+    "first_head": "UPDATE sessions USING TIMESTAMP 1 AND TTL ? SET head = ?, revision = ?, nonce = ?" + f" {_SESSION}",
+    "first_item": "INSERT INTO sessions (realm, handle, key, item) VALUES (?, ?, ?, ?) USING TIMESTAMP 1 AND TTL ?",
+    "next_head": f"UPDATE sessions USING TTL ? SET head = ?, revision = ?, nonce = ? {_SESSION} IF revision = ?",
+    "put_item": "INSERT INTO sessions (realm, handle, key, item) VALUES (?, ?, ?, ?) USING TTL ?",
+    "drop_item": f"DELETE FROM sessions {_SESSION} AND key = ?",
+    "drop_head": f"DELETE head, revision, nonce FROM sessions {_SESSION} IF revision = ?",
+    "drop_items": f"DELETE FROM sessions {_SESSION}",
+    "tombstone": "INSERT INTO tombstones (realm, handle, at_us, cause, until_us) VALUES (?, ?, ?, ?, ?) USING TTL ?",
+    "subject_epoch": "INSERT INTO subject_epochs (realm, subject, datacentre, counter, raised_us)"
+    " VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "realm_epoch": "INSERT INTO realm_epochs (part, realm, datacentre, counter, raised_us)"
+    " VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
+    "mark": f"UPDATE subjects SET mark = ? {_SUBJECT} IF mark = ?",
+    "mark_key": f"UPDATE subjects SET sealed = ?, mark = ? {_SUBJECT} IF mark = ?",
+    "enter": "INSERT INTO subjects (realm, subject, shard, created_us, handle, pending) VALUES (?, ?, ?, ?, ?, ?)"
+    " USING TTL ?",
+    "leave": f"DELETE FROM subjects {_ENTRY}",
+    "tell": "INSERT INTO revocations (realm, origin, slot, number, kind, name, at_us) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " IF NOT EXISTS USING TTL ?",
+    "newest": "UPDATE revocation_heads USING TIMESTAMP ? SET newest = ? WHERE realm = ? AND origin = ?",
+    "first_request": "INSERT INTO requests (request, created) VALUES (?, ?) IF NOT EXISTS USING TTL ?",
+    "next_request": "UPDATE requests USING TTL ? SET created = ? WHERE request = ? IF created = ?",
+    "first_realm": "INSERT INTO realms (part, name, version, created_us, body) VALUES (0, ?, ?, ?, ?) IF NOT EXISTS",
+    "next_realm": "UPDATE realms SET version = ?, created_us = ?, body = ? WHERE part = 0 AND name = ? IF version = ?",
+    "drop_realm": "DELETE FROM realms WHERE part = 0 AND name = ? IF version = ?",
+    "note": "INSERT INTO notes (name, value) VALUES (?, ?)",
+    "put_opaque": "UPDATE opaque USING TIMESTAMP ? AND TTL ? SET value = ?" + f" {_NAMED}",
+    "drop_opaque": f"DELETE FROM opaque USING TIMESTAMP ? {_NAMED}",
+    "opaque_tombstone": "INSERT INTO opaque_tombstones (realm, name, until_us, at_us) VALUES (?, ?, ?, ?) USING TTL ?",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Statements:
+    """The prepared statements: ``read["head"]``, ``write["next_head"]``."""
+
+    read: dict[str, Statement]
+    write: dict[str, Statement]
+
+    @classmethod
+    async def prepare(cls, session: Session) -> "Statements":
+        """Prepares them all. Raises Unavailable."""
+        reads = await asyncio.gather(*(session.prepare(cql, write=False) for cql in _READS.values()))
+        writes = await asyncio.gather(*(session.prepare(cql, write=True) for cql in _WRITES.values()))
+        return cls(dict(zip(_READS, reads, strict=True)), dict(zip(_WRITES, writes, strict=True)))

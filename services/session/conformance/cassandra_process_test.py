@@ -1,0 +1,125 @@
+"""Real servers on a real cluster: two are one service, and kill -9 of one loses no login and no revocation."""
+
+import asyncio
+import subprocess
+import sys
+import uuid
+
+import grpc
+import pytest
+
+from services.session.conformance import node
+from services.session.conformance.process import Process
+from wellspring.session.v1 import session_pb2 as pb
+from wellspring.session.v1 import session_pb2_grpc
+
+REALMS = "realms=[{name: web, max_sessions_per_subject: 0, revocation_bound: 60s}]"
+
+ENOUGH = 20
+"""Logins before the kill."""
+
+
+def backend():
+    given = node.options()
+    (host, port), *_ = given.contact_points
+    where = (
+        f"contact_points: ['{host}:{port}'], keyspace: {given.keyspace}, local_datacentre: dc1, request_timeout: 30s"
+    )
+    return f"{{cassandra: {{{where}}}}}"
+
+
+async def create(stub, subject):
+    request = pb.CreateRequest(
+        realm="web", subject=subject, assurance=pb.Assurance(level=1), request_id=str(uuid.uuid4()), data={"k": b"v"}
+    )
+    return await stub.Create(request, timeout=60)
+
+
+async def is_valid(stub, token):
+    request = pb.ValidateRequest(token=pb.Secret(value=token), realm="web", data_keys=["k"])
+    try:
+        answer = await stub.Validate(request, timeout=60)
+    except grpc.aio.AioRpcError as error:
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED, error.details()
+        return False
+    assert answer.data["k"].value == b"v"
+    return True
+
+
+async def story(first, second):
+    """Logins at both, one of them killed in the middle of more; then everything is judged at the other."""
+    made, ended, enough = [], [], asyncio.Event()
+    async with grpc.aio.insecure_channel(first.address) as one, grpc.aio.insecure_channel(second.address) as two:
+        stubs = [session_pb2_grpc.SessionsStub(channel) for channel in (one, two)]
+
+        async def bearer(stub, number):
+            while True:
+                token = (await create(stub, f"u{number}")).token.value
+                made.append(token)
+                if len(made) >= ENOUGH:
+                    enough.set()
+                if len(made) % 3 == 0:
+                    await stub.Revoke(pb.RevokeRequest(realm="web", token=pb.Secret(value=token)), timeout=60)
+                    ended.append(token)
+
+        async def until_killed(number):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await bearer(stubs[0], number)
+
+        async def some(number):
+            for _ in range(3):
+                made.append((await create(stubs[1], f"u{number}")).token.value)
+
+        async def killing():
+            await enough.wait()
+            first.kill()
+
+        await asyncio.gather(*(until_killed(n) for n in range(4)), *(some(n) for n in range(4)), killing())
+        unsure = set(made) - set(ended)
+        for token in ended:
+            assert not await is_valid(stubs[1], token), "a revocation that was answered"
+        # A login that was answered is good, unless its bearer was logging out when the server was killed.
+        gone = [token for token in unsure if not await is_valid(stubs[1], token)]
+        assert len(gone) <= 4
+        return next(token for token in unsure if token not in gone)
+
+
+async def panic(first, second, token):
+    """All of the realm revoked at one server counts at the other."""
+    async with grpc.aio.insecure_channel(first.address) as one, grpc.aio.insecure_channel(second.address) as two:
+        stubs = [session_pb2_grpc.SessionsStub(channel) for channel in (one, two)]
+        assert await is_valid(stubs[0], token)
+        await stubs[0].Revoke(pb.RevokeRequest(realm="web", whole_realm=True), timeout=60)
+        assert not await is_valid(stubs[0], token)
+        while True:
+            if not await is_valid(stubs[1], token):
+                return
+            await asyncio.sleep(0.05)
+
+
+def test_two_servers_are_one_service_and_a_kill_loses_nothing(tmp_path):
+    node.empty()
+    first = Process(tmp_path, REALMS, backend=backend())
+    second = Process(tmp_path, REALMS, backend=backend())
+    first.start()
+    second.start()
+    try:
+        token = asyncio.run(story(first, second))
+        first.start()
+        asyncio.run(panic(first, second, token))
+    finally:
+        for server in (first, second):
+            server.kill()
+
+
+def test_several_workers_are_refused_by_name(tmp_path):
+    status, words = Process(tmp_path, "server.workers=2", backend=backend()).fails()
+    assert status and "1 is allowed" in words and "Traceback" not in words
+
+
+def test_migrations_that_were_applied_are_not_missing(tmp_path):
+    command = Process(tmp_path, backend=backend()).command
+    done = subprocess.run(
+        [sys.executable, "-m", "services.session.migrate", *command[3:]], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "nothing is missing\n"), done.stderr

@@ -1,0 +1,93 @@
+"""The Cassandra node of a run: one for all of its tests, started when the first of them asks, ended with the process.
+
+``WELLSPRING_CASSANDRA=host:port`` in the environment names one that runs already.
+"""
+
+import asyncio
+import atexit
+import functools
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from libs.cassandra import migrations
+from libs.cassandra.options import Options
+from libs.cassandra.session import Session as Connection
+from services.session.cassandra.cluster import Cluster
+from services.session.cassandra.statements import Statements
+from services.session.cassandra.store import MIGRATIONS, CassandraStore
+from tools.dev.servers.cassandra import Cassandra
+
+_Result = TypeVar("_Result")
+_KEYSPACE: Final = f"conformance_{os.getpid()}"
+_HEDGE_S: Final = 0.0
+"""No timers: a clock that jumps to the next one would not wait for the node."""
+
+
+@functools.cache
+def options() -> Options:
+    """A node with a keyspace of this process, whose tables are there."""
+    running = os.environ.get("WELLSPRING_CASSANDRA")
+    if running:
+        host, port = running.split(":")
+    else:
+        node = Cassandra(commit_log="periodic", settings={"auto_snapshot": False})
+        node.__enter__()
+        atexit.register(node.__exit__, None, None, None)
+        host, port = node.contact_points[0], str(node.port)
+    given = Options(((host, int(port)),), _KEYSPACE, "dc1", request_timeout_s=60.0, hedge_after_s=_HEDGE_S)
+    _run(migrations.apply(given, migrations.read(MIGRATIONS)))
+    return given
+
+
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """On a loop and thread of its own: whoever asks may be on a loop already."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@asynccontextmanager
+async def opened(now_us: Callable[[], int] = lambda: 0) -> AsyncIterator[CassandraStore]:
+    """A store over empty tables, on the connection that all tests share. `now_us`: from when rows' times to live are
+    counted; by default they outlive the test."""
+    cluster, raw, statements = _connected()
+    empty()
+    connection = Connection(cluster, raw, options(), asyncio.get_running_loop())
+    yield CassandraStore(Cluster(connection, statements, now_us), "local")
+
+
+def empty() -> None:
+    """Nothing is left in the tables of what other tests wrote."""
+    _, raw, _ = _connected()
+    for table in _tables():
+        # Where times are not the clock's, what a test deleted would hide what the next one writes.
+        if table in ("sessions", "opaque") or raw.execute(f"SELECT * FROM {table} LIMIT 1", timeout=60).one():
+            raw.execute(f"TRUNCATE {table}", timeout=120)
+
+
+def again(store: CassandraStore) -> CassandraStore:
+    """Another server's store, over the same tables: it knows nothing of the first one."""
+    there = store._cluster
+    return CassandraStore(Cluster(there.session, _connected()[2], there.now_us), "local")
+
+
+@functools.cache
+def _connected() -> tuple[Any, Any, Statements]:
+    """A connection and its statements, which belong to no event loop."""
+
+    async def connect() -> tuple[Any, Any, Statements]:
+        connection = await Connection.open(options())
+        return connection._cluster, connection._raw, await Statements.prepare(connection)
+
+    found = _run(connect())
+    atexit.register(found[0].shutdown)
+    return found
+
+
+@functools.cache
+def _tables() -> list[str]:
+    _, raw, _ = _connected()
+    rows = raw.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", (_KEYSPACE,))
+    return [row[0] for row in rows if not row[0].startswith("migrations")]
