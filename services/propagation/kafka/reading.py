@@ -1,9 +1,10 @@
-"""Messages to events: a JSON object each; what is none is told with its reason, never passed over."""
+"""Messages to events: a JSON object each, or a CloudEvent; what is none is told with its reason, never passed over."""
 
 import json
 from collections.abc import Mapping
 
 from libs.kafka.consumer import Record
+from services.propagation.kafka.cloudevents import NoCloudEvent, event_of, is_one
 from services.propagation.rules.sources import Delivery
 
 _NS = 1_000_000
@@ -12,8 +13,13 @@ _NS = 1_000_000
 def delivery_of(record: Record) -> Delivery:
     """The message as a delivery. Its position is the offset of the message after."""
     position, arrived_ns = record.offset + 1, record.time_ms * _NS
-    if not record.value:
+    if not record.value and not is_one(record):
         return Delivery(position, None, arrived_ns, problem="is empty: a tombstone, or a message without a value")
+    if is_one(record):
+        try:
+            return Delivery(position, event_of(record), arrived_ns)
+        except NoCloudEvent as wrong:
+            return Delivery(position, None, arrived_ns, raw=record.value, problem=str(wrong))
     try:
         event = json.loads(record.value)
     except (ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ from services.propagation.rules.testing.site import RID, URI, Stub, call_of, eve
 from services.propagation.rules.topics import stream_of
 from services.propagation.store.memory import MemoryStore
 from services.propagation.store.memory_state import MemoryDisk
+from services.propagation.targets.settings import settings_of
 from services.propagation.targets.targets import Targets
 from tools.dev.servers.kafka import Kafka
 from wellspring.config.v1 import propagation_pb2
@@ -69,6 +70,12 @@ class Site:
     buffer_bytes = 1 << 20
     port = 0
 
+    def patient(self):
+        """A connection that a busy machine is slow to make is no failed call."""
+        target = propagation_pb2.Target(origin=f"http://127.0.0.1:{self.port}", max_concurrency=64, pipeline=1)
+        target.connect_timeout.FromSeconds(60)
+        return settings_of([target])
+
     @asynccontextmanager
     async def life(self):
         """One life of the engine: what was not durable is lost at its end, as by a kill."""
@@ -79,7 +86,8 @@ class Site:
             server = await asyncio.start_server(self.stub.serve, "127.0.0.1", self.port)
             self.port = server.sockets[0].getsockname()[1]
             source, sink = self.opened.source, self.opened.sink
-            self.rules = Rules(self.engine, TargetsCaller(Targets()), SystemClock(), Random(1), [source], sink)
+            caller = TargetsCaller(Targets(self.patient()))
+            self.rules = Rules(self.engine, caller, SystemClock(), Random(1), [source], sink)
             self.producer = Producer(options_of(self.kafka))
             tasks = [asyncio.create_task(work()) for work in (self.rules.run, source.run)]
             try:
@@ -227,9 +235,9 @@ def test_n03_n04_a_crash_repeats_what_was_under_way_and_nothing_else(kafka):
 
         site.stub.gate = gate
         async with site.life():
-            await site.put({"r": call_of("/{message.n}")})
-            for n in range(30):
-                await site.send("simple_test_rule", event(uri=f"u/{n}", n=n), f"u/{n}")
+            await site.put({"r": call_of("/{message.n}", timeout="10m")})
+            sends = [site.send("simple_test_rule", event(uri=f"u/{n}", n=n), f"u/{n}") for n in range(30)]
+            await asyncio.gather(*sends)
             await until(lambda: len(site.stub.calls) == 30, "all called")
             streams = site.opened.source.streams(site.mark + "simple_test_rule")
             kept = site.rules.state.cursor
@@ -261,8 +269,8 @@ def test_events_of_a_partition_that_was_added_are_read_from_its_beginning(kafka)
             await site.send("simple_test_rule", event(uri="u/0", n=0))
             grow(kafka, site.mark + "simple_test_rule", 4)
             await until(lambda: len(site.opened.source.streams(site.mark + "simple_test_rule")) == 4, "partitions seen")
-            for n in range(1, 20):
-                await site.send("simple_test_rule", event(uri=f"u/{n}", n=n), f"u/{n}")
+            sends = [site.send("simple_test_rule", event(uri=f"u/{n}", n=n), f"u/{n}") for n in range(1, 20)]
+            await asyncio.gather(*sends)
             await until(lambda: len(set(site.stub.paths)) == 20, "all called")
             await site.idle()
             assert len(site.stub.calls) == 20
@@ -282,7 +290,8 @@ def test_a_rule_that_is_behind_reads_what_is_no_more_in_memory(kafka):
                 await hold.wait()
 
             site.stub.gate = gate
-            await site.put({"r": call_of("/{message.n}", concurrency=50), "other": call_of("/o/{message.n}")})
+            rules = {"r": call_of("/{message.n}", timeout="10m"), "other": call_of("/o/{message.n}", timeout="10m")}
+            await site.put(rules)
             sends = [site.send("simple_test_rule", event(uri=f"u/{n}", n=n)) for n in range(count)]
             await asyncio.gather(*sends)
             hold.set()

@@ -3,6 +3,7 @@
 import json
 
 from libs.kafka.producer import Producer
+from services.propagation.kafka.cloudevents import message_of
 from services.propagation.rules.events import Event, meta_text
 
 
@@ -14,6 +15,10 @@ class KafkaSink:
 
     async def publish(self, topic: str, event: Event) -> None:
         """See Sink."""
-        value = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        headers: list[tuple[str, bytes]] = []
+        if "cloudevent" in event:
+            value, headers = message_of(event)
+        else:
+            value = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
         uri = meta_text(event, "uri")
-        await self._producer.send(topic, value, uri.encode(errors="replace") or None)
+        await self._producer.send(topic, value, uri.encode(errors="replace") or None, headers)
