@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from libs.clock.clock import Clock
 from libs.errors.errors import FailedPrecondition, ResourceExhausted, Unavailable
+from libs.files import durable
 from libs.telemetry.logs import fields
 from services.session.domain.realms import Realms
 from services.session.domain.tools import Events
@@ -97,7 +97,10 @@ class Incarnation:
                 log.debug("the incarnation is not counted on", extra=fields(reason=error.reason))
             except IncarnationUnusable as error:
                 if not self._behind:
-                    log.critical(error.message)
+                    log.critical(
+                        "the file of the incarnation is not written",
+                        extra=fields(reason=error.reason, path=str(self._path)),
+                    )
                 self._behind = True
 
     async def check(self) -> None:
@@ -127,16 +130,9 @@ class Incarnation:
             raise IncarnationUnusable(f"incarnation_file: {self._path} cannot be read: {error.strerror}") from None
 
     def _write(self, data: bytes) -> None:
-        fresh = self._path.with_name(f"{self._path.name}.new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(file, data)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            fresh.rename(self._path)
+            durable.replace(self._path, data)
         except OSError as error:
             raise IncarnationUnusable(f"incarnation_file: {self._path} cannot be written: {error.strerror}") from None
 

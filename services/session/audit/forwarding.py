@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from libs.errors.errors import Unavailable
+from libs.files import durable
 from libs.telemetry.logs import fields
 from services.session.audit.chain import Place
 from services.session.audit.file import AuditFile
@@ -156,12 +156,5 @@ class Forwarder:
         return place
 
     def _write_note(self, place: Place) -> None:
-        fresh = self._note.with_name(f"{self._note.name}.new")
         said = {"chain": self._chain, "number": place.number, "hash": place.hash}
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(file, json.dumps(said).encode() + b"\n")
-            os.fsync(file)
-        finally:
-            os.close(file)
-        fresh.rename(self._note)
+        durable.replace(self._note, json.dumps(said).encode() + b"\n")
