@@ -9,6 +9,7 @@ from typing import Final
 
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
+from libs.telemetry.logs import fields
 from services.session.domain.realms import Realms
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Refresher:
                 self._failed = False
             except Unavailable as error:
                 if not self._failed:
-                    log.warning("realms cannot be refreshed: %s", error.message)
+                    log.warning("realms cannot be refreshed", extra=fields(reason=error.reason))
                 self._failed = True
             await self._clock.sleep(self.interval_s)
 

@@ -1,4 +1,4 @@
-"""Opaque rows on the cluster: the last write wins by its time, and a deletion beats every write of its time.
+"""Opaque rows on the cluster: the last write wins, and a deletion beats every write of its time.
 
 Tombstones are added and never changed, in a table of their own. A row that was written while one stood shows nothing,
 also when that tombstone's time is over: it slipped past whoever looked.
@@ -6,6 +6,7 @@ also when that tombstone's time is over: it slipped past whoever looked.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.layout import MARGIN_S, ttl_s
@@ -24,36 +25,40 @@ class CassandraOpaque:
         self._keep = keep
 
     async def read(self, realm: str, names: Sequence[bytes]) -> OpaqueStored:
-        found = await asyncio.gather(*(self._row(realm, name) for name in names))
+        return (await self._find(realm, names)).stored
+
+    async def _find(self, realm: str, names: Sequence[bytes]) -> "_Found":
+        found = await asyncio.gather(*(self._cell(realm, name) for name in names))
         stones = await self._tombstones(realm, names)
-        tombstone = max(stones, key=lambda stone: stone.until_us, default=None)
-        rows = [row for row in found if row is not None and not _slipped(row, tombstone)]
-        return OpaqueStored(max(rows, key=lambda row: row.written_us, default=None), tombstone)
+        tombstone = max((stone for stone, _ in stones), key=lambda stone: stone.until_us, default=None)
+        rows = [cell.row for cell in found if cell is not None and not _slipped(cell.row, tombstone)]
+        stored = OpaqueStored(max(rows, key=lambda row: row.written_us, default=None), tombstone)
+        above_us = max([0, *(cell.at_us for cell in found if cell is not None), *(at_us for _, at_us in stones)])
+        return _Found(stored, above_us)
 
     async def write(self, realm: str, names: Sequence[bytes], row: OpaqueRow, allowed: Allowed) -> bool:
-        if not allowed(await self.read(realm, names)):
+        found = await self._find(realm, names)
+        if not allowed(found.stored):
             return False
+        # Above all that was there: whoever comes after an answer comes after it here, whatever clocks say.
+        at_us = max(row.written_us, found.above_us + 1)
         live_s = ttl_s(row.until_us, self._cluster.now_us())
-        await self._cluster.put("put_opaque", row.written_us, live_s, opaque_codec.encode_row(row), realm, row.name)
+        await self._cluster.put("put_opaque", at_us, live_s, opaque_codec.encode_row(row), realm, row.name)
         others = (name for name in names if name != row.name)
-        await asyncio.gather(*(self._cluster.put("drop_opaque", row.written_us, realm, name) for name in others))
+        await asyncio.gather(*(self._cluster.put("drop_opaque", at_us, realm, name) for name in others))
         return True
 
     async def delete(self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone) -> bool:
-        rows = await asyncio.gather(*(self._row(realm, name) for name in names))
+        cells = await asyncio.gather(*(self._cell(realm, name) for name in names))
+        removed_us = max([tombstone.at_us, *(cell.at_us for cell in cells if cell is not None)])
         stones = await self._tombstones(realm, names[:1])
-        if all(stone.until_us < tombstone.until_us for stone in stones):
+        if all(stone.until_us < tombstone.until_us for stone, _ in stones):
             live_s = ttl_s(tombstone.until_us, self._cluster.now_us(), MARGIN_S)
-            values = realm, names[0], tombstone.until_us, tombstone.at_us, live_s
+            values = realm, names[0], tombstone.until_us, tombstone.at_us, removed_us, live_s
             await self._cluster.put("opaque_tombstone", *values)
-        await asyncio.gather(
-            *(
-                self._cluster.put("drop_opaque", max(row.written_us, tombstone.at_us), realm, row.name)
-                for row in rows
-                if row is not None
-            )
-        )
-        return any(row is not None for row in rows)
+        there = [cell.row.name for cell in cells if cell is not None]
+        await asyncio.gather(*(self._cluster.put("drop_opaque", removed_us, realm, name) for name in there))
+        return bool(there)
 
     async def patrol(self, resume: bytes | None, limit: int) -> OpaquePatrolled:
         rows = await self._cluster.rows("opaques", token_of(resume), limit)
@@ -61,14 +66,19 @@ class CassandraOpaque:
         found = []
         for (realm, name, value, _), some in zip(rows, stones, strict=True):
             if value is not None:
-                stone = max(some, key=lambda stone: stone.until_us, default=None)
+                stone = max((one for one, _ in some), key=lambda one: one.until_us, default=None)
                 found.append((realm, OpaqueStored(opaque_codec.decode_row(name, value, sealed=False), stone)))
         return OpaquePatrolled(found, resume_of(rows, limit))
 
     async def remove(self, realm: str, rows: Sequence[OpaqueRow]) -> int:
-        # A row that was written since has a later time, and stays.
-        await asyncio.gather(*(self._cluster.put("drop_opaque", row.written_us, realm, row.name) for row in rows))
-        return len(rows)
+        return sum(await asyncio.gather(*(self._remove(realm, row) for row in rows)))
+
+    async def _remove(self, realm: str, row: OpaqueRow) -> bool:
+        cell = await self._cell(realm, row.name)
+        if cell is None or cell.row.written_us != row.written_us:
+            return False
+        await self._cluster.put("drop_opaque", cell.at_us, realm, row.name)
+        return True
 
     async def prune(self, now_us: int, limit: int) -> int:
         """Nothing: tombstones go by their time to live."""
@@ -88,13 +98,28 @@ class CassandraOpaque:
     async def keep_key(self, realm: str, sealed: bytes) -> bool:
         return await self._keep(realm, sealed)
 
-    async def _row(self, realm: str, name: bytes) -> OpaqueRow | None:
+    async def _cell(self, realm: str, name: bytes) -> "_Cell | None":
         row = await self._cluster.row("opaque", realm, name)
-        return None if row is None or row[0] is None else opaque_codec.decode_row(name, row[0])
+        return None if row is None or row[0] is None else _Cell(opaque_codec.decode_row(name, row[0]), row[1])
 
-    async def _tombstones(self, realm: str, names: Sequence[bytes]) -> list[OpaqueTombstone]:
+    async def _tombstones(self, realm: str, names: Sequence[bytes]) -> list[tuple[OpaqueTombstone, int]]:
+        """Each with the time at which values were removed."""
         found = await asyncio.gather(*(self._cluster.rows("opaque_tombstones", realm, name) for name in names))
-        return [OpaqueTombstone(*row) for rows in found for row in rows]
+        return [(OpaqueTombstone(row[0], row[1]), row[2] or 0) for rows in found for row in rows]
+
+
+class _Cell(NamedTuple):
+    """A row, and its time in the table."""
+
+    row: OpaqueRow
+    at_us: int
+
+
+class _Found(NamedTuple):
+    """What stands under a key's names, and the time that a write must be above."""
+
+    stored: OpaqueStored
+    above_us: int
 
 
 def _slipped(row: OpaqueRow, tombstone: OpaqueTombstone | None) -> bool:

@@ -40,8 +40,8 @@ _READS: Final = {
     "realms": "SELECT name, version, created_us, body FROM realms WHERE part = 0",
     "realm": "SELECT version, body FROM realms WHERE part = 0 AND name = ?",
     "note": "SELECT value FROM notes WHERE name = ?",
-    "opaque": f"SELECT value FROM opaque {_NAMED}",
-    "opaque_tombstones": f"SELECT at_us, until_us FROM opaque_tombstones {_NAMED}",
+    "opaque": f"SELECT value, WRITETIME(value) FROM opaque {_NAMED}",
+    "opaque_tombstones": f"SELECT at_us, until_us, removed_us FROM opaque_tombstones {_NAMED}",
     "opaques": "SELECT realm, name, value, token(realm, name) FROM opaque WHERE token(realm, name) > ? LIMIT ?",
     "opaque_names": "SELECT realm, name FROM opaque",
     "opaque_deleted": "SELECT DISTINCT realm, name FROM opaque_tombstones",
@@ -75,7 +75,8 @@ _WRITES: Final = {
     "note": "INSERT INTO notes (name, value) VALUES (?, ?)",
     "put_opaque": "UPDATE opaque USING TIMESTAMP ? AND TTL ? SET value = ?" + f" {_NAMED}",
     "drop_opaque": f"DELETE FROM opaque USING TIMESTAMP ? {_NAMED}",
-    "opaque_tombstone": "INSERT INTO opaque_tombstones (realm, name, until_us, at_us) VALUES (?, ?, ?, ?) USING TTL ?",
+    "opaque_tombstone": "INSERT INTO opaque_tombstones (realm, name, until_us, at_us, removed_us)"
+    " VALUES (?, ?, ?, ?, ?) USING TTL ?",
 }
 
 
