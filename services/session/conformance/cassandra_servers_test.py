@@ -137,9 +137,11 @@ def test_ses_14_logins_at_two_servers_at_once_leave_as_many_as_allowed(limit):
                 good += 1
             except SessionInvalid:
                 continue
-        assert good <= 3
+        assert good <= 3, "tokens that somebody holds"
+        # A login that was not answered may have come before its evictions; nobody holds its token.
+        unanswered = sum(isinstance(one, Unavailable) for one in made)
         kept = (await listing.by_subject(b.tools, b.realm(), "alice", None, 100)).sessions
-        assert len(kept) <= 3 and good <= len(kept)
+        assert good <= len(kept) <= 3 + unanswered
 
     two(test, max_sessions_per_subject=3, limit=limit)
 
