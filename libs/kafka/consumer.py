@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -117,13 +117,19 @@ class Consumer:
 
     async def bounds(self, partition: Partition) -> tuple[int, int]:
         """The oldest offset that is kept, and the one that comes next. Raises BrokersAway and the like."""
-        topic, at = partition
+        return (await self.bounds_of([partition]))[partition]
 
-        def ask() -> tuple[int, int]:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, at), timeout=self._timeout_s)
-            return low, high
+    async def bounds_of(self, partitions: Collection[Partition]) -> dict[Partition, tuple[int, int]]:
+        """As `bounds`, of many: asked for one after the other, between two polls."""
 
-        return await self._ask(ask, topic)
+        def ask() -> dict[Partition, tuple[int, int]]:
+            found: dict[Partition, tuple[int, int]] = {}
+            for topic, at in partitions:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, at), timeout=self._timeout_s)
+                found[topic, at] = (low, high)
+            return found
+
+        return await self._ask(ask, next(iter(partitions), ("", 0))[0])
 
     async def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The group's positions: those that it has."""

@@ -116,8 +116,8 @@ class KafkaSource:
     # -- what is new --------------------------------------------------------------------------------------------------
 
     async def _begin(self, topic: str, numbers: range, *, at_end: bool = True) -> None:
-        for number in numbers:
-            low, high = await self._newest.bounds((topic, number))
+        bounds = await self._newest.bounds_of([(topic, number) for number in numbers])
+        for (_, number), (low, high) in bounds.items():
             stream = stream_of(topic, number)
             self._tails[stream] = Tail(high if at_end else low, self._room)
             self._news[stream] = asyncio.Event()

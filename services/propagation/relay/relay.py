@@ -109,8 +109,8 @@ class Relay:
         places = [(name, at) for name, topic in found.items() for at in range(topic.partitions)]
         kept = await self._consumer.committed(places)
         positions: dict[Partition, int] = {}
-        for place in places:
-            low, self.ends[place] = await self._consumer.bounds(place)
+        for place, (low, end) in (await self._consumer.bounds_of(places)).items():
+            self.ends[place] = end
             new = low if self._from_oldest else self.ends[place]
             positions[place] = kept.get(place, new)
         fresh = {place: at for place, at in positions.items() if place not in kept}
@@ -247,12 +247,13 @@ class Relay:
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                for name, topic in (await self._topics.describe(self._names)).items():
-                    for place in [(name, at) for at in range(topic.partitions)]:
-                        low, self.ends[place] = await self._consumer.bounds(place)
-                        if place not in self._marks:
-                            self._marks[place] = Watermark(low)
-                            await self._consumer.add({place: low})
+                found = await self._topics.describe(self._names)
+                places = [(name, at) for name, topic in found.items() for at in range(topic.partitions)]
+                for place, (low, end) in (await self._consumer.bounds_of(places)).items():
+                    self.ends[place] = end
+                    if place not in self._marks:
+                        self._marks[place] = Watermark(low)
+                        await self._consumer.add({place: low})
                 self._kafka = ""
             except WellspringError as error:
                 self._note(error)
