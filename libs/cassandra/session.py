@@ -220,6 +220,11 @@ class Session:
         """The data centres that the cluster has now."""
         return {host.datacenter for host in self._cluster.metadata.all_hosts() if host.datacenter}
 
+    def addresses(self, datacentre: str) -> tuple[tuple[str, int], ...]:
+        """Where the nodes of a data centre listen."""
+        hosts = [host for host in self._cluster.metadata.all_hosts() if host.datacenter == datacentre]
+        return tuple(sorted((host.endpoint.address, host.endpoint.port) for host in hosts))
+
     async def close(self) -> None:
         """Ends the connections; what is under way fails."""
         await asyncio.to_thread(self._cluster.shutdown)

@@ -43,7 +43,7 @@ class Datacentres:
         if datacentre in ("", self._own):
             return self.here
         found = self._places.get(datacentre)
-        resting = self._monotonic_s() < self._rest_until_s.get(datacentre, float("-inf"))
+        resting = self._resting(datacentre)
         if found is not None and not resting:
             return found
         if found is None and not resting and datacentre not in self._opening:
@@ -52,9 +52,16 @@ class Datacentres:
         raise Unavailable(f"the data centre {datacentre!r} cannot be asked for its changes now", retry_after_s=_REST_S)
 
     def failed(self, datacentre: str) -> None:
-        """A data centre did not answer."""
-        if datacentre not in ("", self._own):
-            self._rest_until_s[datacentre] = self._monotonic_s() + _REST_S
+        """A data centre did not answer. One that was not asked, because it is resting or not open yet, rests no
+        longer for that."""
+        if datacentre in self._places and not self._resting(datacentre):
+            self._rest(datacentre)
+
+    def _resting(self, datacentre: str) -> bool:
+        return self._monotonic_s() < self._rest_until_s.get(datacentre, float("-inf"))
+
+    def _rest(self, datacentre: str) -> None:
+        self._rest_until_s[datacentre] = self._monotonic_s() + _REST_S
 
     async def close(self) -> None:
         """Ends the sessions that were opened here."""
@@ -62,7 +69,9 @@ class Datacentres:
             await place.session.close()
 
     async def _open(self, datacentre: str) -> None:
-        options = dataclasses.replace(self.here.session.options, local_datacentre=datacentre)
+        here = self.here.session
+        there = here.addresses(datacentre) or here.options.contact_points
+        options = dataclasses.replace(here.options, local_datacentre=datacentre, contact_points=there)
         try:
             session = await Session.open(options)
             try:
@@ -72,6 +81,6 @@ class Datacentres:
                 raise
         except WellspringError as error:
             _log.warning("a data centre cannot be asked", extra={"datacentre": datacentre, "reason": error.reason})
-            self.failed(datacentre)
+            self._rest(datacentre)
         finally:
             self._opening.discard(datacentre)
