@@ -137,7 +137,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
     ("settings", "says"),
     [
         (["create_keyring=false"], "there is no keyring at"),
-        (["server.workers=2"], "the embedded store has one process"),
+        (["server.workers=2"], "a session server has one process"),
         (["audit={file: /proc/audit}"], "the audit file /proc/audit cannot be written"),
         (["audit={kafka: {bootstrap_servers: ['127.0.0.1:1']}}"], "audit.kafka needs audit.file"),
         (["audit={file: a, kafka: {bootstrap_servers: [nowhere]}}"], "audit.kafka.bootstrap_servers[0]"),
@@ -149,8 +149,8 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["realms=[{name: Web}]"], "beginning with a letter"),
         (["nonsense=1"], "nonsense"),
         (
-            ["backend={cassandra: {contact_points: [x], keyspace: k, local_datacentre: l}}"],
-            "embedded store is the only",
+            ["backend={cached: {redis: {address: 'x:1'}, origin: {embedded: {path: data}}}}"],
+            "the stores embedded and cassandra are those there are",
         ),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
