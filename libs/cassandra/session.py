@@ -75,11 +75,13 @@ class Session:
     @classmethod
     async def open(cls, options: Options, *, keyspace: bool = True) -> Self:
         """Connects. `keyspace` False: to the cluster alone, before the keyspace is made. Raises Unavailable."""
-        cluster = _cluster(options)
+        cluster = None
         try:
+            cluster = await asyncio.to_thread(_cluster, options)  # looks names up
             raw = await asyncio.to_thread(cluster.connect, options.keyspace if keyspace else None)
         except Exception as error:
-            await asyncio.to_thread(cluster.shutdown)
+            if cluster is not None:
+                await asyncio.to_thread(cluster.shutdown)
             logger.warning("cannot connect to Cassandra", exc_info=error)
             places = ", ".join(f"{host}:{port}" for host, port in options.contact_points)
             what = f"keyspace {options.keyspace!r} of the " if keyspace else ""
