@@ -64,6 +64,8 @@ class Executor:
         self._address = address
         self._change = change
         self._dependents = dependents
+        # A small run has enough batches, too, for its engine to be killed between them.
+        self._batch_items = min(BATCH_ITEMS, max(1, dependents // 8))
         self._engine_dies = engine_dies
         self._client = aio.connect(propagation=address, timeout=_WAIT_S + 10)
         self._salt = np.uint64(seed * 2_654_435_761 + 1)
@@ -125,9 +127,9 @@ class Executor:
 
     async def _lease(self, burst: bool = False) -> work_pb2.LeaseResponse:
         request = work_pb2.LeaseRequest(executor="bench")
-        request.capacity.add(view=VIEW, items=BATCH_ITEMS)
+        request.capacity.add(view=VIEW, items=self._batch_items)
         left = self._dependents - self.told.done.count
-        request.wait.FromMilliseconds(_WAIT_S * 1000 if burst or left > UNDER_WAY * BATCH_ITEMS else 100)
+        request.wait.FromMilliseconds(_WAIT_S * 1000 if burst or left > UNDER_WAY * self._batch_items else 100)
         response = await self._client.propagation.work.lease(request)
         if response.batches and not self._first_told:
             self._first_told = True
@@ -160,8 +162,9 @@ class Executor:
             say("half", done=told.done.count)
 
     async def _let_the_engine_die(self, life: int) -> None:
-        """Before the last quarter, where the engine is to be killed: a small run would be over before it is."""
-        while self._engine_dies and not self._life and 4 * self.told.done.count >= 3 * self._dependents:
+        """Before the last quarter, where the engine is to be killed: a small run would be over before it is. What is
+        being completed beside it counts, so that nobody goes past the others."""
+        while self._engine_dies and not self._life and 4 * self.told.rendered.count > 3 * self._dependents:
             await asyncio.sleep(0.01)
             await self._check_alive(life)
 
