@@ -48,6 +48,8 @@ class Told:
     rendered: Bits = field(init=False)
     done: Bits = field(init=False)
     rendered_twice: int = 0
+    given_up: int = 0
+    """Renders of which no completion was acknowledged, because the engine died."""
     done_again: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +74,8 @@ class Executor:
         self.told = Told(resources)
         self._life = 0
         self._epoch = 0
+        # Clients of engines that died: another worker's call may still be under way there.
+        self._left: list[aio.Client] = []
         self._mending: asyncio.Task[None] | None = None
         self._half_told = False
         self._first_told = False
@@ -103,9 +107,11 @@ class Executor:
             rendered=told.rendered.count,
             done=told.done.count,
             rendered_twice=told.rendered_twice,
+            given_up=told.given_up,
             done_again=told.done_again,
         )
-        await self._client.close()
+        for client in (*self._left, self._client):
+            await client.close()
 
     async def _work(self, waiting: asyncio.Queue[work_pb2.LeaseResponse]) -> None:
         while not self._over:
@@ -140,6 +146,18 @@ class Executor:
         pages = self._decode(batch)
         told = self.told
         told.rendered_twice += told.rendered.add(pages)
+        try:
+            await self._acknowledge(batch, pages, life)
+        except (Unavailable, DeadlineExceeded):
+            told.given_up += len(pages)
+            raise
+        told.done_again += told.done.add(pages)
+        self._last_done_s = time.monotonic()
+        if not self._half_told and told.done.count >= self._dependents // 2:
+            self._half_told = True
+            say("half", done=told.done.count)
+
+    async def _acknowledge(self, batch: work_pb2.Batch, pages: npt.NDArray[np.int64], life: int) -> None:
         await self._let_the_engine_die(life)
         request = work_pb2.CompleteRequest()
         request.completions.add(
@@ -155,11 +173,6 @@ class Executor:
             await self._check_alive(life)
         if result.HasField("status") or result.accepted != len(pages):
             raise WellspringError(f"a completion was not accepted: {result}")
-        told.done_again += told.done.add(pages)
-        self._last_done_s = time.monotonic()
-        if not self._half_told and told.done.count >= self._dependents // 2:
-            self._half_told = True
-            say("half", done=told.done.count)
 
     async def _let_the_engine_die(self, life: int) -> None:
         """Before the last quarter, where the engine is to be killed: a small run would be over before it is. What is
@@ -204,10 +217,9 @@ class Executor:
         await self._mending
 
     async def _connect(self) -> None:
-        told = self.told
-        say("lost", done=told.done.count, in_flight=told.rendered.count - told.done.count)
+        say("lost", done=self.told.done.count)
         self._first_told = False
-        await self._client.close()
+        self._left.append(self._client)
         await asyncio.to_thread(_await_listener, self._address)
         self._client = aio.connect(propagation=self._address, timeout=_WAIT_S + 10)
         await self._learn_epoch()
