@@ -1,14 +1,17 @@
-"""The command line that every server has: ``--config``, ``--set``, ``--print-config``, ``--check-config``."""
+"""The command line that every server has: ``--config``, ``--set``, ``--print-config``, ``--check-config``; and its
+migrations' as well."""
 
 import argparse
+import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from libs.config.config import load, to_yaml
 from libs.config.mistakes import ConfigError
+from libs.errors.errors import WellspringError
 
 EX_CONFIG = 78
 """Exit status of a process that cannot start as configured (sysexits.h)."""
@@ -64,3 +67,25 @@ def from_command_line(
         sys.stdout.write(f"{arguments.config or 'the configuration'} is good\n")
         sys.exit(0)
     return message
+
+
+def run_migrations(
+    service: str, message_type: type[_Message], migrate: Callable[[_Message], Awaitable[list[str]]]
+) -> int:
+    """Has ``migrate`` apply what the backend of ``service`` is missing, configured as the server is, and says what that
+    was; the exit status."""
+    config = from_command_line(service, message_type)
+
+    async def migrated() -> list[str]:
+        return await migrate(config)
+
+    try:
+        done = asyncio.run(migrated())
+    except ConfigError as error:
+        sys.stderr.write(error.message + "\n")
+        return EX_CONFIG
+    except WellspringError as error:
+        sys.stderr.write(error.message + "\n")
+        return 1
+    sys.stdout.write("".join(f"applied {name}\n" for name in done) or "nothing is missing\n")
+    return 0

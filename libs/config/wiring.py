@@ -1,5 +1,6 @@
 """From configuration messages to the options of the shared libraries: what a service's main would otherwise repeat."""
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -96,6 +97,26 @@ def embedded_settings(config: backend_pb2.Embedded) -> Settings:
         background_jobs=config.background_jobs,
         open_files=config.open_files,
     )
+
+
+def password(path: str, field: str) -> str:
+    """The password in a file that the configuration names at ``field``. Raises ConfigError."""
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError([Mistake(path, 0, 0, field, "cannot be read", "a file with the password")]) from None
+
+
+def client_tls(config: server_pb2.ClientTls, field: str) -> ssl.SSLContext:
+    """What the files of the configuration at ``field`` make for a client. Raises ConfigError."""
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        if config.certificate_file:
+            context.load_cert_chain(config.certificate_file, config.key_file)
+    except (OSError, ssl.SSLError):
+        wanted = "PEM files with certificates and their key"
+        raise ConfigError([Mistake("", 0, 0, field, "cannot be used", wanted)]) from None
+    return context
 
 
 def page_tokens(config: backend_pb2.PageTokens, clock: Clock, own_key: Callable[[], bytes]) -> PageTokens:

@@ -3,29 +3,16 @@
 python -m services.storage.migrate --config storage.yaml
 """
 
-import asyncio
 import sys
 
-from libs.config.command import EX_CONFIG, from_command_line
-from libs.config.mistakes import ConfigError
-from libs.errors.errors import WellspringError
+from libs.config.command import run_migrations
 from services.storage.backends import migrate
 from wellspring.config.v1 import storage_pb2
 
 
 def main() -> int:
     """Applies what is missing and says what that was; returns the exit status."""
-    config = from_command_line("storage", storage_pb2.StorageConfig)
-    try:
-        done = asyncio.run(migrate(config))
-    except ConfigError as error:
-        sys.stderr.write(error.message + "\n")
-        return EX_CONFIG
-    except WellspringError as error:
-        sys.stderr.write(error.message + "\n")
-        return 1
-    sys.stdout.write("".join(f"applied {name}\n" for name in done) or "nothing is missing\n")
-    return 0
+    return run_migrations("storage", storage_pb2.StorageConfig, migrate)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Every statement that the backend sends, prepared once; each says with its name what it does."""
 
-import asyncio
-import dataclasses
 from typing import Final
 
-from libs.cassandra.session import Session, Statement
+from libs.cassandra.session import Session
+from libs.cassandra.statements import Prepared
 
 _SESSION: Final = "WHERE realm = ? AND handle = ?"
 _SUBJECT: Final = "WHERE realm = ? AND subject = ? AND shard = ?"
@@ -80,16 +79,10 @@ _WRITES: Final = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Statements:
+class Statements(Prepared):
     """The prepared statements: ``read["head"]``, ``write["next_head"]``."""
-
-    read: dict[str, Statement]
-    write: dict[str, Statement]
 
     @classmethod
     async def prepare(cls, session: Session) -> "Statements":
         """Prepares them all. Raises Unavailable."""
-        reads = await asyncio.gather(*(session.prepare(cql, write=False) for cql in _READS.values()))
-        writes = await asyncio.gather(*(session.prepare(cql, write=True) for cql in _WRITES.values()))
-        return cls(dict(zip(_READS, reads, strict=True)), dict(zip(_WRITES, writes, strict=True)))
+        return await cls.of(session, _READS, _WRITES)

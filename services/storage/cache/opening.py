@@ -2,9 +2,7 @@
 
 import hashlib
 import secrets
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from libs.config import wiring
@@ -56,7 +54,7 @@ def redis_options(config: backend_pb2.Redis) -> RedisOptions:
         address=_address(config.address),
         database=config.database,
         username=config.username,
-        password=_password(config.password_file) if config.password_file else "",
+        password=wiring.password(config.password_file, f"{_FIELD}.password_file") if config.password_file else "",
         tls=_tls(config.tls) if config.HasField("tls") else None,
         timeout_s=wiring.seconds(config.timeout),
         max_connections=config.max_connections,
@@ -79,21 +77,7 @@ def _address(text: str) -> tuple[str, int] | str:
     return host.strip("[]"), int(port)
 
 
-def _password(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        field = f"{_FIELD}.password_file"
-        raise ConfigError([Mistake(path, 0, 0, field, "cannot be read", "a file with the password")]) from None
-
-
 def _tls(config: server_pb2.ClientTls) -> Tls:
     """The files, tried: a connection that could never be made would only look like a Redis that is away."""
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-        if config.certificate_file:
-            context.load_cert_chain(config.certificate_file, config.key_file)
-    except (OSError, ssl.SSLError):
-        wanted = "PEM files with certificates and their key"
-        raise ConfigError([Mistake("", 0, 0, f"{_FIELD}.tls", "cannot be used", wanted)]) from None
+    wiring.client_tls(config, f"{_FIELD}.tls")
     return Tls(config.ca_file, config.certificate_file, config.key_file, config.server_name)
