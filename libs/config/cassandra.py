@@ -7,7 +7,7 @@ from libs.config import wiring
 from libs.config.mistakes import ConfigError, Mistake
 from wellspring.config.v1 import backend_pb2
 
-_PASSWORD: Final = "backend.cassandra.password_file"
+_LOGIN_FILE: Final = "backend.cassandra.password_file"
 _PORT: Final = 9042
 """Where Cassandra listens when nothing else is said."""
 
@@ -20,7 +20,7 @@ def cassandra_options(config: backend_pb2.Cassandra) -> Options:
         keyspace=config.keyspace,
         local_datacentre=config.local_datacentre,
         username=config.username,
-        password=wiring.password(config.password_file, _PASSWORD) if config.password_file else "",
+        password=wiring.password(config.password_file, _LOGIN_FILE) if config.password_file else "",
         tls=tls,
         tls_server_name=config.tls.server_name if tls is not None else "",
         request_timeout_s=wiring.seconds(config.request_timeout),
