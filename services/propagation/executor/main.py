@@ -13,6 +13,11 @@ import sys
 from libs.config import wiring
 from libs.config.clients import caller, open_channels
 from libs.config.command import from_command_line
+from libs.config.config import ConfigError
+from libs.config.kafka import kafka_options
+from libs.kafka.errors import AccessRefused, BrokersAway
+from libs.kafka.producer import Producer
+from libs.kafka.topics import Topics
 from libs.purge.caches import Caches
 from libs.rpc.options import StartError
 from libs.rpc.run import run
@@ -79,7 +84,7 @@ def main() -> int:
             GrpcWork(caller(engine, config.engine)),
             GrpcDocuments(caller(storage, config.storage)),
             caches,
-            await _targets(config),
+            await _targets(config, await _messages(server, config)),
         )
         server.telemetry.registry.register(WorkerCollector(worker))
         await server.resources.add("worker", lambda: _start(worker, server), close=Running.close, health=Running.check)
@@ -121,7 +126,25 @@ async def _caches(config: executor_pb2.ExecutorConfig) -> Caches:
         raise StartError(str(error)) from None
 
 
-async def _targets(config: executor_pb2.ExecutorConfig) -> Targets:
+async def _messages(server: Server, config: executor_pb2.ExecutorConfig) -> Producer | None:
+    """What takes messages of views. Brokers that are away are not waited for: other views are served meanwhile."""
+    if not config.HasField("kafka"):
+        return None
+    try:
+        options = kafka_options(config.kafka, "kafka")
+        await Topics(options).cluster()
+    except BrokersAway:
+        log.warning("the Kafka brokers do not answer now; views that publish wait for them")
+    except (ConfigError, AccessRefused) as error:
+        raise StartError(error.message) from None
+
+    async def open_producer() -> Producer:
+        return Producer(options)
+
+    return await server.resources.add("kafka", open_producer, close=Producer.close)
+
+
+async def _targets(config: executor_pb2.ExecutorConfig, messages: Producer | None) -> Targets:
     try:
         settings = settings_of(config.targets)
         for one in settings.values():
@@ -129,7 +152,8 @@ async def _targets(config: executor_pb2.ExecutorConfig) -> Targets:
                 one.ssl_context()  # a file that cannot be read is found now
     except TargetInvalid as error:
         raise StartError(str(error)) from None
-    return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
+    budget = RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s)
+    return Targets(settings, budget, messages=messages)
 
 
 async def _start(worker: Worker, server: Server) -> Running:

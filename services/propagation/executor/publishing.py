@@ -1,6 +1,6 @@
-"""What changed goes out: stored, then purged, then called for; each page's own trouble is its own.
+"""What changed goes out: stored, then purged, then published, then called for; each page's own trouble is its own.
 
-The order is the promise: a page is stored before it is purged, purged before anybody is called, and done only when all
+The order is the promise: a page is stored before it is purged, purged before anybody is told, and done only when all
 have acknowledged.
 """
 
@@ -12,6 +12,7 @@ from libs.purge.client import Purge, purge_of_url
 from services.propagation.executor.calls import ViewCalls
 from services.propagation.executor.pages import Item, Page, RenderFailed, Withheld
 from services.propagation.executor.ports import Caches, Documents, Output
+from services.propagation.executor.publications import ViewPublications
 from services.propagation.executor.templates import Effects, EffectTemplates
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client.errors import WellspringError
@@ -31,28 +32,39 @@ class Changed:
 class Publisher:
     """Of one view."""
 
-    def __init__(self, view: work_pb2.View, calls: ViewCalls) -> None:
+    def __init__(self, view: work_pb2.View, calls: ViewCalls, publications: ViewPublications) -> None:
         self._view = view
         self._stores = bool(view.store.namespace)
         self._effects = EffectTemplates(view)
         self.calls = calls
+        self.publications = publications
 
     async def publish(
-        self, changed: Sequence[Changed], rendered_version: bytes, documents: Documents, caches: Caches
+        self, changed: Sequence[Changed], rendered_version: bytes, documents: Documents, caches: Caches, cause: str = ""
     ) -> list[Problem | None]:
-        """In order None where all is done, or what was in the way."""
+        """In order None where all is done, or what was in the way. `cause` is the id of what brought it about."""
         problems: list[Problem | None] = [None] * len(changed)
         effects = self._effects.of([one.item.resource for one in changed])
         if self._stores:
             await self._store(changed, effects, rendered_version, documents, problems)
         for at, why in (await _purge(effects, problems, rendered_version, caches)).items():
             problems[at] = RenderFailed("PURGE_FAILED", why)
+        if self._view.publishes:
+            left = [at for at, problem in enumerate(problems) if problem is None]
+            told = await self.publications.make([changed[at].item for at in left], rendered_version, cause)
+            for at, problem in told.items():
+                problems[left[at]] = problem
         if self._view.calls:
             left = [at for at, problem in enumerate(problems) if problem is None]
             found = await self.calls.make([changed[at].item for at in left], rendered_version)
             for at, problem in found.items():
                 problems[left[at]] = problem
         return problems
+
+    async def close(self) -> None:
+        """Gives its lanes back."""
+        await self.calls.close()
+        await self.publications.close()
 
     async def _store(
         self,

@@ -9,6 +9,7 @@ from services.propagation.executor.entry_points import EntryPointRenderer
 from services.propagation.executor.grpc_renderer import GrpcRenderer
 from services.propagation.executor.http_renderer import HttpRenderer
 from services.propagation.executor.ports import Work
+from services.propagation.executor.publications import ViewPublications
 from services.propagation.executor.publishing import Publisher
 from services.propagation.executor.renderers import Renderer, RendererUnusable
 from services.propagation.targets.settings import TargetInvalid
@@ -23,15 +24,16 @@ logger = logging.getLogger(__name__)
 class ViewRuntime:
     """One view in one revision. `slots` bounds its slices under way, `held` counts its batches."""
 
-    def __init__(self, view: work_pb2.View, renderer: Renderer, calls: ViewCalls, slices: int) -> None:
+    def __init__(self, view: work_pb2.View, renderer: Renderer, publisher: Publisher, slices: int) -> None:
         self.view = view
         self.renderer = renderer
-        self.publisher = Publisher(view, calls)
+        self.publisher = publisher
         self.slots = asyncio.Semaphore(slices)
         self.held = 0
         self.items_per_s = 0.0
         """Of its last batches, as a running average."""
-        targets = [*calls.targets, *([renderer.target] if renderer.target is not None else [])]
+        told = [*publisher.publications.targets, *publisher.calls.targets]
+        targets = [*told, *([renderer.target] if renderer.target is not None else [])]
         self._targets: list[Target] = list(dict.fromkeys(targets))
 
     def room(self) -> int | None:
@@ -56,7 +58,7 @@ class ViewRuntime:
     async def close(self) -> None:
         """Gives back what is held; connections are the targets'."""
         await self.renderer.close()
-        await self.publisher.calls.close()
+        await self.publisher.close()
 
 
 class Runtimes:
@@ -128,11 +130,16 @@ class Runtimes:
     def _make(self, view: work_pb2.View) -> ViewRuntime | None:
         try:
             renderer = make_renderer(view, self._targets)
-            return ViewRuntime(view, renderer, ViewCalls(view, self._targets), self._slices)
+            return ViewRuntime(view, renderer, make_publisher(view, self._targets), self._slices)
         except (RendererUnusable, TargetInvalid, RequestInvalid, KeyError) as error:
             # Other views are served; this one's pages wait for an executor that can.
             logger.error("view cannot be served here", extra=fields(view=view.name, problem=str(error)))
             return None
+
+
+def make_publisher(view: work_pb2.View, targets: Targets) -> Publisher:
+    """What publishes a view's pages. Raises TargetInvalid, RequestInvalid."""
+    return Publisher(view, ViewCalls(view, targets), ViewPublications(view, targets))
 
 
 def make_renderer(view: work_pb2.View, targets: Targets) -> Renderer:

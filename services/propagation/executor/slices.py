@@ -94,7 +94,9 @@ async def run_slice(
         else:
             _not_done(report, item, outcome)
     if changed:
-        problems = await runtime.publisher.publish(changed, batch.rendered_version, documents, caches)
+        # Of several roots the first one speaks for all.
+        cause = next((root.cause.request_id or root.root for root in batch.roots), "")
+        problems = await runtime.publisher.publish(changed, batch.rendered_version, documents, caches, cause)
         for one, trouble in zip(changed, problems, strict=True):
             if trouble is None:
                 report.done.append((one.item, one.hash, one.page.dependencies))

@@ -10,11 +10,10 @@ import pytest
 
 from libs.purge.client import PurgeFailed
 from libs.render.types import Document, RenderError, RenderResult
-from services.propagation.executor.calls import ViewCalls
 from services.propagation.executor.entry_points import EntryPointRenderer
 from services.propagation.executor.hashing import output_hash
 from services.propagation.executor.pages import Item, RenderFailed
-from services.propagation.executor.runtimes import ViewRuntime
+from services.propagation.executor.runtimes import ViewRuntime, make_publisher
 from services.propagation.executor.slices import run_slice
 from services.propagation.executor.sources import Sources
 from services.propagation.targets.targets import Targets
@@ -99,7 +98,7 @@ def slice_of(world, *names, hashes=None, timeout_s=None, minimums=None):
     view.render.entry_point.function = "slices_test_renderer:render"
 
     async def main():
-        runtime = ViewRuntime(view, EntryPointRenderer(view), ViewCalls(view, Targets()), 4)
+        runtime = ViewRuntime(view, EntryPointRenderer(view), make_publisher(view, Targets()), 4)
         return await run_slice(runtime, items, work_pb2.Batch(rendered_version=VERSION), sources, world, world)
 
     return asyncio.run(main())

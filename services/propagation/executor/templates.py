@@ -109,6 +109,35 @@ def request_encoders(view: str) -> dict[str, Encoder]:
     }
 
 
+def _names_of(view: work_pb2.View) -> Callable[[Sequence[str]], list[str]]:
+    """What gives the names of resources without the view's prefix."""
+    prefixes = tuple(view.resource_prefixes)
+
+    def name(resource: str) -> str:
+        for prefix in prefixes:
+            if resource.startswith(prefix):
+                return resource[len(prefix) :]
+        return resource
+
+    def names(resources: Sequence[str]) -> list[str]:
+        if len(prefixes) == 1:
+            prefix = prefixes[0]
+            return [resource.removeprefix(prefix) for resource in resources]
+        return [name(resource) for resource in resources]
+
+    return names
+
+
+def url_encoders(view: work_pb2.View) -> dict[str, Encoder]:
+    """What stands in the URLs and tags of a view's outputs."""
+    names = _names_of(view)
+    return {
+        "resource": percent_encoded,
+        "name": lambda resources: percent_encoded(names(resources)),
+        "path": lambda resources: path_encoded(names(resources)),
+    }
+
+
 class Effects(NamedTuple):
     """Where outputs go, and what forgets their predecessors: by resource, in order."""
 
@@ -121,25 +150,7 @@ class EffectTemplates:
     """A view's record, URLs and tags: {resource}, {name} (without the view's prefix) and {path} ({name} for a URL)."""
 
     def __init__(self, view: work_pb2.View) -> None:
-        prefixes = tuple(view.resource_prefixes)
-
-        def name(resource: str) -> str:
-            for prefix in prefixes:
-                if resource.startswith(prefix):
-                    return resource[len(prefix) :]
-            return resource
-
-        def names(resources: Sequence[str]) -> list[str]:
-            if len(prefixes) == 1:
-                prefix = prefixes[0]
-                return [resource.removeprefix(prefix) for resource in resources]
-            return [name(resource) for resource in resources]
-
-        in_url: dict[str, Encoder] = {
-            "resource": percent_encoded,
-            "name": lambda resources: percent_encoded(names(resources)),
-            "path": lambda resources: path_encoded(names(resources)),
-        }
+        names, in_url = _names_of(view), url_encoders(view)
         self._record = Template(view.store.record or "{resource}", {"resource": list, "name": names})
         self._urls = [Template(url, in_url) for url in view.purge.urls]
         self._tags = [Template(tag, in_url) for tag in view.purge.tags]
@@ -147,10 +158,10 @@ class EffectTemplates:
     def of(self, resources: Sequence[str]) -> Effects:
         """The effects of each resource's render."""
         records = [record.encode() for record in self._record.fill(resources)]
-        return Effects(records, _rows(self._urls, resources), _rows(self._tags, resources))
+        return Effects(records, rows(self._urls, resources), rows(self._tags, resources))
 
 
-def _rows(templates: Sequence[Template], resources: Sequence[str]) -> list[tuple[str, ...]]:
+def rows(templates: Sequence[Template], resources: Sequence[str]) -> list[tuple[str, ...]]:
     """For each resource what all the templates make of it."""
     if not templates:
         return [()] * len(resources)

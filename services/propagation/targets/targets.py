@@ -9,14 +9,16 @@ from services.propagation.targets import wire
 from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.exchange import Exchange
 from services.propagation.targets.pool import Pool
-from services.propagation.targets.settings import TargetSettings, origin_of
+from services.propagation.targets.settings import TargetInvalid, TargetSettings, origin_of
 from services.propagation.targets.target import Lane, OnEnd, Sender, Target
+from services.propagation.targets.topic_sender import Messages, TopicSender
 
 MakeSender = Callable[[TargetSettings, OnEnd], Sender]
 
 
 class Targets:
-    """By origin. `settings` are the configured ones; others have the defaults. Close it when done."""
+    """By origin. `settings` are the configured ones; others have the defaults. `messages` takes what is published;
+    None: nothing can be. Close it when done."""
 
     def __init__(
         self,
@@ -25,8 +27,10 @@ class Targets:
         *,
         make_sender: MakeSender = Pool,
         rng: Random | None = None,
+        messages: Messages | None = None,
     ) -> None:
         self._settings = dict(settings or {})
+        self._messages = messages
         self._make_sender = make_sender
         self._rng = rng or Random()  # noqa: S311  jitter
         self._targets: dict[str, Target] = {}
@@ -41,6 +45,12 @@ class Targets:
         """The target of an http(s) URL. Raises TargetInvalid."""
         origin = origin_of(url)
         return self.get(origin, partial(self._make_sender, self.settings(origin)))
+
+    def of_topic(self, topic: str) -> Target:
+        """The target of a topic, which takes TopicExchanges only. Raises TargetInvalid where nothing takes messages."""
+        if self._messages is None:
+            raise TargetInvalid(f"the topic {topic}: no brokers are configured here; kafka of the executor names them")
+        return self.get(f"kafka:{topic}", partial(TopicSender, self._messages, topic))
 
     def get(self, origin: str, make_sender: Callable[[OnEnd], Sender]) -> Target:
         """The target of that name; `make_sender` is for the first who asks."""

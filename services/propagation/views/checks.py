@@ -24,6 +24,9 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e\t]*")
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "expect", "te"}
 )
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_URI = re.compile(r"((https?:)?//[A-Za-z0-9._:\[\]-]+)?/[!-~]*")
+_WORD = re.compile(r"[!-~]{1,256}")
 _BODY_WORD = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 RECORD_FIELDS = ("resource", "name")
@@ -78,6 +81,8 @@ class Checker:
             self._check_template((*at, "purge", "tags", index), tag, PURGE_FIELDS)
         for index, call in enumerate(view.calls):
             self._check_call((*at, "calls", index), call)
+        for index, publish in enumerate(view.publishes):
+            self._check_publish((*at, "publishes", index), publish)
         self._check_retry(at, view.retry)
         self._check_range((*at, "max_concurrency"), view.max_concurrency, 1, 10_000)
         self._check_range((*at, "max_dependencies"), view.max_dependencies, 1, 1_000_000)
@@ -130,6 +135,27 @@ class Checker:
                 listed = ", ".join(f"{{{field}}}" for field in CALL_FIELDS)
                 self._wrong((*at, "body"), f"uses {{{word}}}", f"{listed} are replaced, other braces stay")
         self._check_seconds((*at, "timeout"), call.timeout, 0.001, 3_600.0)
+
+    def _check_publish(self, at: Path, publish: work_pb2.Publish) -> None:
+        if not _TOPIC.fullmatch(publish.topic) or publish.topic in (".", ".."):
+            self._wrong((*at, "topic"), f'"{publish.topic}" is no topic', "1 to 249 of letters, digits, . _ -")
+        if not publish.uris and not publish.xkeys:
+            self._wrong(at, "publishes nothing", "uris, xkeys, or both")
+        for index, uri in enumerate(publish.uris):
+            here: Path = (*at, "uris", index)
+            self._check_template(here, uri, PURGE_FIELDS)
+            if not _URI.fullmatch(uri):
+                allowed = "https://host/path, //host/path or /path, percent-encoded, without a field in its host"
+                self._wrong(here, f'"{uri}" is no address', allowed)
+        for index, xkey in enumerate(publish.xkeys):
+            self._check_template((*at, "xkeys", index), xkey, PURGE_FIELDS)
+            if not _WORD.fullmatch(xkey):
+                self._wrong((*at, "xkeys", index), f'"{xkey}" is no tag', "printable ASCII without blanks")
+        for what, given in (("tags", publish.tags), ("uris", publish.uris), ("xkeys", publish.xkeys)):
+            if len(given) > 100:
+                self._wrong((*at, what), f"are {len(given)}", "at most 100 are allowed")
+            elif len(set(given)) < len(given) or "" in given:
+                self._wrong((*at, what), "are empty or given twice", "each text once")
 
     def _check_request(
         self, at: Path, request: work_pb2.Render.Http | work_pb2.Call, allowed: tuple[str, ...], methods: Sequence[str]
