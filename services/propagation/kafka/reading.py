@@ -7,6 +7,9 @@ from libs.kafka.consumer import Record
 from services.propagation.kafka.cloudevents import NoCloudEvent, event_of, is_one
 from services.propagation.rules.sources import Delivery
 
+HOPS_HEADER = "wellspring-hops"
+"""How many rules published one after the other to bring the message about."""
+_MOST_DIGITS = 6
 _NS = 1_000_000
 
 
@@ -17,7 +20,7 @@ def delivery_of(record: Record) -> Delivery:
         return Delivery(position, None, arrived_ns, problem="is empty: a tombstone, or a message without a value")
     if is_one(record):
         try:
-            return Delivery(position, event_of(record), arrived_ns)
+            return Delivery(position, event_of(record), arrived_ns, hops=_hops(record))
         except NoCloudEvent as wrong:
             return Delivery(position, None, arrived_ns, raw=record.value, problem=str(wrong))
     try:
@@ -27,4 +30,10 @@ def delivery_of(record: Record) -> Delivery:
     if not isinstance(event, Mapping):
         problem = f"is {type(event).__name__}; an event is a JSON object"
         return Delivery(position, None, arrived_ns, raw=record.value, problem=problem)
-    return Delivery(position, event, arrived_ns)
+    return Delivery(position, event, arrived_ns, hops=_hops(record))
+
+
+def _hops(record: Record) -> int:
+    """0 for what no rule published, or what somebody wrote there who is no rule."""
+    given = dict(record.headers).get(HOPS_HEADER, b"")
+    return int(given) if given.isdigit() and len(given) <= _MOST_DIGITS else 0

@@ -2,12 +2,8 @@
 is missing at a cache in the end, whatever died when."""
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
-import urllib.request
 from random import Random
 
 import pytest
@@ -15,6 +11,7 @@ import pytest
 from libs.kafka.consumer import Consumer
 from libs.kafka.producer import Producer
 from libs.kafka.testing.broker import create, options_of, send, until
+from services.propagation.relay.testing.host import Cache, RelayProcess
 from tools.dev.servers.kafka import Kafka
 
 
@@ -25,83 +22,6 @@ def kafka():
         create(kafka, "some")
         create(kafka, "compacted", cleanup_policy="compact")
         yield kafka
-
-
-class Cache:
-    """Acknowledges purges unless `broken`; keeps what it acknowledged, in `log` with its name."""
-
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-        self.broken = False
-        self.port = 0
-
-    async def serve(self, reader, writer):
-        try:
-            while line := await reader.readline():
-                while (await reader.readline()) not in (b"\r\n", b""):
-                    pass
-                method, path, _ = line.decode().split()
-                assert method == "PURGE"
-                status = 503 if self.broken else 200
-                if not self.broken:
-                    self.log.append((self.name, path))
-                writer.write(f"HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n".encode())
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the relay was killed
-        finally:
-            writer.close()
-
-    async def open(self):
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    @property
-    def paths(self):
-        return {path for name, path in self.log if name == self.name}
-
-
-class Relay:
-    """The process."""
-
-    def __init__(self, kafka, topic, caches, group="host"):
-        listed = ", ".join(f"{{name: {c.name}, urls: ['http://127.0.0.1:{c.port}'], timeout: 60s}}" for c in caches)
-        settings = [
-            "server.listen=127.0.0.1:0",
-            "telemetry.metrics_listen=127.0.0.1:0",
-            f"kafka={{bootstrap_servers: ['{kafka.address}']}}",
-            f"topics={topic}",
-            f"group={group}",
-            f"caches=[{listed}]",
-        ]
-        self.command = [sys.executable, "-m", "services.propagation.relay.main"]
-        self.command += [argument for setting in settings for argument in ("--set", setting)]
-        self.process = None
-
-    def start(self):
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(self.command, stdout=pipe, stderr=subprocess.PIPE, env=environment)
-        line = self.process.stdout.readline()
-        if not line:
-            raise AssertionError(self.process.communicate()[1].decode())
-        self.metrics = json.loads(line)["metrics"][0]
-
-    def page(self, path):
-        with urllib.request.urlopen(f"http://{self.metrics}{path}", timeout=60) as answer:
-            return answer.read()
-
-    async def status(self):
-        return json.loads(await asyncio.to_thread(self.page, "/status"))
-
-    def kill(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    async def again(self):
-        self.kill()
-        await asyncio.to_thread(self.start)
 
 
 def message(n):
@@ -118,7 +38,7 @@ def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
         inner, outer = Cache("inner", log), Cache("outer", log)
         for cache in (inner, outer):
             await cache.open()
-        relay = Relay(kafka, "purges", [inner, outer])
+        relay = RelayProcess(kafka, "purges", [inner, outer])
         producer = Producer(options_of(kafka))
         sent = 0
 
@@ -150,7 +70,7 @@ def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
             await more(50)
             wanted = {f"/{n}" for n in range(sent)}
             await until(lambda: outer.paths >= wanted and inner.paths >= wanted, "every purge everywhere")
-            await until(lambda: _caught_up(relay), "no lag")
+            await until(lambda: relay.caught_up(), "no lag")
             assert b"wellspring_relay_purged_total" in await asyncio.to_thread(relay.page, "/metrics")
             # What was acknowledged by all is behind the group's position: another life purges none of it.
             await until(lambda: _committed(relay), "the group's position")
@@ -178,10 +98,6 @@ def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
         finally:
             await consumer.close()
 
-    async def _caught_up(relay):
-        status = await relay.status()
-        return status["ok"] and not status["lag"] and not status["under_way"]
-
     asyncio.run(main())
 
 
@@ -197,7 +113,7 @@ def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
 def test_what_cannot_be_is_named_at_the_start(kafka, old, new, says):
     cache = Cache("c", [])
     cache.port = 9
-    relay = Relay(kafka, "some", [cache])
+    relay = RelayProcess(kafka, "some", [cache])
     relay.command = [part.replace(old or kafka.address, new) for part in relay.command]
     with pytest.raises(AssertionError) as caught:
         relay.start()

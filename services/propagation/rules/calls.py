@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from services.propagation.rules.changes import URI, Announce
+from services.propagation.rules.outlines import outline
 from services.propagation.rules.reading import Reader
 from services.propagation.rules.requests import METHODS, Action, Call, Publish
 from services.propagation.rules.templates import Template, compile_text, compile_tree
@@ -76,7 +77,7 @@ def _publish(reader: Reader, given: Mapping[str, Node], node: Node, path: str, *
     for key in ("headers", "query", "timeout"):
         if key in given:
             reader.wrong(given[key], f"{path}.{key}", "has no meaning for events", "leave it out")
-    return Publish(compile_tree(reader, given["body"], f"{path}.body"))
+    return Publish(compile_tree(reader, given["body"], f"{path}.body"), outline(given["body"]))
 
 
 def _announce(reader: Reader, given: Mapping[str, Node], node: Node, path: str) -> Announce | None:
@@ -86,7 +87,7 @@ def _announce(reader: Reader, given: Mapping[str, Node], node: Node, path: str) 
     for key in ("headers", "query", "timeout"):
         if key in given:
             reader.wrong(given[key], f"{path}.{key}", "has no meaning for changes", "leave it out")
-    return Announce(compile_tree(reader, given["body"], f"{path}.body"))
+    return Announce(compile_tree(reader, given["body"], f"{path}.body"), outline(given["body"]))
 
 
 def _call(reader: Reader, given: Mapping[str, Node], path: str, timeout_s: float) -> Call:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from libs.errors.errors import InvalidArgument
 from services.propagation.domain import names
 from services.propagation.domain.change import Cause, Change
+from services.propagation.rules.matching import UNKNOWN
 from services.propagation.rules.templates import TemplateFailed, Tree
 
 URI = "/sys/changes"
@@ -52,9 +53,10 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """The template of changes."""
+    """The template of changes. `outline` is what the file tells of them (outlines.py)."""
 
     body: Tree
+    outline: object = UNKNOWN
 
     def build(self, context: Mapping[str, object]) -> Announcement:
         """The changes. Raises TemplateFailed."""

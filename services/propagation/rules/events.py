@@ -4,6 +4,7 @@ An event has `meta` with stream (its topic), uri, request_id, id, dt (ISO 8601, 
 events that go out follow the published schemas change-prop/retry/1.0.0 and error/0.0.3.
 """
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -75,14 +76,18 @@ def retry_event(service: str, topic: str, event: Event, chain: str, status: int,
     }
 
 
-def published_event(event: Event, cause: Event, origin: str, now_ns: int) -> Event:
-    """An event as a rule made it, with what it left out of its meta: an id, the same for the same `origin`, the time,
-    and of the event that caused it the request and the domain."""
+def published_event(event: Event, cause: Event, chain: str, origin: str, now_ns: int) -> Event:
+    """An event as a rule made it, with what it left out: the chain that brought it about, and of its meta an id, the
+    same for the same `origin`, the time, and of the event that caused it the request and the domain."""
     meta = event.get("meta")
     given: dict[str, object] = dict(meta) if isinstance(meta, Mapping) else {}
     stream = meta_text(event, "stream")
     found = _meta(stream, meta_text(event, "uri"), cause, now_ns)
-    return {**event, "meta": {**found, "id": str(uuid.uuid5(_SPACE, f"{stream}/{origin}")), **given}}
+    return {
+        "triggered_by": chain,
+        **event,
+        "meta": {**found, "id": str(uuid.uuid5(_SPACE, f"{stream}/{origin}")), **given},
+    }
 
 
 def error_event(service: str, raw: bytes, problem: str, now_ns: int) -> Event:
@@ -106,6 +111,13 @@ def triggered_by(event: Event, topic: str) -> str:
 def chained(chain: str, stream: str, event: Event) -> str:
     """The chain with one more event."""
     return f"{chain},{stream}:{meta_text(event, 'uri')}"
+
+
+def turns(event: Event, topic: str) -> int:
+    """How often the event's chain has been at this topic with this uri: more than once, and it goes round."""
+    chain = event.get("triggered_by")
+    here = re.escape(chained("", meta_text(event, "stream") or topic, event))
+    return len(re.findall(rf"{here}(?=,|$)", f",{chain}")) if isinstance(chain, str) else 0
 
 
 def header_of(chain: str) -> str:

@@ -153,6 +153,7 @@ class Lane:
             delivery.arrived_ns,
             origin,
             self._counters,
+            delivery.hops,
         )
         key = meta_text(delivery.event, "uri") or str(position)
         before, mine = self._tails.get(key), asyncio.Event()

@@ -24,8 +24,19 @@ class _Absent:
 
 ABSENT: Final = _Absent()
 
+
+class _Unknown:
+    """A value that is not known, and the answer of a condition on it."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = _Unknown()
+
 Condition = Callable[[object], object]
-"""Takes a value (ABSENT: none) and answers what templates may see of it, or ABSENT when it does not hold."""
+"""Takes a value (ABSENT: none) and answers what templates may see of it, or ABSENT when it does not hold; UNKNOWN where
+something that is not known decides."""
 
 
 def compile_condition(reader: Reader, node: Node, path: str) -> Condition:
@@ -49,10 +60,26 @@ def compile_any(reader: Reader, node: Node, path: str) -> Condition:
             reader.wrong(member, path, "is no condition", "a mapping of fields, or a list of such mappings")
     conditions = [compile_condition(reader, member, path) for member in reader.members(node)]
     conditions = conditions or [lambda _: ABSENT]
-    return lambda value: next((found for one in conditions if (found := one(value)) is not ABSENT), ABSENT)
+    return lambda value: _any(conditions, value)
+
+
+def _any(conditions: list[Condition], value: object) -> object:
+    perhaps: object = ABSENT
+    for condition in conditions:
+        found = condition(value)
+        if found is UNKNOWN:
+            perhaps = UNKNOWN
+        elif found is not ABSENT:
+            return found
+    return perhaps
 
 
 def _plain(reader: Reader, node: Node, path: str) -> Condition:
+    holds = _plain_known(reader, node, path)
+    return lambda value: UNKNOWN if value is UNKNOWN else holds(value)
+
+
+def _plain_known(reader: Reader, node: Node, path: str) -> Condition:
     wanted = reader.plain(node, path)
     if not isinstance(node, ScalarNode) or not isinstance(wanted, str):
         return lambda value: value if _same(value, wanted) else ABSENT
@@ -75,23 +102,26 @@ def _plain(reader: Reader, node: Node, path: str) -> Condition:
 
 def _fields(fields: Mapping[str, Condition], value: object) -> object:
     if not isinstance(value, Mapping):
-        return ABSENT
+        return value if value is UNKNOWN else ABSENT
     seen: dict[str, object] = {}
     for name, condition in fields.items():
         found = condition(value.get(name, ABSENT))
         if found is ABSENT:
             return ABSENT
         seen[name] = found
-    return seen
+    return UNKNOWN if any(found is UNKNOWN for found in seen.values()) else seen
 
 
 def _members(members: list[Condition], value: object) -> object:
     if not isinstance(value, list):
-        return ABSENT
+        return value if value is UNKNOWN else ABSENT
+    perhaps = False
     for condition in members:
-        if all(condition(member) is ABSENT for member in value):
+        found = [answer for member in value if (answer := condition(member)) is not ABSENT]
+        if not found:
             return ABSENT
-    return value
+        perhaps = perhaps or all(answer is UNKNOWN for answer in found)
+    return UNKNOWN if perhaps else value
 
 
 def _same(value: object, wanted: Any) -> bool:

@@ -19,7 +19,7 @@ class MemoryTopics:
         """What came by `publish`, topics that nobody reads included."""
         self._news = asyncio.Condition()
 
-    async def put(self, topic: str, event: Mapping[str, object] | bytes) -> None:
+    async def put(self, topic: str, event: Mapping[str, object] | bytes, hops: int = 0) -> None:
         """Adds a delivery."""
         held = self.held[topic]
         position = len(held) + 1
@@ -29,15 +29,15 @@ class MemoryTopics:
         except ValueError as error:
             held.append(Delivery(position, None, time.time_ns(), raw=raw, problem=f"is no JSON: {error}"))
         else:
-            held.append(Delivery(position, read, time.time_ns()))
+            held.append(Delivery(position, read, time.time_ns(), hops=hops))
         async with self._news:
             self._news.notify_all()
 
-    async def publish(self, topic: str, event: Event) -> None:
+    async def publish(self, topic: str, event: Event, hops: int = 0) -> None:
         """See Sink."""
         self.published.append((topic, event))
         if topic in self.topics:
-            await self.put(topic, event)
+            await self.put(topic, event, hops)
 
     def streams(self, topic: str) -> Sequence[str]:
         """See Source."""

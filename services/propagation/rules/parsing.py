@@ -15,6 +15,7 @@ from libs.config import tree
 from libs.config.config import ConfigError
 from services.propagation.rules.calls import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, read_actions
 from services.propagation.rules.changes import Announce
+from services.propagation.rules.loops import Step, loops
 from services.propagation.rules.matching import Condition, compile_any
 from services.propagation.rules.patterns import PatternInvalid, compile_pattern, is_pattern
 from services.propagation.rules.reading import Reader
@@ -73,6 +74,7 @@ class _Reading:
         self._topics = topics
         self._publishes = publishes
         self._constants: Mapping[str, object] = {}
+        self._execs: dict[str, Node] = {}
 
     def file(self, root: Node) -> RuleSet:
         """The whole of it."""
@@ -91,7 +93,25 @@ class _Reading:
         listed = reader.entries(entries["rules"], "rules") if "rules" in entries else {}
         if len(listed) > MAX_RULES:
             reader.wrong(entries["rules"], "rules", f"has {len(listed)} rules", f"at most {MAX_RULES:,} are allowed")
-        return RuleSet({name: self._rule(name, node, f"rules.{name}") for name, node in listed.items()}, service)
+        rules = {name: self._rule(name, node, f"rules.{name}") for name, node in listed.items()}
+        if not reader.mistakes:
+            self._refuse_loops(rules)
+        return RuleSet(rules, service)
+
+    def _refuse_loops(self, rules: Mapping[str, Rule]) -> None:
+        """Each mistake stands at the exec that closes the loop, and names the lines of all that are in it."""
+        for turn in loops(rules):
+            paths = [self._path_of(step) for step in turn]
+            lines = [self._execs[path].start_mark.line + 1 for path in paths]
+            shown = [f"{name} (line {line})" for (name, _), line in zip(turn, lines, strict=True)]
+            what = f"leads round for ever: {' → '.join([*shown, turn[0][0]])}"
+            allowed = "rules whose events do not come back to them: a match or match_not that holds such an event off"
+            self._reader.wrong(self._execs[paths[-1]], f"{paths[-1]}.exec", what, allowed)
+
+    def _path_of(self, step: Step) -> str:
+        name, at = step
+        case = f"rules.{name}.cases[{at}]"
+        return case if case in self._execs else f"rules.{name}"
 
     def _rule(self, name: str, node: Node, path: str) -> Rule:
         reader = self._reader
@@ -200,6 +220,7 @@ class _Reading:
         actions: tuple[Action, ...] = ()
         if "exec" in given:
             where, node = f"{path}.exec", given["exec"]
+            self._execs[path] = node
             actions = read_actions(self._reader, node, where, timeout_s=timeout_s, publishes=self._publishes)
         return Case(condition("match"), condition("match_not"), actions, self._sample(given, path))
 

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 UNANSWERED = 504
 SINK_RETRY_S = 1.0
+MAX_HOPS = 32
+"""Rules that publish one after the other, each what the one before published: more is a loop."""
+MAX_TURNS = 8
+"""How often an event may come by the same topic with the same uri, by whomever: more is a loop."""
 JITTER = 0.2
 """Share of a wait that is added at random, so that what failed together does not come back together."""
 
@@ -78,7 +82,7 @@ class Counters:
 @dataclass(frozen=True, slots=True)
 class Work:
     """An event and the rule that it runs under. `service` is our name in chains and topics, `origin` where the event
-    stands: the same whenever it is worked on again."""
+    stands: the same whenever it is worked on again; `hops` as of its delivery."""
 
     rule: Rule
     service: str
@@ -88,6 +92,7 @@ class Work:
     arrived_ns: int
     origin: str = ""
     counters: Counters = field(default_factory=Counters)
+    hops: int = 0
 
 
 class Performer:
@@ -104,6 +109,10 @@ class Performer:
     async def perform(self, work: Work) -> Failure | None:
         """Ends when all is done or given up; None when it is done."""
         await self._delay(work)
+        turns = events.turns(work.event, work.topic)
+        if turns >= MAX_TURNS:
+            chain = events.header_of(str(work.event.get("triggered_by")))
+            return Failure("LOOP", f"the event has come by here {turns} times before: {chain[-800:]}", 0)
         try:
             actions = [action.build(work.decision.context) for action in work.decision.actions]
         except TemplateFailed as problem:
@@ -188,12 +197,16 @@ class Performer:
 
     async def _publish(self, publication: Publication, work: Work, at: int) -> WellspringError | None:
         """Why an event is not taken as things are. Published again after a crash, an event has the same id."""
+        if work.hops >= MAX_HOPS:
+            what = f"the event was published by {work.hops} rules one after the other: they lead round for ever"
+            return FailedPrecondition(what, reason="LOOP")
+        chain = events.triggered_by(work.event, work.topic)
         for number, (topic, event) in enumerate(publication.events):
             told = events.published_event(
-                event, work.event, f"{work.rule.name}/{work.origin}/{at}/{number}", self._now()
+                event, work.event, chain, f"{work.rule.name}/{work.origin}/{at}/{number}", self._now()
             )
             try:
-                await self._give(topic, told)
+                await self._give(topic, told, work.hops + 1)
             except (FailedPrecondition, InvalidArgument) as error:
                 return error
         return None
@@ -218,13 +231,13 @@ class Performer:
         except (FailedPrecondition, InvalidArgument) as error:
             log.error("an event that tells of work is not taken", extra=fields(topic=topic, reason=error.reason))
 
-    async def _give(self, topic: str, event: Event) -> None:
+    async def _give(self, topic: str, event: Event, hops: int = 0) -> None:
         """Gives the event to the sink, as often as it takes. Raises FailedPrecondition, InvalidArgument when it is not
         taken as things are."""
         assert self._sink is not None  # files that publish are refused where nothing takes events
         while True:
             try:
-                await self._sink.publish(topic, event)
+                await self._sink.publish(topic, event, hops)
             except (FailedPrecondition, InvalidArgument):
                 raise
             except WellspringError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
 from services.propagation.rules.changes import Announce
-from services.propagation.rules.matching import ABSENT
+from services.propagation.rules.matching import ABSENT, UNKNOWN
 from services.propagation.rules.templates import Place, Template, TemplateFailed, Tree, as_text
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "PURGE")
@@ -102,9 +102,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """The template of events for other rules: each names its topic in meta.stream."""
+    """The template of events for other rules: each names its topic in meta.stream. `outline` is what the file tells of
+    them (outlines.py)."""
 
     events: Tree
+    outline: object = UNKNOWN
 
     def build(self, context: Mapping[str, object]) -> Publication:
         """The events. Raises TemplateFailed."""

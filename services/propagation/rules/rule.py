@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from services.propagation.rules.matching import ABSENT, Condition
+from services.propagation.rules.matching import ABSENT, UNKNOWN, Condition
 from services.propagation.rules.requests import Action
 from services.propagation.rules.sampling import in_sample
 from services.propagation.rules.templates import Template, TemplateFailed
@@ -58,6 +58,13 @@ class Case:
         if found is ABSENT or (self.match_not is not None and self.match_not(event) is not ABSENT):
             return ABSENT
         return found
+
+    def may_take(self, event: object) -> tuple[bool, bool]:
+        """Of an event of which not all is known: whether the case may hold, and whether it surely does."""
+        found = {} if self.match is None else self.match(event)
+        kept_off = ABSENT if self.match_not is None else self.match_not(event)
+        may = found is not ABSENT and (kept_off is ABSENT or kept_off is UNKNOWN)
+        return may, may and found is not UNKNOWN and kept_off is ABSENT
 
 
 @dataclass(frozen=True, slots=True)

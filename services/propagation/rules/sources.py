@@ -15,7 +15,8 @@ from services.propagation.rules.topics import CHANGED, ENGINE_TOPICS, topic_of
 class Delivery:
     """One thing out of a stream. `event` is None for what is none; `problem` then says why, and `raw` is what it was.
 
-    `position` orders a stream's deliveries: positive, strictly ascending. `root` is the change that an event is about.
+    `position` orders a stream's deliveries: positive, strictly ascending. `root` is the change that an event is about,
+    `hops` how many rules published one after the other to bring it about.
     """
 
     position: int
@@ -24,6 +25,7 @@ class Delivery:
     root: str = ""
     raw: bytes = b""
     problem: str = ""
+    hops: int = 0
 
 
 class Source(Protocol):
@@ -53,7 +55,7 @@ class Sink(Protocol):
     """What takes events. Returns when the event is durable; raises FailedPrecondition or InvalidArgument when it is not
     taken as things are, another WellspringError when it cannot be taken now."""
 
-    async def publish(self, topic: str, event: Event) -> None: ...
+    async def publish(self, topic: str, event: Event, hops: int = 0) -> None: ...
 
 
 class Sources:
