@@ -222,6 +222,12 @@ class Session:
         """The data centres that the cluster has now."""
         return {host.datacenter for host in self._cluster.metadata.all_hosts() if host.datacenter}
 
+    def replicated(self) -> set[str]:
+        """The data centres that have replicas of the keyspace: all, unless its replication names some."""
+        keyspace = self._cluster.metadata.keyspaces.get(self._options.keyspace)
+        named = getattr(keyspace and keyspace.replication_strategy, "dc_replication_factors", None)
+        return set(named) if named else self.datacentres()
+
     def addresses(self, datacentre: str) -> tuple[tuple[str, int], ...]:
         """Where the nodes of a data centre listen."""
         hosts = [host for host in self._cluster.metadata.all_hosts() if host.datacenter == datacentre]

@@ -146,10 +146,30 @@ class Feed:
                 standing.waiting.discard(future)
 
     async def _lanes(self, space: Namespace) -> list[LaneRow]:
-        """The lanes. Those of LWW namespaces are written with no regard to other data centres, and are read where they
-        were written; ``datacentre`` is empty for all others."""
+        """The lanes. Those of LWW namespaces are written with no regard to other data centres, so they are looked for
+        and read where they were written: what was to come here of one may have been lost on its way. ``datacentre`` is
+        empty for all others."""
+        lanes = {row.lane: row for row in await self._lanes_at(self._datacentres.here, space)}
+        if space.stamped:
+            others = sorted(self._session.replicated() - {self._datacentre})
+            for rows in await asyncio.gather(*(self._far_lanes(space, datacentre) for datacentre in others)):
+                for row in rows:
+                    trimmed = max(row.trimmed, lanes.get(row.lane, row).trimmed)
+                    lanes[row.lane] = row._replace(trimmed=trimmed)
+        return list(lanes.values())
+
+    async def _far_lanes(self, space: Namespace, datacentre: str) -> list[LaneRow]:
+        """The lanes that another data centre made; none while it cannot be asked."""
+        try:
+            lanes = await self._lanes_at(self._datacentres.place(datacentre), space)
+            return [lane for lane in lanes if lane.datacentre == datacentre]
+        except Unavailable:
+            self._datacentres.failed(datacentre)
+            return []
+
+    async def _lanes_at(self, place: Place, space: Namespace) -> list[LaneRow]:
         plain = self._steps.scope(space).plain
-        pages = self._session.pages(self._read["lane_places"], (space.number,), plain)
+        pages = place.session.pages(place.statements.read["lane_places"], (space.number,), plain)
         return [
             LaneRow(lane, trimmed or 0, (where or "") if space.stamped and where != self._datacentre else "")
             async for page in pages

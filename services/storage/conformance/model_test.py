@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.parametrize("kind", sorted(STORES))
 def test_any_sequence_agrees_with_the_model(kind: str, mode: Mode) -> None:
     machine = type("Machine", (Machine,), {"kind": kind, "mode": mode})
-    examples = {"memory": 120, "embedded": 12, "embedded+redis": 8, "cassandra": 2}
+    examples = {"memory": 120, "embedded": 12, "embedded+redis": 8, "cassandra": 2, "cassandra+redis": 2}
     run_state_machine_as_test(
         machine,
         settings=settings(

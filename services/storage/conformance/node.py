@@ -1,17 +1,20 @@
-"""The Cassandra node of a run: one for all of its tests, started when the first of them asks, ended with the process.
+"""The Cassandra of a run: one cluster for all its tests, started when the first of them asks, ended with the process.
 
-``WELLSPRING_CASSANDRA=host:port`` in the environment names one that runs already.
+It is one node; with ``WELLSPRING_DATACENTRES=2`` two, each a data centre with a replica of everything, and every second
+store is opened in the other one. ``WELLSPRING_CASSANDRA=host:port`` names a node that runs already.
 """
 
 import asyncio
 import atexit
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from cassandra.cluster import Cluster
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
@@ -20,55 +23,74 @@ from services.storage.store.interface import Store
 from services.storage.store.local import LocalOptions
 from tools.dev.servers.cassandra import Cassandra
 
-_KEYSPACE: Final = f"conformance_{os.getpid()}"
-_PATIENT: Final = Timing(patience_s=300.0)
+DATACENTRES: Final = tuple(f"dc{number + 1}" for number in range(int(os.environ.get("WELLSPRING_DATACENTRES", "1"))))
+PATIENT: Final = Timing(patience_s=300.0)
 """However busy the machine is, no writer is given up that does not stop."""
+_KEYSPACE: Final = f"conformance_{os.getpid()}"
+_FORGETFUL: Final = {"hinted_handoff_enabled": False}
+"""Nothing is kept for a node that missed it: what the other data centre must know, it is told or looks for."""
+_turns = itertools.count()
 
 
 @functools.cache
-def options() -> Options:
-    """A node with a keyspace of this process."""
+def cluster() -> Cassandra:
+    """The nodes that were started for this run."""
+    found = Cassandra(dict.fromkeys(DATACENTRES, 1), settings=_FORGETFUL if len(DATACENTRES) > 1 else {})
+    found.__enter__()
+    atexit.register(found.__exit__, None, None, None)
+    return found
+
+
+@functools.cache
+def options(datacentre: str = DATACENTRES[0]) -> Options:
+    """How a store in a data centre reaches the keyspace of this process."""
     running = os.environ.get("WELLSPRING_CASSANDRA")
     if running:
         host, port = running.split(":")
+        points = [(host, int(port))]
     else:
-        node = Cassandra()
-        node.__enter__()
-        atexit.register(node.__exit__, None, None, None)
-        host, port = node.contact_points[0], str(node.port)
-    given = Options(((host, int(port)),), _KEYSPACE, "dc1", request_timeout_s=60.0)
-    asyncio.run(migrations.apply(given, migrations.read(MIGRATIONS)))
+        points = [(node.host, node.port) for node in cluster().in_datacenter(datacentre)]
+    replication = dict.fromkeys(DATACENTRES, 1)
+    given = Options(tuple(points), _KEYSPACE, datacentre, request_timeout_s=60.0, replication=replication)
+    if datacentre == DATACENTRES[0]:
+        asyncio.run(migrations.apply(given, migrations.read(MIGRATIONS)))
     return given
 
 
 class CassandraDisk:
-    """The tables of the node, emptied of what other tests left there."""
+    """The cluster's tables, emptied of what other tests left there; the stores of a test are in one data centre."""
 
     def __init__(self, path: Path, clock: Callable[[], int]) -> None:
         self._clock = clock
-        self._options = fresh()
+        self._options = fresh(DATACENTRES[next(_turns) % len(DATACENTRES)])
 
     async def open(self) -> Store:
-        return await CassandraStore.open(self._options, self._clock, LocalOptions(), _PATIENT)
+        return await CassandraStore.open(self._options, self._clock, LocalOptions(), PATIENT)
 
 
-def fresh() -> Options:
-    """The node's keyspace without namespaces and without anything for a sweeper to do."""
-    given = options()
+def fresh(datacentre: str = DATACENTRES[0]) -> Options:
+    """The keyspace without namespaces and without anything for a sweeper to do, as a data centre reaches it."""
     session = _session()
     session.execute(f"DELETE FROM {_KEYSPACE}.namespaces WHERE part = 0")
     for row in session.execute(f"SELECT slot FROM {_KEYSPACE}.due_slots WHERE part = 0"):
         for shard in range(4):
             session.execute(f"DELETE FROM {_KEYSPACE}.due WHERE slot = {row.slot} AND shard = {shard}")
     session.execute(f"DELETE FROM {_KEYSPACE}.due_slots WHERE part = 0")
-    return given
+    return options(datacentre)
 
 
 @functools.cache
 def _session() -> Any:
+    """For statements that every data centre has when they are answered."""
     host, port = options().contact_points[0]
-    cluster = Cluster([host], port=port, protocol_version=4, connect_timeout=60, control_connection_timeout=60)
-    session = cluster.connect()
-    session.default_timeout = 60
+    everywhere = ExecutionProfile(consistency_level=ConsistencyLevel.ALL, request_timeout=60)
+    cluster = Cluster(
+        [host],
+        port=port,
+        protocol_version=4,
+        connect_timeout=60,
+        control_connection_timeout=60,
+        execution_profiles={EXEC_PROFILE_DEFAULT: everywhere},
+    )
     atexit.register(cluster.shutdown)
-    return session
+    return cluster.connect()

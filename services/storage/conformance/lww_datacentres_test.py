@@ -1,0 +1,186 @@
+"""An LWW namespace in two data centres: each goes on while the other is away, and in the end both have all of it, told
+in both. Nothing is kept for a node that is away (``node.py``): what its data centre missed it has to ask for.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+from libs.errors.errors import Unavailable
+from services.storage.cassandra.store import CassandraStore
+from services.storage.conformance.kit import Case, Clock
+from services.storage.conformance.node import DATACENTRES, PATIENT, cluster, fresh, options
+from services.storage.domain.feed import ChangeEvent
+from services.storage.domain.model import ALL, Mode, Outcome, Receipt
+from services.storage.domain.namespace import Consistency, Namespace
+from services.storage.store.interface import Page, Read
+from tools.dev.servers.cassandra import Node
+
+T = TypeVar("T")
+PATIENCE_S = 300
+
+
+@contextlib.asynccontextmanager
+async def opened(clock: Clock, datacentre: str, seed: int) -> AsyncIterator[Case]:
+    """A store in a data centre, on the clock of all."""
+    given = dataclasses.replace(options(datacentre), request_timeout_s=6.0, reconnect_s=(0.2, 1.0))
+    store = await CassandraStore.open(given, clock, timing=PATIENT)
+    case = Case(store, clock, lambda: None)
+    case._random.seed(seed)
+    try:
+        yield case
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def both() -> AsyncIterator[tuple[Case, Case]]:
+    """A store in each."""
+    clock = Clock()
+    async with opened(clock, DATACENTRES[0], 1) as first, opened(clock, DATACENTRES[1], 2) as second:
+        yield first, second
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked for again while there is none."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await ask()
+            except Unavailable:
+                await asyncio.sleep(0.2)
+
+
+class Watcher:
+    """Follows a feed from its beginning."""
+
+    def __init__(self, case: Case, space: Namespace) -> None:
+        self._case = case
+        self._space = space
+        self._cursor = b""
+        self.told: dict[bytes, ChangeEvent] = {}
+
+    async def until(self, versions: list[bytes]) -> None:
+        """Follows until these were told."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not set(versions) <= set(self.told):
+                await patiently(self._follow)
+
+    async def _follow(self) -> None:
+        store, space = self._case.store, self._space
+        self._cursor = self._cursor or await store.feed_start(space, from_beginning=True)
+        page = await store.feed(space, self._cursor, 100)
+        self._cursor = page.cursor
+        self.told.update({event.version: event for event in page.events})
+        if not page.events:
+            await store.feed_grown(space, self._cursor, 0.5)
+
+
+def asked_everywhere(case: Case, space: Namespace) -> Awaitable[Page]:
+    """The record as a reader has it who asks every data centre."""
+    return case.store.read(Read(space, b"r", ALL, None, 1 << 20, 1000, consistency=Consistency.STRONG_GLOBAL))
+
+
+async def shown(case: Case, space: Namespace) -> dict[bytes, bytes]:
+    """The same, once every data centre answers."""
+    page = await patiently(lambda: asked_everywhere(case, space))
+    return {item.key: item.value for item in page.items}
+
+
+async def written_alone(case: Case, space: Namespace, why: bytes) -> list[bytes]:
+    """The versions of some writes, all applied while the other data centre is away."""
+    receipts: list[Receipt] = []
+    for number in range(5):
+        command = case.command(b"r", {b"alone": why, b"%s %d" % (why, number): b"x"})
+        receipts.append(await patiently(functools.partial(case.write, space, command)))
+    assert {receipt.outcome for receipt in receipts} <= {Outcome.APPLIED, Outcome.REPEATED}
+    assert (await case.items(space, b"r"))[b"alone"] == why
+    with pytest.raises(Unavailable):
+        await asked_everywhere(case, space)
+    return [receipt.version for receipt in receipts]
+
+
+def node_of(datacentre: str) -> Node:
+    (node,) = cluster().in_datacenter(datacentre)
+    return node
+
+
+def test_a_stopped_data_centre_is_told_what_it_missed() -> None:
+    async def story() -> None:
+        async with both() as (first, second):
+            space = await first.space(Mode.LWW)
+            await second.store.namespaces()
+            watchers = [Watcher(case, space) for case in (first, second)]
+            begun = [(await case.put(space, b"r", {b"begun": b"x"})).version for case in (first, second)]
+            for watcher in watchers:
+                await watcher.until(begun)
+            for here, there, away in ((first, second, DATACENTRES[1]), (second, first, DATACENTRES[0])):
+                node = node_of(away)
+                node.pause()
+                try:
+                    alone = await written_alone(here, space, away.encode())
+                    await watchers[here is second].until(alone)
+                finally:
+                    node.resume()
+                assert (await shown(there, space))[b"alone"] == away.encode()
+                await watchers[there is second].until(alone)
+            assert await shown(first, space) == await shown(second, space)
+            assert not any(event.in_doubt for watcher in watchers for event in watcher.told.values())
+
+    fresh()
+    asyncio.run(story())
+
+
+def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of() -> None:
+    async def story() -> None:
+        async with both() as (first, second):
+            space = await first.space(Mode.LWW)
+            await second.store.namespaces()
+            watchers = [Watcher(case, space) for case in (first, second)]
+            begun = [(await second.put(space, b"r", {b"begun": b"x"})).version]
+            for watcher in watchers:
+                await watcher.until(begun)
+            node = node_of(DATACENTRES[1])
+            node.kill()
+            try:
+                alone = await written_alone(first, space, b"killed")
+                async with opened(first.clock, DATACENTRES[0], 3) as started:
+                    alone += await written_alone(started, space, b"started meanwhile")
+            finally:
+                await asyncio.to_thread(node.restart)
+            for watcher in (*watchers, Watcher(second, space)):
+                await watcher.until(alone)
+            assert (await shown(second, space))[b"alone"] == b"started meanwhile"
+            assert await shown(first, space) == await shown(second, space)
+
+    fresh()
+    asyncio.run(story())
+
+
+def test_what_both_write_while_they_do_not_see_each_other_ends_alike() -> None:
+    async def story() -> None:
+        async with both() as (first, second):
+            space = await first.space(Mode.LWW)
+            await second.store.namespaces()
+            receipts = await asyncio.gather(
+                *(
+                    case.put(space, b"r", {b"k": b"%d" % number, b"own": b"%d" % number})
+                    for number in range(10)
+                    for case in (first, second)
+                )
+            )
+            newest = max(receipt.version for receipt in receipts)
+            ends = [await shown(case, space) for case in (first, second)]
+            assert ends[0] == ends[1] and ends[0][b"k"] == ends[0][b"own"]
+            assert {item.version for item in (await asked_everywhere(first, space)).items} == {newest}
+            applied = [receipt.version for receipt in receipts if receipt.sequence]
+            for case in (first, second):
+                await Watcher(case, space).until(applied)
+
+    fresh()
+    asyncio.run(story())
