@@ -40,25 +40,24 @@ class Site(NamedTuple):
     datacentres: dict[str, Datacentre]
 
 
-@contextlib.contextmanager
-def site() -> Iterator[Site]:
-    """Both, running, with one replica of everything in each."""
-    with nodes() as cassandra, served(cassandra, "site") as running:
-        yield running
-
-
 def nodes() -> Cassandra:
-    """The cluster alone: enter it."""
+    """The cluster alone, one replica of everything in each data centre: enter it."""
     return Cassandra(dict.fromkeys(DATACENTRES, 1), settings=_SETTINGS)
+
+
+def migrated(cassandra: Cassandra, keyspace: str) -> dict[str, str]:
+    """The setting for the backend of a server in each data centre, on a keyspace that is made for them."""
+    backends = {name: json.dumps(_backend(cassandra, keyspace, name)) for name in DATACENTRES}
+    settings = {name: f"backend.cassandra={backend}" for name, backend in backends.items()}
+    command = [sys.executable, "-m", "services.storage.migrate", "--set", settings[HOME]]
+    subprocess.run(command, env=environment(), check=True, timeout=300, stdout=subprocess.DEVNULL)
+    return settings
 
 
 @contextlib.contextmanager
 def served(cassandra: Cassandra, keyspace: str) -> Iterator[Site]:
     """A server in each of the cluster's data centres, on a keyspace of their own."""
-    backends = {name: json.dumps(_backend(cassandra, keyspace, name)) for name in DATACENTRES}
-    settings = {name: f"backend.cassandra={backend}" for name, backend in backends.items()}
-    command = [sys.executable, "-m", "services.storage.migrate", "--set", settings[HOME]]
-    subprocess.run(command, env=environment(), check=True, timeout=300, stdout=subprocess.DEVNULL)
+    settings = migrated(cassandra, keyspace)
     found = {}
     with contextlib.ExitStack() as stack:
         for name in DATACENTRES:

@@ -5,13 +5,16 @@ python -m tests.histories.broken_main FAULT followed by the arguments of service
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 from unittest import mock
 
+from libs.cassandra.session import LOCAL_SERIAL
 from services.storage import main
+from services.storage.cassandra import scope
 from services.storage.domain.decide import Decision
 from services.storage.domain.errors import ConditionFailed
 from services.storage.domain.model import Command
@@ -60,6 +63,9 @@ def forgetful(decide: Decide) -> Decide:
 
 
 FAULTS: Final = {fault.__name__: fault for fault in (blind, lenient, forgetful)}
+"""Of every backend."""
+APART: Final = "apart"
+"""Of a cluster: each data centre decides for itself what all of them should decide."""
 
 
 def _unconditional(command: Command) -> Command:
@@ -71,7 +77,11 @@ def _unconditional(command: Command) -> Command:
 def run() -> int:
     """Serves with the fault that the first argument names."""
     name = sys.argv.pop(1)
-    with mock.patch.object(turn, "decide", FAULTS[name](turn.__dict__["decide"])):
+    with contextlib.ExitStack() as stack:
+        if name == APART:
+            stack.enter_context(mock.patch.object(scope, "SERIAL", LOCAL_SERIAL))
+        else:
+            stack.enter_context(mock.patch.object(turn, "decide", FAULTS[name](turn.__dict__["decide"])))
         return main.main()
 
 

@@ -39,9 +39,11 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=options)
 
 
-async def create_namespace(servers: Sequence[grpc.aio.Channel]) -> None:
-    """The namespace of all histories, in CAS; known to all of the servers, which look for new ones now and then."""
+async def create_namespace(servers: Sequence[grpc.aio.Channel], settings: admin_pb.Namespace) -> None:
+    """The namespace of all histories, in CAS and with more ``settings``; known to all of the servers, which look for
+    new ones now and then."""
     space = admin_pb.Namespace(name=NAMESPACE, mode=admin_pb.MODE_CAS)
+    space.MergeFrom(settings)
     request = admin_pb.CreateNamespaceRequest(namespace=space)
     await storage_admin_pb2_grpc.StorageAdminStub(servers[0]).CreateNamespace(request, timeout=PATIENT_S)
     for server in servers:

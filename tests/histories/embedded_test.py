@@ -36,7 +36,7 @@ def test_a_server_whose_compare_and_set_is_broken_is_found_out(tmp_path, fault):
     enough = {"held": 200} if fault == "blind" else {"held": 100, "refused": 100}
     broken = ["tests.histories.broken_main", fault]
     with Server([f"backend.embedded.path={tmp_path / 'data'}"], broken) as server:
-        history = asyncio.run(calm(server, random.Random(SEED), **enough))
+        history = asyncio.run(calm([server], random.Random(SEED), **enough))
     history.write(tmp_path / "history.jsonl")
     verdict = judge(tmp_path / "history.jsonl")
     print(verdict.said)
