@@ -100,7 +100,7 @@ class Redis:
 
     async def _connect(self) -> tuple[Any, bytes]:
         """A new connection with the scripts loaded, and the incarnation at its other end."""
-        connection = _connection(self._options)
+        connection = connection_to(self._options)
         try:
             await connection.connect()
             commands: list[tuple[str, ...]] = [("INFO", "server"), ("INFO", "replication")]
@@ -123,7 +123,8 @@ def _incarnation(told: bytes) -> bytes:
     return b"-".join(found[name] for name in _IDENTITY)
 
 
-def _connection(options: Options) -> Any:
+def connection_to(options: Options) -> Any:
+    """A connection to be made: to the server of `options`, of this library's kind."""
     common: dict[str, Any] = {
         "db": options.database,
         "username": options.username or None,

@@ -19,7 +19,7 @@ from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.session.admin_servicer import SessionAdminServicer
 from services.session.audit.opening import Audit, open_audit
-from services.session.backends import is_shared, open_backend
+from services.session.backends import is_shared, open_backend, open_cache
 from services.session.canary import Canary, open_realm
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
@@ -63,7 +63,11 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     clock = SystemClock()
     events = ToldEvents(server.telemetry.registry)
     store = await open_backend(server, config, clock)
-    tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config))
+    cache = await open_cache(server, config)
+    front = cache.front if cache is not None else None
+    tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config), front=front)
+    if cache is not None:
+        server.add_background("cache hints", cache.hints(tools.keyring, tools.realms, clock).run)
     if tools.shared:
         server.add_background("refresher", Refresher(tools.realms, clock).run)
     if config.audit.file or config.audit.HasField("kafka"):

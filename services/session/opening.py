@@ -7,6 +7,8 @@ from pathlib import Path
 from libs.clock.clock import Clock
 from libs.config import wiring
 from libs.errors.errors import FailedPrecondition
+from services.session.crypto.keyring import Keyring
+from services.session.domain.hot import Hot
 from services.session.domain.policy import check
 from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
@@ -15,9 +17,13 @@ from services.session.domain.sweeping import CLOCK
 from services.session.domain.tools import Events, Tools
 from services.session.domain.vault import Vault
 from services.session.keyring_file import open_keyring
+from services.session.origin import origin_of
 from services.session.realm_messages import policy_of
 from services.session.store.interface import Store
 from wellspring.config.v1 import session_pb2 as config_pb
+
+Front = Callable[[Store, Keyring, SteadyClock], tuple[Store, Hot]]
+"""Puts something before a store: that, and what the hot path reads."""
 
 
 class NotSupported(FailedPrecondition):
@@ -28,14 +34,13 @@ class NotSupported(FailedPrecondition):
 
 def check_supported(config: config_pb.SessionConfig) -> None:
     """Raises FailedPrecondition for what the configuration's contract has and this server does not do."""
-    if config.backend.WhichOneof("kind") not in ("embedded", "cassandra"):
-        raise NotSupported("backend: the stores embedded and cassandra are those there are")
+    kind = origin_of(config.backend).WhichOneof("kind")
     if config.server.workers > 1:
         raise NotSupported(
             "server.workers: a session server has one process; 1 is allowed (with the backend cassandra, start several"
             " servers)"
         )
-    if config.incarnation_file and config.backend.WhichOneof("kind") != "embedded":
+    if config.incarnation_file and kind != "embedded":
         what = "a restored backup is recognised with the embedded store only; leave it out"
         raise NotSupported(f"incarnation_file: {what}")
 
@@ -48,15 +53,19 @@ async def make_tools(
     events: Events,
     *,
     shared: bool = False,
+    front: Front | None = None,
 ) -> Tools:
     """Keyring, clock and realms over an open store; realms of the configuration are made when they are not there.
-    `shared`: other servers may have the store too.
+    `shared`: other servers may have the store too. `front` is put before the store when the keyring is there.
 
     Raises KeyringUnusable, PolicyRefused.
     """
     ring = await open_keyring(Path(config.keyring_file), store, clock.time_ns() // 10**9, create=config.create_keyring)
     noted = (await store.noted([CLOCK])).get(CLOCK, b"0")
     steady = SteadyClock(clock, int(noted))
+    hot: Hot | None = None
+    if front is not None:
+        store, hot = front(store, ring, steady)
     realms = Realms(store, config.datacentre, steady.now_us)
     await realms.load()
     for message in config.realms:
@@ -76,4 +85,5 @@ async def make_tools(
         request_window_us=int(wiring.seconds(config.request_id_window) * 1e6),
         proofs=Proofs(steady.now_us),
         shared=shared,
+        hot=hot,
     )

@@ -82,7 +82,7 @@ class SessionsServicer:
             known = await self._warm.find(realm, call.identity, text, touch=request.touch)
             if known is not None:
                 if self._tools.shared:
-                    known.staleness.FromMicroseconds(self._tools.realms.staleness_us)
+                    known.staleness.FromMicroseconds(self._staleness_us(realm))
                 return known
         work = validating.validate(
             self._tools,
@@ -92,12 +92,13 @@ class SessionsServicer:
             touch=request.touch,
             data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
             proof=requests.proof(request.proof, request.HasField("proof")),
+            hot=plain,
         )
         validated = await self._guarded(realm, call, work, request.client_hints.address)
         answer = pb.ValidateResponse(
             session=self._public(realm, call, validated.session), rotate_hint=validated.rotate_hint
         )
-        answer.staleness.FromMicroseconds(self._tools.realms.staleness_us)
+        answer.staleness.FromMicroseconds(self._staleness_us(realm))
         answers.put_values(answer.data, validated.data)
         if audience:
             answer.assertion = self._assert(realm, validated.session, audience, LONGEST_S)[0]
@@ -187,13 +188,16 @@ class SessionsServicer:
         if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
             raise RealmIsOpaque
         count = await self._revoke(realm, request, call, said)
-        # Other servers of the same store hear of a whole realm within its bound, or refuse it.
-        late = self._tools.shared and request.WhichOneof("target") == "whole_realm"
+        # Other servers of the same store hear of a whole realm within its bound, or refuse it; of the rest at once,
+        # unless the cache that they share could not be told.
+        late_us = self._tools.hot.late_us(realm) if self._tools.hot is not None else 0
+        if self._tools.shared and request.WhichOneof("target") == "whole_realm":
+            late_us = realm.policy.revocation_bound_us
         states = pb.RevokeResponse.Enforcement
         receipt = states(
             datacentre=self._tools.datacentre,
-            state=states.STATE_PENDING if late else states.STATE_ENFORCED,
-            enforced_by=answers.time(self._tools.clock.now_us() + (realm.policy.revocation_bound_us if late else 0)),
+            state=states.STATE_PENDING if late_us else states.STATE_ENFORCED,
+            enforced_by=answers.time(self._tools.clock.now_us() + late_us),
         )
         return pb.RevokeResponse(receipts=[receipt], revoked=count)
 
@@ -278,6 +282,11 @@ class SessionsServicer:
         if realm.policy.kind is Kind.OPAQUE:
             raise RealmIsOpaque
         return realm
+
+    def _staleness_us(self, realm: Realm) -> int:
+        """How old what an answer stands on may be: what is known of realms, and a page of the cache."""
+        page_us = realm.policy.revocation_bound_us // 2 if self._tools.hot is not None else 0
+        return max(page_us, self._tools.realms.staleness_us)
 
     def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         return answers.session(self._tools.keyring, realm.policy, call.identity, session)

@@ -2,7 +2,8 @@
 
 An answer is taken again only if the realm (its policy and its epoch) is the very same, the store's mark of the session
 says that neither it nor its subject's epoch nor a tombstone was written since, and the time is before anything that
-time alone would change. So it is never older than what the store says at that moment: a revocation cuts it short.
+time alone would change. So it is never older than what the store says at that moment (or what stands in front of it, in
+a deployment with a cache): a revocation cuts it short.
 
 Kept under a keyed hash of the token, in memory, and so many at most; failures are never kept.
 """
@@ -57,7 +58,7 @@ class Warm:
             return None
         if touch and now_us >= kept.touch_us:
             return None
-        mark = await self._tools.store.mark(realm.name, kept.handle, kept.subject)
+        mark = await self._mark(realm, kept.handle, kept.subject)
         if mark != kept.mark or self._tools.realms.get(realm.name) is not realm:
             self._kept.pop(name, None)
             return None
@@ -71,7 +72,7 @@ class Warm:
         session, record, policy = validated.session, validated.bearer.good, realm.policy
         if not self._most or session.bind or self._tools.realms.get(realm.name) is not realm:
             return
-        mark = await self._tools.store.mark(realm.name, session.handle, session.subject)
+        mark = await self._mark(realm, session.handle, session.subject)
         if mark is None or mark.revision != session.revision or mark.epoch != validated.bearer.stored.subject_epoch:
             return
         until_us = idle_end_us(session, policy)
@@ -85,6 +86,12 @@ class Warm:
         self._kept[realm.name, caller, self._digest(token)] = kept
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
+
+    async def _mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:
+        hot = self._tools.hot
+        if hot is not None:
+            return await hot.mark(realm, handle, subject)
+        return await self._tools.store.mark(realm.name, handle, subject)
 
     def _digest(self, token: bytes) -> bytes:
         return blake2b(token, key=self._key, digest_size=_DIGEST_BYTES).digest()

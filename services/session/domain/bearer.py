@@ -14,6 +14,7 @@ from services.session.crypto.tokens import Token
 from services.session.domain import family
 from services.session.domain.errors import SessionInvalid, TokenMalformed
 from services.session.domain.family import Check, Standing
+from services.session.domain.hot import Hot
 from services.session.domain.model import Retry, Session, TokenRecord
 from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
@@ -115,6 +116,21 @@ async def identify(
         raise SessionInvalid
     if bind:
         _check_proof(tools, realm, proof, text, bind)
+    return Bearer(token, stored.session, presented.record, None, stored, now_us)
+
+
+async def glance(tools: Tools, hot: Hot, realm: Realm, text: bytes) -> Bearer | None:
+    """The bearer of a token, by what stands in front of the store; None for one who is not plainly good by that, and is
+    to be identified. Raises TokenMalformed, SessionInvalid."""
+    token = read_token(tools, realm, text)
+    stored = await hot.read(realm, token.handle)
+    if stored.session is None or stored.session.bind:
+        return None
+    now_us = tools.clock.now_us()
+    presented = family.present(stored.session, checker(tools.vault, token), now_us)
+    realm = tools.realms.get(realm.name) or realm
+    if presented.record is None or not realm.judge(stored, now_us).live:
+        return None
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
 
 

@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypeVar
 
 from services.session.crypto.keyring import Keyring
 from services.session.domain.errors import Contended
+from services.session.domain.hot import Hot
 from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
@@ -30,7 +31,8 @@ class Events(Protocol):
 @dataclass(frozen=True, slots=True)
 class Tools:
     """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`; `shared`: other
-    servers may change the store; `incarnation` names the life of the data, another one after a backup was put back."""
+    servers may change the store; `incarnation` names the life of the data, another one after a backup was put back;
+    `hot` stands in front of the store, if anything does."""
 
     store: Store
     keyring: Keyring
@@ -45,6 +47,7 @@ class Tools:
     proofs: Proofs
     shared: bool = False
     incarnation: bytes = b""
+    hot: Hot | None = None
 
 
 async def until_written(attempt: Callable[[], Awaitable[_Result | None]]) -> _Result:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from services.session.crypto.tokens import Token
-from services.session.domain.bearer import Bearer, identify
+from services.session.domain.bearer import Bearer, glance, identify
 from services.session.domain.errors import DataKeyDenied, SessionInvalid, SessionNotFound
 from services.session.domain.model import DATA, SHARED, Session, TokenRecord
 from services.session.domain.operations import Value, check_key
@@ -50,15 +50,20 @@ async def validate(
     touch: bool = False,
     data_keys: Sequence[str] = (),
     proof: Proof | None = None,
+    hot: bool = False,
 ) -> Validated:
-    """Raises TokenMalformed, SessionInvalid, DataKeyDenied."""
+    """`hot`: what stands in front of the store may answer, for whoever needs no data. Raises TokenMalformed,
+    SessionInvalid, DataKeyDenied."""
     readable(realm.policy, caller, "Validate", data_keys)
     everything = ALL in data_keys
 
     def keys(token: Token) -> list[bytes]:
         return [tools.vault.item_key(DATA, realm.name, token.handle, key) for key in data_keys if key != ALL]
 
-    bearer = await identify(
+    bearer = None
+    if hot and tools.hot is not None and not data_keys:
+        bearer = await glance(tools, tools.hot, realm, text)
+    bearer = bearer or await identify(
         tools,
         realm,
         text,

@@ -1,0 +1,104 @@
+"""The hot path through the cache: Validate's read, and the mark by which a warm answer is taken again.
+
+A page is believed for half of its realm's bound, counted from before its session was read: by Redis' clock, which ends
+the entry, and by this server's. A server that could not drop what it wrote believes no page of that realm until all
+that were there are over.
+"""
+
+from collections.abc import Callable
+
+from libs.errors.errors import DataLoss
+from services.session.cache.entries import Looked
+from services.session.cache.pages import Page
+from services.session.cache.store import CachedStore
+from services.session.domain.realms import Realm
+from services.session.store.interface import Mark, Stored
+
+
+class CachedHot:
+    """`domain.hot.Hot` over a store and its cache. `now_us`: the time that sessions live by."""
+
+    def __init__(self, store: CachedStore, now_us: Callable[[], int]) -> None:
+        self._store = store
+        self._now_us = now_us
+
+    async def read(self, realm: Realm, handle: str) -> Stored:
+        """See `Hot.read`."""
+        began_us = self._now_us()
+        looked = await self._look(realm, handle)
+        page = None if looked is None else self._believed(realm, handle, looked)
+        if page is not None:
+            try:
+                return Stored(page.session(realm.name, handle), {}, None, page.epoch)
+            except DataLoss:
+                self._store.gate.count("damaged")
+        stored = await self._store.read(realm.name, handle)
+        if looked is not None:
+            await self._fill(realm, stored, looked.lease, began_us)
+        return stored
+
+    async def mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:
+        """See `Hot.mark`."""
+        began_us = self._now_us()
+        looked = await self._look(realm, handle)
+        if looked is None:
+            return await self._store.mark(realm.name, handle, subject)
+        page = self._believed(realm, handle, looked)
+        if page is not None:
+            return Mark(page.revision, page.epoch)
+        stored = await self._store.read(realm.name, handle)
+        if stored.session is None or stored.tombstone is not None:
+            return None
+        await self._fill(realm, stored, looked.lease, began_us)
+        return Mark(stored.session.revision, stored.subject_epoch)
+
+    def late_us(self, realm: Realm) -> int:
+        """See `Hot.late_us`."""
+        untold_us = self._store.untold_us(realm.name)
+        return 0 if untold_us is None else max(0, untold_us + life_us(realm) - self._store.now_us())
+
+    async def _look(self, realm: Realm, handle: str) -> Looked | None:
+        """The session's entry; None when there is nothing to be asked or believed."""
+        if self.late_us(realm):
+            self._store.gate.count("bypassed")
+            return None
+        name = self._store.pages.session_name(realm.name, handle)
+        looked = await self._store.gate.ask(lambda: self._store.entries.look(name, life_us(realm) // 1000))
+        # This server may have written, and told nobody, while it waited.
+        return None if self.late_us(realm) else looked
+
+    def _believed(self, realm: Realm, handle: str, looked: Looked) -> Page | None:
+        if looked.page is None:
+            self._store.gate.count("miss")
+            return None
+        try:
+            page = self._store.pages.open(realm.name, handle, looked.page)
+        except DataLoss:
+            self._store.gate.count("damaged")
+            return None
+        if abs(self._now_us() - page.read_us) >= life_us(realm):
+            self._store.gate.count("stale")
+            return None
+        self._store.gate.count("hit")
+        return page
+
+    async def _fill(self, realm: Realm, stored: Stored, lease: bytes, read_us: int) -> None:
+        """Keeps a session that lives. The epoch is read again, under the subject's lease: one that was raised before is
+        seen, and one that is raised afterwards ends the lease."""
+        session = stored.session
+        if session is None or stored.tombstone is not None or session.bind:
+            return
+        pages, entries, gate = self._store.pages, self._store.entries, self._store.gate
+        subject = pages.subject_name(realm.name, session.subject)
+        subject_lease = await gate.ask(lambda: entries.lease(subject))
+        if subject_lease is None:
+            return
+        epoch = await self._store.subject_epoch(realm.name, session.subject)
+        page = pages.seal(session, epoch, read_us)
+        name = pages.session_name(realm.name, session.handle)
+        await gate.ask(lambda: entries.put(name, lease, subject, subject_lease, page))
+
+
+def life_us(realm: Realm) -> int:
+    """How long a page of a realm is believed: of the bound within which revocations count everywhere, the half."""
+    return realm.policy.revocation_bound_us // 2
