@@ -248,24 +248,34 @@ class Session:
         """A read that is sent to a second replica too when the first is slow and there is credit for it."""
         self._hedges.earn()
         first = self._send(bound, timeout_s)
-        sent = {first}
+        second: asyncio.Future[Any] | None = None
+
+        def again() -> None:
+            nonlocal second
+            if not first.done() and self._hedges.spend():
+                self.hedged += 1
+                second = self._send(bound, timeout_s)
+                second.add_done_callback(lambda done: _answer(first, done))
+
+        timer = asyncio.get_running_loop().call_later(self._options.hedge_after_s, again)
         try:
-            await asyncio.wait(sent, timeout=self._options.hedge_after_s)
-            if first.done() or not self._hedges.spend():
-                return await first
-            self.hedged += 1
-            sent.add(self._send(bound, timeout_s))
-            waiting = sent
-            while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for one in done:
-                    if one.exception() is None:
-                        return one.result()
-            return first.result()
+            return await first
+        except Exception:
+            if second is None:
+                raise
+            with contextlib.suppress(Exception):
+                return await second
+            raise
         finally:
-            for one in sent:
-                if not one.cancel() and not one.cancelled():
-                    one.exception()  # nobody asks for it any more
+            timer.cancel()
+            if second is not None:
+                second.cancel()
+
+
+def _answer(first: "asyncio.Future[Any]", second: "asyncio.Future[Any]") -> None:
+    """What the second sending of a read brought is the answer, unless it failed: then the first is still awaited."""
+    if not second.cancelled() and second.exception() is None and not first.done():
+        first.set_result(second.result())
 
 
 def settle_rows(rows: Any, settle: Any, future: Any) -> None:

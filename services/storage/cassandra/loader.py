@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
+from libs.cassandra.joining import Joined
 from libs.cassandra.session import EACH_QUORUM, Session
 from services.storage.cassandra import layout
 from services.storage.cassandra.partition import (
@@ -42,6 +43,7 @@ class Loader:
     def __init__(self, session: Session, statements: Statements) -> None:
         self._session = session
         self._read = statements.read
+        self._joined = Joined(session)
 
     async def load(self, need: Need, loaded: Loaded, consistency: int) -> None:
         """Adds to ``loaded`` what ``need`` says. Raises Unavailable."""
@@ -126,7 +128,8 @@ class Loader:
         loaded.chunk_numbers[need.number, need.upload] = sorted(numbers)
 
     async def _ask(self, name: str, values: Sequence[Any], consistency: int) -> list[Any]:
-        return await self._session.execute(self._read[name], values, consistency)
+        alike = (name, *(tuple(value) if isinstance(value, list) else value for value in values))
+        return await self._joined.execute(alike, self._read[name], values, consistency)
 
     async def _all(self, name: str, values: Sequence[Any], consistency: int) -> list[Any]:
         return [row async for page in self._session.pages(self._read[name], values, consistency) for row in page]

@@ -1,6 +1,7 @@
 """The one-machine backend: the parts that read, write and sweep one ordered key-value store, put together."""
 
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
@@ -65,38 +66,73 @@ class LocalStore:
     ) -> None:
         """``clock_us`` tells the time in microseconds since 1970. ``gather``: single mutations share turns; ``kv`` must
         give futures for that."""
-        options = options or LocalOptions()
-        self.options = options
+        self.options = options or LocalOptions()
         self._kv = kv
-        families = Families(kv)
-        settling = Settling(kv)
-        history = History(families)
-        self._ledger = Ledger(families)
-        self._catalog = Catalog(kv, families, self._ledger)
         self._clock_us = clock_us
-        self._writer = Writer(kv, families, history, self._ledger, self._catalog, settling, clock_us, options.grace_us)
-        self._gathering = Gathering(self._writer) if gather else None
-        self._reader = Reader(families, self._ledger, settling, clock_us)
-        self._feed = FeedReader(families, self._ledger, settling)
-        self._past = PastReader(families, history, self._ledger, settling, self._writer, clock_us)
-        self._uploads = Uploads(kv, families, settling, self._writer, clock_us)
-        self._copier = Copier(kv, families, clock_us)
-        self._loader = Loader(
-            kv, families, self._ledger, self._catalog, settling, self._writer, clock_us, options.grace_us
-        )
-        self._profiler = Profiler(families)
-        self._documents = Documents(kv, families)
-        self._sweeper = Sweeper(
-            kv,
-            families,
-            history,
-            self._ledger,
-            self._catalog,
-            settling,
-            self._writer,
-            grace_us=options.grace_us,
-            token_window_us=options.token_window_us,
-        )
+        self._gather = gather
+        self._families = Families(kv)
+        self._settling = Settling(kv)
+
+    # Its parts, each made when it is first asked for: where an engine is made for each step, most steps need few
+
+    @functools.cached_property
+    def _history(self) -> History:
+        return History(self._families)
+
+    @functools.cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._families)
+
+    @functools.cached_property
+    def _catalog(self) -> Catalog:
+        return Catalog(self._kv, self._families, self._ledger)
+
+    @functools.cached_property
+    def _writer(self) -> Writer:
+        parts = (self._kv, self._families, self._history, self._ledger, self._catalog, self._settling)
+        return Writer(*parts, self._clock_us, self.options.grace_us)
+
+    @functools.cached_property
+    def _gathering(self) -> Gathering | None:
+        return Gathering(self._writer) if self._gather else None
+
+    @functools.cached_property
+    def _reader(self) -> Reader:
+        return Reader(self._families, self._ledger, self._settling, self._clock_us)
+
+    @functools.cached_property
+    def _feed(self) -> FeedReader:
+        return FeedReader(self._families, self._ledger, self._settling)
+
+    @functools.cached_property
+    def _past(self) -> PastReader:
+        return PastReader(self._families, self._history, self._ledger, self._settling, self._writer, self._clock_us)
+
+    @functools.cached_property
+    def _uploads(self) -> Uploads:
+        return Uploads(self._kv, self._families, self._settling, self._writer, self._clock_us)
+
+    @functools.cached_property
+    def _copier(self) -> Copier:
+        return Copier(self._kv, self._families, self._clock_us)
+
+    @functools.cached_property
+    def _loader(self) -> Loader:
+        parts = (self._kv, self._families, self._ledger, self._catalog, self._settling, self._writer)
+        return Loader(*parts, self._clock_us, self.options.grace_us)
+
+    @functools.cached_property
+    def _profiler(self) -> Profiler:
+        return Profiler(self._families)
+
+    @functools.cached_property
+    def _documents(self) -> Documents:
+        return Documents(self._kv, self._families)
+
+    @functools.cached_property
+    def _sweeper(self) -> Sweeper:
+        parts = (self._kv, self._families, self._history, self._ledger, self._catalog, self._settling, self._writer)
+        return Sweeper(*parts, grace_us=self.options.grace_us, token_window_us=self.options.token_window_us)
 
     # Namespaces
 
