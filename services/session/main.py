@@ -66,7 +66,7 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     cache = await open_cache(server, config)
     front = cache.front if cache is not None else None
     tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config), front=front)
-    if cache is not None:
+    if cache is not None and tools.shared:
         server.add_background("cache hints", cache.hints(tools.keyring, tools.realms, clock).run)
     if tools.shared:
         server.add_background("refresher", Refresher(tools.realms, clock).run)

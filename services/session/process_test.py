@@ -148,9 +148,10 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["realms=[{name: web, kind: opaque, ttl: 40d}]"], "realm.ttl"),
         (["realms=[{name: Web}]"], "beginning with a letter"),
         (["nonsense=1"], "nonsense"),
+        (["backend={cached: {redis: {address: 'x:y'}, origin: {embedded: {path: d}}}}"], "cached.redis.address"),
         (
-            ["backend={cached: {redis: {address: 'x:1'}, origin: {embedded: {path: data}}}}"],
-            "the stores embedded and cassandra are those there are",
+            ["backend={cached: {redis: {address: a}, origin: {cached: {redis: {address: a}, origin: {}}}}}"],
+            "backend.cached.origin",
         ),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
