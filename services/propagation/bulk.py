@@ -1,10 +1,9 @@
 """Big declarations: thousands of edges a call, as pieces of long work that brief calls go before.
 
-The edges of a call are one piece, because they become true together. Their names are numbered before, in pieces of
-their own: that changes nothing that anybody could see. It is half of the work, or nearly all where names are new.
+Names are numbered first: that changes nothing that anybody could see, and is half of the work, or nearly all where
+names are new. What a call can be refused for is looked at next, then its edges are written, each dependent's set whole.
 """
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -15,9 +14,11 @@ from services.propagation.domain.edges import Declaration
 from services.propagation.domain.shard import Shard
 from services.propagation.store.interface import Numbers
 
-_NAMES_AT_ONCE = 500
-"""They take 0.1 ms when they are known, 2 ms when all are new."""
 _PIECE_S = 0.001
+_LEAST_NAMES, _MOST_NAMES = 250, 4_000
+"""Numbered at once: 500 take 0.1 ms when they are known, 2 ms when all are new."""
+_EDGES_AT_ONCE = 2_000
+"""They take 2 to 4 ms; half as many cost a third more each."""
 
 
 class BulkDeclarations:
@@ -27,43 +28,70 @@ class BulkDeclarations:
         self._shard = shard
 
     async def declare(
-        self, declarations: Sequence[Declaration], write: Callable[[Sequence[Declaration]], Awaitable[None]]
-    ) -> Awaitable[None]:
-        """Calls `write` with the declarations, their names numbered, when it is its turn; answers what it does."""
+        self, declarations: Sequence[Declaration], change: Callable[[Declaration], Awaitable[None]]
+    ) -> None:
+        """Calls `change`, which answers when it is durable, with parts of the declarations; ends when all are durable.
+
+        Either no part is refused or none is given to `change`. Raises as edges.numbered does.
+        """
         for one in declarations:  # what is refused leaves no names behind
             edges.check_sizes(self._shard, self._shard.views.number(one.view_name), one.declared)
         numbered = [await self._numbered(one) for one in declarations]
-        return await self._shard.long_work.turn(partial(write, numbered))
+        parts = [part for one in numbered for part in edges.parts(one, _EDGES_AT_ONCE)]
+        await self.in_turns(len(parts), lambda at: change(parts[at]))
 
-    async def _numbered(self, one: Declaration) -> Declaration:
-        declared = one.declared
-        dependents = await self._in_pieces(len(one.names), partial(self._dependents, one.names))
-        inputs = await self._in_pieces(len(declared.names), partial(self._inputs, declared))
-        return dataclasses.replace(one, declared=dataclasses.replace(declared, dependents=dependents, inputs=inputs))
+    async def in_turns(self, count: int, change: Callable[[int], Awaitable[None]]) -> None:
+        """Calls `change` with 0..count - 1, a millisecond of them at a time; ends when all of it is durable."""
+        durable: list[Awaitable[None]] = []
 
-    async def _in_pieces(self, count: int, number: Callable[[slice], Numbers]) -> Numbers:
-        """What `number` gives for 0..count - 1, a slice at a time, as long as a piece may take."""
-        found: list[Numbers] = [np.empty(0, np.uint32)]
+        def step(at: int) -> int:
+            durable.append(change(at))
+            return at + 1
+
+        await self._steps(count, step)
+        for one in durable:
+            await one
+
+    async def _steps(self, count: int, step: Callable[[int], int]) -> None:
+        """Calls `step` with where it came to, from 0 on until that is `count`, a piece of such calls at a time."""
         at = 0
 
         def piece() -> None:
             nonlocal at
             ends_s = self._shard.now_s() + _PIECE_S
             while at < count:
-                found.append(number(slice(at, at + _NAMES_AT_ONCE)))
-                at += _NAMES_AT_ONCE
+                at = step(at)
                 if self._shard.now_s() >= ends_s:
                     return
 
         while at < count:
             await self._shard.long_work.turn(piece)
+
+    async def _numbered(self, one: Declaration) -> Declaration:
+        names, aspects = one.declared.names, one.declared.aspects
+        dependents = await self._numbers(len(one.names), partial(self._dependents, one.names))
+        inputs = await self._numbers(len(names), partial(self._inputs, names, aspects))
+        return await self._shard.long_work.turn(partial(edges.numbered, self._shard, one, dependents, inputs))
+
+    async def _numbers(self, count: int, number: Callable[[slice], Numbers]) -> Numbers:
+        """What `number` gives for 0..count - 1, as many at a time as a piece may take by what the last ones took."""
+        found: list[Numbers] = [np.empty(0, np.uint32)]
+        at_once = _LEAST_NAMES
+
+        def step(at: int) -> int:
+            nonlocal at_once
+            began_s = self._shard.now_s()
+            found.append(number(slice(at, at + at_once)))
+            done = at + at_once
+            fitting = at_once * _PIECE_S / max(self._shard.now_s() - began_s, 1e-6)
+            at_once = int(min(max(fitting, _LEAST_NAMES), 2 * at_once, _MOST_NAMES))
+            return done
+
+        await self._steps(count, step)
         return np.concatenate(found)
 
     def _dependents(self, names: list[bytes], some: slice) -> Numbers:
         return edges.number_resources(self._shard, names[some])
 
-    def _inputs(self, declared: edges.Declared, some: slice) -> Numbers:
-        aspects = declared.aspects
-        return edges.number_inputs(
-            self._shard, declared.names[some], aspects if isinstance(aspects, str) else aspects[some]
-        )
+    def _inputs(self, names: list[bytes], aspects: list[str] | str, some: slice) -> Numbers:
+        return edges.number_inputs(self._shard, names[some], aspects if isinstance(aspects, str) else aspects[some])

@@ -1,4 +1,4 @@
-"""Big packed declarations: one after the other, small calls between them, new names some at a time.
+"""Big declarations: one after the other, small calls between them and within them, new names some at a time.
 
 One that is given up holds up nobody, and one that is refused leaves nothing behind.
 """
@@ -10,11 +10,12 @@ import pytest
 
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
-from services.propagation.domain.errors import ViewNotFound
+from services.propagation.domain.errors import ResourceInvalid, SelfDependency, ViewNotFound
 from services.propagation.servicer import PropagationServicer
 from services.propagation.simulation.calls import TEMPLATE, declaration
 from services.propagation.simulation.serving import Served, served
 from wellspring.propagation.v1 import propagation_pb2 as pb
+from wellspring_client import packed
 
 BIG = 2_000
 NO_CALL = cast("Call", None)
@@ -25,9 +26,9 @@ def servicer_of(site: Served) -> PropagationServicer:
 
 
 def big(number: int) -> pb.DeclareDependenciesRequest:
-    packed = declaration(BIG)
-    packed.dependents = packed.dependents.replace(b"w/page/", b"w/page/%d/" % number)
-    return pb.DeclareDependenciesRequest(packed=[packed])
+    one = declaration(BIG)
+    one.dependents = one.dependents.replace(b"w/page/", b"w/page/%d/" % number)
+    return pb.DeclareDependenciesRequest(packed=[one])
 
 
 def small() -> pb.DeclareDependenciesRequest:
@@ -69,12 +70,12 @@ def test_new_names_are_numbered_some_at_a_time_before_the_edges():
 
             store.write = noting
             inputs = [f"w/new/{at:05}" for at in range(3_000)]
-            packed = declaration(1, inputs=inputs)
-            answer = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+            one = declaration(1, inputs=inputs)
+            answer = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
             assert answer.edges_added == len(inputs) == store.edge_count
-            assert sum(most) == len(inputs) + 1 and max(most) <= 500, most
+            assert sum(most) == len(inputs) + 1 and max(most) < len(inputs) // 2, most
             most.clear()
-            again = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+            again = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
             assert again.edges_added == 0 and len(most) == 1, most
 
     asyncio.run(main())
@@ -85,9 +86,9 @@ def test_a_big_declaration_that_is_refused_for_its_view_leaves_no_names():
         async with served() as site:
             servicer, store = servicer_of(site), site.engine.shard.store
             before = store.resource_count
-            packed = declaration(1, view="nobodys", inputs=[f"w/new/{at:05}" for at in range(3_000)])
+            one = declaration(1, view="nobodys", inputs=[f"w/new/{at:05}" for at in range(3_000)])
             with pytest.raises(ViewNotFound):
-                await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]), NO_CALL)
+                await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
             assert store.resource_count == before
 
     asyncio.run(main())
@@ -106,5 +107,72 @@ def test_a_big_declaration_that_is_given_up_has_no_effect_and_holds_up_nobody():
             assert site.engine.shard.store.edge_count == 2 * BIG
             again = await servicer.DeclareDependencies(big(0), NO_CALL)
             assert again.edges_added == BIG
+
+    asyncio.run(main())
+
+
+def test_the_edges_of_a_big_declaration_are_written_some_at_a_time_and_small_ones_come_between():
+    async def main():
+        async with served() as site:
+            servicer, store, seen = servicer_of(site), site.engine.shard.store, []
+            one = declaration(20_000)
+            task = asyncio.ensure_future(
+                servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
+            )
+            while not task.done():
+                await asyncio.sleep(0)
+                await servicer.DeclareDependencies(small(), NO_CALL)
+                seen.append(store.edge_count)
+            assert (await task).edges_added == 20_000 and store.edge_count == 20_001
+            between = {edges for edges in seen if 1 < edges < 20_001}
+            assert len(between) >= 5, seen
+
+    asyncio.run(main())
+
+
+def test_a_big_declaration_is_refused_whole_for_what_is_wrong_in_its_last_dependent():
+    async def main():
+        async with served() as site:
+            servicer, store = servicer_of(site), site.engine.shard.store
+            doubled = declaration(6_000)
+            doubled.dependents += b"\0" + doubled.dependents.split(b"\0")[0]
+            doubled.counts += doubled.counts[-4:]
+            doubled.input_index += doubled.input_index[-4:]
+            itself = declaration(6_000, inputs=[TEMPLATE, "view/html/w/page/circular"])
+            itself.dependents += b"\0w/page/circular"
+            itself.counts += packed.encode_counts([1])
+            itself.input_index += packed.encode_counts([1])
+            for bad, error in ((doubled, ResourceInvalid), (itself, SelfDependency)):
+                with pytest.raises(error):
+                    request = pb.DeclareDependenciesRequest(packed=[declaration(3_000), bad])
+                    await servicer.DeclareDependencies(request, NO_CALL)
+                assert store.edge_count == 0
+
+    asyncio.run(main())
+
+
+def test_many_declarations_of_one_call_are_in_their_order_and_let_others_come_between():
+    async def main():
+        async with served() as site:
+            servicer, store, seen = servicer_of(site), site.engine.shard.store, []
+            many = [
+                pb.Declaration(
+                    view="html",
+                    dependent=f"w/page/{at:04}" if at % 10 else "",
+                    dependencies=[pb.Dependency(resource=f"w/part/{at}-{part}") for part in range(50)],
+                )
+                for at in range(500)
+            ]
+            task = asyncio.ensure_future(
+                servicer.DeclareDependencies(pb.DeclareDependenciesRequest(declarations=many), NO_CALL)
+            )
+            while not task.done():
+                await asyncio.sleep(0)
+                await servicer.DeclareDependencies(small(), NO_CALL)
+                seen.append(store.edge_count)
+            answer = await task
+            assert [bool(result.code) for result in answer.results] == [at % 10 == 0 for at in range(500)]
+            assert answer.edges_added == 450 * 50
+            assert len(set(seen)) >= 5, seen
 
     asyncio.run(main())

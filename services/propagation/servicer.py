@@ -82,47 +82,40 @@ class PropagationServicer:
     async def DeclareDependencies(
         self, request: propagation_pb2.DeclareDependenciesRequest, call: Call
     ) -> propagation_pb2.DeclareDependenciesResponse:
-        """Sets of dependents by name; durable when answered."""
+        """Sets of dependents by name, each replaced whole; durable when answered.
+
+        What is packed is refused as one; each of `declarations` for itself.
+        """
         _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
         packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
         _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
         _at_most("packed", _edges(packs), MAX_PACKED_EDGES)
         response = propagation_pb2.DeclareDependenciesResponse()
-        if _edges(packs) >= _BULK_EDGES:
-            durable = await self._bulk.declare(
-                packs, lambda numbered: self._declare_all(numbered, request.declarations, response)
-            )
-            await durable
+        declarations = request.declarations
+        if _edges(packs) + sum(len(one.dependencies) for one in declarations) >= _BULK_EDGES:
+            await self._bulk.declare(packs, lambda part: self._change([part], response, patient=True))
+            await self._bulk.in_turns(len(declarations), lambda at: self._declare(declarations[at], at, response))
             return response
         with self._shard.long_work.brief_call():
-            await self._declare_all(packs, request.declarations, response)
+            changed = [self._change(packs, response)] if packs else []
+            changed += [self._declare(one, at, response) for at, one in enumerate(declarations)]
+            for durable in changed:
+                await durable
         return response
 
-    def _declare_all(
-        self,
-        packs: Sequence[edges.Declaration],
-        declarations: Sequence[propagation_pb2.Declaration],
-        response: propagation_pb2.DeclareDependenciesResponse,
-    ) -> Awaitable[None]:
-        changed = [self._change(packs, response)] if packs else []
-        for index, message in enumerate(declarations):
-            try:
-                changed.append(self._declare(message, f"declarations[{index}]", response))
-            except WellspringError as error:
-                response.results.append(to_status(error))
-            else:
-                response.results.add()
-        return changed[-1] if changed else _nothing()
-
     def _declare(
-        self,
-        message: propagation_pb2.Declaration,
-        path: str,
-        response: propagation_pb2.DeclareDependenciesResponse,
+        self, message: propagation_pb2.Declaration, at: int, response: propagation_pb2.DeclareDependenciesResponse
     ) -> Awaitable[None]:
-        dependent = names.check_resource(message.dependent, f"{path}.dependent")
-        declared = packing.declared_sets(np.empty(0, np.uint32), [message.dependencies], path)
-        return self._change([_declaration(message.view, [dependent], declared, message.mode)], response)
+        path = f"declarations[{at}]"
+        try:
+            dependent = names.check_resource(message.dependent, f"{path}.dependent")
+            declared = packing.declared_sets(np.empty(0, np.uint32), [message.dependencies], path)
+            durable = self._change([_declaration(message.view, [dependent], declared, message.mode)], response)
+        except WellspringError as error:
+            response.results.append(to_status(error))
+            return _nothing()
+        response.results.add()
+        return durable
 
     def _packed(self, message: propagation_pb2.PackedDeclarations, path: str) -> edges.Declaration:
         dependents = split_names(message.dependents, f"{path}.dependents")
@@ -134,9 +127,12 @@ class PropagationServicer:
         return _declaration(message.view, dependents, declared, message.mode)
 
     def _change(
-        self, declarations: Sequence[edges.Declaration], response: propagation_pb2.DeclareDependenciesResponse
+        self,
+        declarations: Sequence[edges.Declaration],
+        response: propagation_pb2.DeclareDependenciesResponse,
+        *,
+        patient: bool = False,
     ) -> Awaitable[None]:
-        patient = _edges(declarations) >= _BULK_EDGES
         deltas, durable = edges.declare_all(self._shard, declarations, patient=patient)
         response.edges_added += sum(len(delta.added_inputs) for delta in deltas)
         response.edges_removed += sum(len(delta.removed_inputs) for delta in deltas)

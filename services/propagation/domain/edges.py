@@ -8,7 +8,7 @@ of the change met the dependent, so it gets a second pass of its own.
 """
 
 import dataclasses
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -45,8 +45,8 @@ class Mode(IntEnum):
 class Declared:
     """Sets by name: dependent i has the next counts[i] entries of `index`, each an index into (names, aspects).
 
-    `dependents` are numbers in any order; `inputs` the numbers of (names, aspects) where they are known already; `path`
-    names the field for errors.
+    `dependents` are numbers in any order; `path` names the field for errors. Once `numbered` was here, `inputs` are
+    the numbers of (names, aspects) and `outputs` the outputs among them, and the names are not needed any more.
     """
 
     dependents: Numbers
@@ -56,13 +56,14 @@ class Declared:
     index: Numbers
     path: str = "dependencies"
     inputs: Numbers | None = None
+    outputs: "Outputs | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
     """What happens to the sets of the dependents `names` of a view.
 
-    Their numbers are in declared.dependents if declared.inputs has the inputs' numbers, else nowhere yet.
+    Once declared.inputs has the inputs' numbers, theirs are in declared.dependents and the names are not looked at.
     """
 
     view_name: str
@@ -131,6 +132,38 @@ def number_inputs(shard: Shard, names: Sequence[bytes], aspects: Sequence[str] |
     return numbers
 
 
+def numbered(shard: Shard, one: Declaration, dependents: Numbers, inputs: Numbers) -> Declaration:
+    """The declaration by numbers, dependents ascending: any part of it is refused for nothing that is in it.
+
+    `inputs` are the numbers of declared.names. Raises SelfDependency, ResourceInvalid, and as check_sizes does.
+    """
+    view = shard.views.number(one.view_name)
+    check_sizes(shard, view, one.declared)
+    dependents, counts, index = _ascending(dataclasses.replace(one.declared, dependents=dependents))
+    # Nothing of this step is written: a resource that is new in it is given its number again by the commit.
+    outputs = _outputs(shard.step(), view, one.declared, inputs, np.repeat(dependents, counts), index)
+    declared = Declared(dependents, counts, [], one.declared.aspects, index, one.declared.path, inputs, outputs)
+    return dataclasses.replace(one, names=[], declared=declared)
+
+
+def parts(one: Declaration, most_edges: int) -> Iterator[Declaration]:
+    """A numbered declaration in parts of so many edges at most, or of one dependent."""
+    declared = one.declared
+    ends = np.cumsum(declared.counts, dtype=np.int64)
+    first = edge = 0
+    while first < len(ends):
+        last = max(first + 1, int(np.searchsorted(ends, edge + most_edges, side="right")))
+        end = int(ends[last - 1])
+        some = dataclasses.replace(
+            declared,
+            dependents=declared.dependents[first:last],
+            counts=declared.counts[first:last],
+            index=declared.index[edge:end],
+        )
+        yield dataclasses.replace(one, declared=some)
+        first, edge = last, end
+
+
 def _write_numbers(step: Step) -> None:
     if not step.commit.empty:
         step.commit.patient = True  # nobody is told before what is written next is durable
@@ -149,7 +182,9 @@ def change(step: Step, view: int, declared: Declared, mode: Mode) -> tuple[EdgeD
     numbers = declared.inputs
     if numbers is None:
         numbers = step.commit.intern_named_inputs(declared.names, declared.aspects)
-    outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
+    outputs = declared.outputs
+    if outputs is None:
+        outputs = _outputs(step, view, declared, numbers, np.repeat(dependents, counts), index)
     inputs = numbers[index] if len(index) else np.empty(0, np.uint32)
     if mode is Mode.REPLACE:
         delta = step.commit.replace_dependencies(view, dependents, counts, inputs)
@@ -171,9 +206,10 @@ def check_sizes(shard: Shard, view: int, declared: Declared) -> None:
         raise BatchInvalid.field(
             declared.path, f"counts sum to {int(counts.sum()):,} but input_index has {len(declared.index):,} entries"
         )
-    if len(declared.index) and int(declared.index.max()) >= len(declared.names):
+    known = len(declared.names if declared.inputs is None else declared.inputs)
+    if len(declared.index) and int(declared.index.max()) >= known:
         raise BatchInvalid.field(
-            f"{declared.path}.input_index", f"holds {int(declared.index.max())}; there are {len(declared.names)} inputs"
+            f"{declared.path}.input_index", f"holds {int(declared.index.max())}; there are {known} inputs"
         )
 
 

@@ -10,6 +10,7 @@ from libs.kafka.errors import BrokersAway, MessageRefused, TopicMissing
 from services.propagation.executor.pages import Item, RenderFailed, Withheld
 from services.propagation.executor.publications import ViewPublications
 from services.propagation.relay.purges import purge_of
+from services.propagation.rules.schemas import mismatch
 from services.propagation.targets.breaker import CONSECUTIVE
 from services.propagation.targets.settings import TargetInvalid
 from services.propagation.targets.targets import Targets
@@ -79,6 +80,7 @@ def test_a_message_for_each_address_and_one_for_the_tags():
             "request_id": "edit1",
         }
         assert first["tags"] == ["purge"] and first["min_version"] == VERSION.hex()
+        assert not any(mismatch(event, "resource_change") for _, _, event in topics.sent)
         purges = [purge_of(json.dumps(event).encode()) for _, _, event in topics.sent]
         assert [(one.path, one.tags, one.min_version) for one in purges[:1] + purges[4:5]] == [
             ("/wiki/%C3%84%20b", (), VERSION),

@@ -11,6 +11,7 @@ from services.propagation.domain.engine import Engine
 from services.propagation.kafka.noted import check_noted, check_reached
 from services.propagation.kafka.sink import KafkaSink
 from services.propagation.kafka.source import KafkaSource
+from services.propagation.rules.schemas import SCHEMAS
 from services.propagation.rules.state import State
 from wellspring.config.v1 import propagation_pb2
 
@@ -33,11 +34,12 @@ async def open_topics(config: propagation_pb2.EventTopics, engine: Engine) -> Ev
     """Raises ConfigError, BrokersAway, AccessRefused, TopicMissing, TopicUnfit: nothing was read then."""
     options = kafka_options(config.kafka, "events.kafka")
     _check_names(config.topics)
+    _check_schemas(config)
     topics = Topics(options)
     found = await topics.describe(config.topics)
     check_kept_whole(found.values())
     await check_noted(engine, await topics.cluster(), found.values(), config.begin_anew)
-    source = await KafkaSource.open(options, topics, found, config.buffer_bytes)
+    source = await KafkaSource.open(options, topics, found, config.buffer_bytes, config.schemas)
     try:
         check_reached(
             State(engine), {stream: source.newest(stream) for name in found for stream in source.streams(name)}
@@ -53,3 +55,14 @@ def _check_names(names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         allowed = "each topic once"
         raise ConfigError([Mistake("the configuration", 0, 0, "events.topics", "name a topic twice", allowed)])
+
+
+def _check_schemas(config: propagation_pb2.EventTopics) -> None:
+    for topic, title in config.schemas.items():
+        if topic not in config.topics:
+            what, allowed = "is none of the topics", f"they are: {', '.join(config.topics)}"
+        elif title not in SCHEMAS:
+            what, allowed = f'"{title}" is no schema that is known', f"one of {', '.join(SCHEMAS)}"
+        else:
+            continue
+        raise ConfigError([Mistake("the configuration", 0, 0, f"events.schemas.{topic}", what, allowed)])

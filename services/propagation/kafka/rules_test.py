@@ -10,9 +10,11 @@ from random import Random
 import pytest
 
 from libs.clock.clock import SystemClock
+from libs.config.config import ConfigError
 from libs.kafka.errors import TopicMissing, TopicUnfit
 from libs.kafka.producer import Producer
-from libs.kafka.testing.broker import all_of, create, delete, grow, options_of, send, until
+from libs.kafka.testing.broker import all_of, create, cut_before, delete, grow, options_of, send, until
+from services.propagation.domain.change import dump, load
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.kafka.opening import open_topics
@@ -64,9 +66,14 @@ class Site:
         kafka["request_timeout"], kafka["delivery_timeout"] = {"seconds": 10}, {"seconds": 20}
         topics = [self.mark + name for name in self.named]
         return propagation_pb2.EventTopics(
-            kafka=kafka, topics=topics, begin_anew=self.begin_anew, buffer_bytes=self.buffer_bytes
+            kafka=kafka,
+            topics=topics,
+            begin_anew=self.begin_anew,
+            buffer_bytes=self.buffer_bytes,
+            schemas={self.mark + topic: title for topic, title in self.schemas.items()},
         )
 
+    schemas = {}
     buffer_bytes = 1 << 20
     port = 0
 
@@ -357,5 +364,85 @@ def test_a_topic_that_was_cut_off_is_refused(kafka):
         with pytest.raises(TopicUnfit, match="cut off"):
             async with site.life():
                 raise AssertionError
+
+    asyncio.run(main())
+
+
+def test_a_topic_of_another_cluster_is_refused_and_nothing_of_it_is_read(kafka):
+    async def main():
+        site = Site(kafka)
+        name = site.mark + "simple_test_rule"
+        async with site.life():
+            await site.put({"r": call_of("/{message.n}")})
+            await site.send("simple_test_rule", event(n=1))
+            await site.idle()
+            step = site.engine.shard.step()
+            noted = load(site.engine.shard.store.get_record("kafka", name.encode()))
+            step.commit.put_record("kafka", name.encode(), dump({**noted, "cluster": "theirs"}))
+            await step.write()
+        site.stub.calls.clear()
+        with pytest.raises(
+            TopicUnfit, match=f"the topic {name} is of another cluster .* positions that are kept .theirs"
+        ):
+            async with site.life():
+                raise AssertionError
+        assert not site.stub.calls
+
+    asyncio.run(main())
+
+
+def test_events_that_the_brokers_dropped_meanwhile_are_told_and_what_is_left_is_read(kafka):
+    async def main():
+        site = Site(kafka)
+        name = site.mark + "simple_test_rule"
+        async with site.life():
+            await site.put({"r": call_of("/{message.n}")})
+            await site.send("simple_test_rule", event(uri="u/0", n=0))
+            await site.idle()
+        producer = Producer(options_of(kafka))
+        for n in range(1, 9):
+            await send(producer, name, event(uri=f"u/{n}", n=n))
+        await producer.close()
+        cut_before(kafka, name, 5)
+        async with site.life():
+            await until(lambda: site.stub.paths == ["/0", "/5", "/6", "/7", "/8"], "what is left")
+            await site.idle()
+            assert site.opened.source.gone == 4 and not site.letters()
+            told = [json.loads(one.value)["message"] for one in await all_of(kafka, f"{site.mark}cp.error")]
+            assert told == [f"the events of {name}#0 from offset 1 to 4 are gone: the topic did not keep them so long"]
+
+    asyncio.run(main())
+
+
+def test_what_is_not_of_the_schema_of_its_topic_is_told_and_no_rule_sees_it(kafka):
+    async def main():
+        site = Site(kafka)
+        site.schemas = {"simple_test_rule": "resource_change"}
+        good = event(n=1) | {"$schema": "/resource_change/1.0.0"}
+        async with site.life():
+            await site.put(
+                {"r": call_of("/{message.n}"), "s": call_of("/{message.n}") | {"topic": "simple_test_rule2"}}
+            )
+            await site.send("simple_test_rule", event(n=0))
+            await site.send("simple_test_rule", good | {"tags": "purge", "n": 0})
+            await site.send("simple_test_rule", good)
+            await site.send("simple_test_rule2", good | {"tags": [1], "n": 0})
+            await site.send("simple_test_rule2", event(n=2))
+            await site.idle()
+            assert sorted(site.stub.paths) == ["/1", "/2"] and not site.letters()
+            told = sorted(json.loads(one.value)["message"] for one in await all_of(kafka, f"{site.mark}cp.error"))
+            assert told == [
+                'is no resource_change/1: tags is "purge"; array is expected',
+                "is no resource_change/1: tags[0] is 1; string is expected",
+                'names "event/1.0.0" as its $schema; the topic holds events of resource_change',
+            ]
+        for schemas, says in (
+            ({"simple_test_rule": "nonsense"}, '"nonsense" is no schema'),
+            ({"x": "error"}, "none of the topics"),
+        ):
+            site.schemas = schemas
+            with pytest.raises(ConfigError, match=says):
+                async with site.life():
+                    raise AssertionError
 
     asyncio.run(main())

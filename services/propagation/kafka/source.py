@@ -32,8 +32,16 @@ _REFRESH_S = 10.0
 class KafkaSource:
     """See Source. `open` makes one; `run` fetches until it is cancelled. To be closed."""
 
-    def __init__(self, options: Options, topics: Topics, found: Mapping[str, Topic], buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        options: Options,
+        topics: Topics,
+        found: Mapping[str, Topic],
+        buffer_bytes: int,
+        schemas: Mapping[str, str],
+    ) -> None:
         self._topics = topics
+        self._schemas = dict(schemas)
         self._partitions = {name: topic.partitions for name, topic in found.items()}
         self._room = max(1, buffer_bytes // max(1, sum(self._partitions.values())))
         self._newest = Consumer(options)
@@ -51,10 +59,16 @@ class KafkaSource:
 
     @classmethod
     async def open(
-        cls, options: Options, topics: Topics, found: Mapping[str, Topic], buffer_bytes: int
+        cls,
+        options: Options,
+        topics: Topics,
+        found: Mapping[str, Topic],
+        buffer_bytes: int,
+        schemas: Mapping[str, str],
     ) -> "KafkaSource":
-        """Begins at the present ends of the topics. Raises BrokersAway, AccessRefused."""
-        source = cls(options, topics, found, buffer_bytes)
+        """Begins at the present ends of the topics. `schemas`: by topic, the title of the schema that its events have.
+        Raises BrokersAway, AccessRefused."""
+        source = cls(options, topics, found, buffer_bytes, schemas)
         try:
             for name, count in source._partitions.items():
                 await source._begin(name, range(count))
@@ -128,7 +142,7 @@ class KafkaSource:
         moved: set[str] = set()
         for record in batch.records:
             stream = stream_of(record.topic, record.partition)
-            self._tails[stream].add(delivery_of(record), len(record.value))
+            self._tails[stream].add(self._delivery(record), len(record.value))
             moved.add(stream)
         for (topic, number), offset in batch.ends.items():
             stream = stream_of(topic, number)
@@ -199,7 +213,10 @@ class KafkaSource:
             return await self._gap(stream, after)
         if not batch.records and partition not in batch.ends:
             raise BrokersAway("the Kafka brokers do not answer now")
-        return [delivery_of(record) for record in batch.records if _is_of(record, partition, after)]
+        return [self._delivery(record) for record in batch.records if _is_of(record, partition, after)]
+
+    def _delivery(self, record: Record) -> Delivery:
+        return delivery_of(record, self._schemas.get(record.topic, ""))
 
     async def _gap(self, stream: str, after: int) -> Sequence[Delivery]:
         """What there is no more is told as one delivery without an event; reading goes on behind it."""

@@ -20,6 +20,7 @@ from services.propagation.rules.changes import Announcement
 from services.propagation.rules.events import Event
 from services.propagation.rules.requests import Publication, Request
 from services.propagation.rules.rule import Decision, Rule
+from services.propagation.rules.schemas import mismatch
 from services.propagation.rules.sources import Sink
 from services.propagation.rules.templates import TemplateFailed
 
@@ -205,6 +206,9 @@ class Performer:
             told = events.published_event(
                 event, work.event, chain, f"{work.rule.name}/{work.origin}/{at}/{number}", self._now()
             )
+            problem = mismatch(told)
+            if problem:
+                return InvalidArgument(f"an event to publish {problem}", reason="SCHEMA_MISMATCH")
             try:
                 await self._give(topic, told, work.hops + 1)
             except (FailedPrecondition, InvalidArgument) as error:

@@ -34,6 +34,7 @@ HUB_END = b"i"
 _OWN_RECORD = 32
 _EDGE = np.dtype([("input", "<u2"), ("dependent", "<u4")])
 _PART = np.uint64(hub_sets.BITS)
+_GROUP = np.uint64(32 + GROUP_BITS)
 
 
 _Ordered = TypeVar("_Ordered", Keys, Numbers)
@@ -56,6 +57,11 @@ def shared_prefix(input_number: int) -> bytes:
 def hub_prefix(input_number: int) -> bytes:
     """Where an input's own records begin, and its folded parts: the view and the part follow, then the commit."""
     return HUB + u32(input_number)
+
+
+def are_worth_records(toggles: Keys) -> bool:
+    """Whether ascending toggles have enough for each record that they would become."""
+    return len(toggles) >= _OWN_RECORD * len(group_starts(toggles >> _GROUP))
 
 
 def draft(draft: Draft, family: Family, view: int, commit: int, toggles: Keys) -> Iterator[tuple[bytes, int]]:

@@ -22,7 +22,7 @@ from services.propagation.store.interface import Numbers
 
 LOG = b"a"
 LARGE = 16_384
-"""A commit with so many edges of one view is worth arrivals of its own at once."""
+"""A commit with so many edges of one view may have arrivals of its own at once, where these are not small."""
 
 _DUE = 1 << 20
 _MOST = 4 << 20

@@ -96,7 +96,7 @@ def _draft_edges(tables: Tables, commit: EmbeddedCommit, draft: Draft, linked: N
         edges = np.concatenate((*toggles.added, *toggles.removed))
         edges.sort()
         edges = arrivals.odd(edges)
-        if len(edges) >= embedded_recent.LARGE:
+        if len(edges) >= embedded_recent.LARGE and arrivals.are_worth_records(edges):
             effects.arrived += arrivals.draft(draft, tables.reverse.arrived, view, number, edges)
         elif len(edges):
             tables.recent.draft(draft, view, number, edges)
