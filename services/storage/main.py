@@ -42,7 +42,13 @@ def main() -> int:
             options = dataclasses.replace(_options(config), mirrors=mirror_openers(config, clock_us, local))
             store, datacentres = await open_backend(server, config, clock_us, local)
             tokens = _tokens(config.page_tokens, clock, await store.signing_key())
-            await add_storage(server, store, tokens, clock, _deployment(config, local, datacentres), options)
+            deployment = _deployment(config, local, datacentres)
+            registry = await add_storage(server, store, tokens, clock, deployment, options)
+            if config.HasField("publishing"):
+                # Its client is imported where it is wanted: it costs a server time and memory.
+                from services.storage.publishing.opening import add_publishing
+
+                await add_publishing(server, config.publishing, store, registry, clock, shared=options.shared)
         except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
 
