@@ -183,6 +183,9 @@ class Consumer:
             self._asked.append(lambda: _do(what, future))
             return await asyncio.wrap_future(future)
         except KafkaException as error:
+            if not self._thread.is_alive():
+                # What the connections told waits until it is asked for; a message that comes along is read again.
+                await asyncio.to_thread(self._consumer.poll, 0)
             raise self._heard.why(error.args[0], topic) from None
 
     # -- the thread ---------------------------------------------------------------------------------------------------

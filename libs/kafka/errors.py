@@ -56,7 +56,10 @@ class MessageRefused(InvalidArgument):
     default_reason = "MESSAGE_REFUSED"
 
 
-_AUTHENTICATION = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
+_AUTHENTICATION = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
+_TLS_ALERT = "SSL alert"
+"""In the text of a lost connection whose other end refused this one's certificate: TLS 1.3 tells of that after the
+handshake."""
 _REFUSED = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -73,13 +76,25 @@ _BAD_MESSAGE = (
 _UNKNOWN_OUTCOME = (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_INFLIGHT, KafkaError.REQUEST_TIMED_OUT)
 
 
+def refusal_of(error: KafkaError) -> AccessRefused | None:
+    """What an error says of the login, or of the certificates; None: nothing."""
+    code = error.code()
+    if code == KafkaError._SSL or (code == KafkaError._TRANSPORT and _TLS_ALERT in error.str()):
+        what = "TLS with the Kafka brokers failed"
+    elif code in _AUTHENTICATION:
+        what = "the Kafka brokers refuse the login"
+    else:
+        return None
+    return AccessRefused(f"{what}: see the user, the password file and the certificates in the configuration")
+
+
 def translate(error: KafkaError, topic: str = "", *, write: bool = False) -> WellspringError:
     """The error for who asked for something of the topic; `write` unless it only reads."""
     code = error.code()
     named = f"the topic {topic}" if topic else "a topic"
-    if code in _AUTHENTICATION:
-        what = "TLS with the Kafka brokers failed" if code == KafkaError._SSL else "the Kafka brokers refuse the login"
-        return AccessRefused(f"{what}: see the user, the password file and the certificates in the configuration")
+    refusal = refusal_of(error)
+    if refusal is not None:
+        return refusal
     if code in _REFUSED:
         return AccessRefused(f"the Kafka brokers do not let this user at {named}: an access rule (ACL) is missing")
     if code in _MISSING:
@@ -90,11 +105,3 @@ def translate(error: KafkaError, topic: str = "", *, write: bool = False) -> Wel
         return DeliveryUnknown(f"{named} did not acknowledge a message in time", retry_after_s=_RETRY_S)
     log.info("a call of Kafka failed: %s", error.name())
     return BrokersAway("the Kafka brokers do not answer now", retry_after_s=_RETRY_S)
-
-
-def explained(error: KafkaError, last: KafkaError | None, topic: str = "", *, write: bool = False) -> WellspringError:
-    """The error, or what the connections `last` told where that says why it came: a call to brokers that refuse the
-    login only runs out of time, and a message that waits for a login never left."""
-    if last is not None and last.code() in _AUTHENTICATION and not error.fatal():
-        return translate(last, topic)
-    return translate(error, topic, write=write)

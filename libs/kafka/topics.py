@@ -14,6 +14,8 @@ from libs.kafka.errors import TopicUnfit
 from libs.kafka.hearing import Hearing
 from libs.kafka.options import Options
 
+_LOOK_S = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -56,11 +58,19 @@ class Topics:
         return topics
 
     async def _answer(self, asked: "Future[Any]", topic: str = "") -> Any:
+        future = asyncio.wrap_future(asked)
         try:
-            return await asyncio.wrap_future(asked)
+            while not (await asyncio.wait([future], timeout=_LOOK_S))[0]:
+                self._admin.poll(0)  # what the connections told waits until it is asked for
+                if self._heard.refusal is not None:
+                    # It would be asked again and again until the time is over.
+                    raise self._heard.refusal
+            return future.result()
         except KafkaException as error:
-            self._admin.poll(0)  # what the connections told waits until it is asked for
+            self._admin.poll(0)
             raise self._heard.why(error.args[0], topic) from None
+        finally:
+            future.cancel()
 
 
 def check_kept_whole(topics: Iterable[Topic]) -> None:

@@ -24,6 +24,7 @@ from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
 from services.propagation.intake.intake import Intake
+from services.propagation.kafka.listening import Listening
 from services.propagation.kafka.metrics import SourceCollector
 from services.propagation.kafka.opening import EventTopics, open_topics
 from services.propagation.metrics import EngineCollector
@@ -123,6 +124,10 @@ async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engi
     rules = Rules(engine, caller, engine.shard.clock, rng, [topics.source], topics.sink)
     server.add_background("kafka's topics", topics.source.run)
     server.telemetry.registry.register(SourceCollector(rules, topics.source))
+    if config.events.HasField("http"):
+        await server.resources.add(
+            "events over http", lambda: Listening.open(config.events, topics.producer), close=Listening.close
+        )
     return rules
 
 

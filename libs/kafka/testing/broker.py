@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -51,6 +52,13 @@ def grow(kafka: Kafka, name: str, partitions: int) -> None:
     """Gives a topic more partitions."""
     admin = AdminClient({"bootstrap.servers": kafka.address})
     admin.create_partitions([NewPartitions(name, partitions)])[name].result(PATIENCE_S)
+
+
+def cut_before(kafka: Kafka, name: str, offset: int) -> None:
+    """Drops all of a topic's first partition that stands before the offset, as retention does."""
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    for future in admin.delete_records([TopicPartition(name, 0, offset)]).values():
+        future.result(PATIENCE_S)
 
 
 async def send(producer: Producer, topic: str, event: Mapping[str, Any] | bytes, key: str = "") -> Sent:

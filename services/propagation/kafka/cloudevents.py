@@ -47,6 +47,9 @@ def event_of(record: Record) -> Event:
     missing = [name for name in _REQUIRED if not attributes.get(name)]
     if missing:
         raise NoCloudEvent(f"is a CloudEvent without {', '.join(missing)}")
+    wrong = [name for name in attributes if not _NAME.fullmatch(name)]
+    if wrong:
+        raise NoCloudEvent(f'is a CloudEvent with the attribute "{wrong[0][:64]}"; names are 1 to 64 of a-z and 0-9')
     source = attributes["source"]
     written = datetime.fromtimestamp(record.time_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
     meta = {

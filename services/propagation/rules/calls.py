@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from yaml.nodes import MappingNode, Node, ScalarNode
 
+from services.propagation.rules.carrying import read_cloudevent
 from services.propagation.rules.changes import URI, Announce
 from services.propagation.rules.outlines import outline
 from services.propagation.rules.reading import Reader
@@ -14,7 +15,7 @@ from services.propagation.rules.templates import Template, compile_text, compile
 MAX_ACTIONS = 32
 DEFAULT_TIMEOUT_S = 30.0
 MAX_TIMEOUT_S = 3_600.0
-_KEYS = ("method", "uri", "headers", "query", "body", "timeout")
+_KEYS = ("method", "uri", "headers", "query", "body", "timeout", "cloudevent")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = ("x-triggered-by", "host", "content-length", "transfer-encoding", "connection")
 _BEGIN = re.compile(r"(https?|\{\{[^{}]+\}\})://")
@@ -74,7 +75,7 @@ def _publish(reader: Reader, given: Mapping[str, Node], node: Node, path: str, *
     if "body" not in given:
         reader.wrong(node, path, "has no body", "the event, or a list of events")
         return None
-    for key in ("headers", "query", "timeout"):
+    for key in ("headers", "query", "timeout", "cloudevent"):
         if key in given:
             reader.wrong(given[key], f"{path}.{key}", "has no meaning for events", "leave it out")
     return Publish(compile_tree(reader, given["body"], f"{path}.body"), outline(given["body"]))
@@ -84,14 +85,14 @@ def _announce(reader: Reader, given: Mapping[str, Node], node: Node, path: str) 
     if "body" not in given:
         reader.wrong(node, path, "has no body", "the change, or a list of changes: resource, version, …")
         return None
-    for key in ("headers", "query", "timeout"):
+    for key in ("headers", "query", "timeout", "cloudevent"):
         if key in given:
             reader.wrong(given[key], f"{path}.{key}", "has no meaning for changes", "leave it out")
     return Announce(compile_tree(reader, given["body"], f"{path}.body"), outline(given["body"]))
 
 
 def _call(reader: Reader, given: Mapping[str, Node], path: str, timeout_s: float) -> Call:
-    method = "GET"
+    method = "POST" if "cloudevent" in given else "GET"
     if "method" in given:
         method = (reader.text(given["method"], f"{path}.method") or method).upper()
         if method not in METHODS:
@@ -105,6 +106,9 @@ def _call(reader: Reader, given: Mapping[str, Node], path: str, timeout_s: float
         query=_texts(reader, given, "query", f"{path}.query"),
         body=compile_tree(reader, given["body"], f"{path}.body") if "body" in given else None,
         timeout_s=timeout_s,
+        cloudevent=read_cloudevent(reader, given["cloudevent"], f"{path}.cloudevent")
+        if "cloudevent" in given
+        else None,
     )
 
 

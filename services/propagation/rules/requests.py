@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urlsplit
 
+from services.propagation.rules.carrying import carried
 from services.propagation.rules.changes import Announce
 from services.propagation.rules.matching import ABSENT, UNKNOWN
 from services.propagation.rules.templates import Place, Template, TemplateFailed, Tree, as_text
@@ -51,7 +52,8 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The template of a request."""
+    """The template of a request. With `cloudevent` it carries one: its attributes as headers, or, where its content
+    type is that of structured events, the whole of it as the body."""
 
     method: str
     url: Template
@@ -59,11 +61,16 @@ class Call:
     query: Mapping[str, Template]
     body: Tree | None
     timeout_s: float
+    cloudevent: Mapping[str, Template] | None = None
 
     def build(self, context: Mapping[str, object]) -> Request:
         """The request. Raises TemplateFailed when the event has not what it needs."""
         headers = {name: _header(name, template.text(context)) for name, template in self.headers.items()}
-        return Request(self.method, self._url(context), headers, self._body(context, headers), self.timeout_s)
+        value = self.body(context) if self.body is not None else None
+        if self.cloudevent is not None:
+            attributes = {name: template.text(context) for name, template in self.cloudevent.items()}
+            value = carried(attributes, value, headers)
+        return Request(self.method, self._url(context), headers, self._body(value, headers), self.timeout_s)
 
     def _url(self, context: Mapping[str, object]) -> str:
         text = ""
@@ -86,10 +93,9 @@ class Call:
             raise TemplateFailed(f'"{shown}" is no address of at most {MAX_URL_CHARS:,} characters')
         return url
 
-    def _body(self, context: Mapping[str, object], headers: dict[str, str]) -> bytes:
-        if self.body is None:
+    def _body(self, value: object, headers: dict[str, str]) -> bytes:
+        if value is None and (self.body is None or self.cloudevent is not None):
             return b""
-        value = self.body(context)
         if value is ABSENT:
             raise TemplateFailed("the body's field is not in the event")
         if not isinstance(value, str):
