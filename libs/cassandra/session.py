@@ -141,7 +141,8 @@ class Session:
         serial: int | None = None,
         timeout_s: float | None = None,
     ) -> list[Row]:
-        """Writes of one partition, all or none of them. With a conditional one among them (and ``serial``) the answer's
+        """Writes of one partition, all or none of them; of several, each partition's for itself: they must be few and
+        small, and go to a replica of the first one's. With a conditional one among them (and ``serial``) the answer's
         first row begins with whether they were applied. Raises as :meth:`execute`."""
         batch = BatchStatement(batch_type=BatchType.UNLOGGED, consistency_level=consistency)
         batch.is_idempotent = not any(statement.conditional for statement, _ in writes)

@@ -16,7 +16,12 @@ from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.statements import Statements
 
 _TOGETHER: Final = 100
-"""Intents written by one statement."""
+"""Intents written by one batch."""
+_BESIDE_BYTES: Final = 4096
+"""Of a batch with writes of other partitions: Cassandra warns of such from 5 KiB on, and refuses 50 KiB."""
+_ROW_BYTES: Final = 64
+"""What a row has beside the record's key, with room to spare."""
+Writes = Sequence[tuple[Statement, Sequence[Any]]]
 
 
 class Intent(NamedTuple):
@@ -30,6 +35,7 @@ class Intent(NamedTuple):
 class _Waiting(NamedTuple):
     sequence: int
     record: bytes
+    beside: Writes
     future: "asyncio.Future[Intent]"
 
 
@@ -50,10 +56,11 @@ class Lane:
         self._queue: list[_Waiting] = []
         self._writing = asyncio.Lock()
 
-    def announce(self, sequence: int, record: bytes) -> "asyncio.Future[Intent]":
-        """Queues an intent; sequences come rising. Await the future after :meth:`write`."""
+    def announce(self, sequence: int, record: bytes, beside: Writes = ()) -> "asyncio.Future[Intent]":
+        """Queues an intent; sequences come rising. ``beside``: small rows about the record that may be there for
+        nothing, and have arrived when the intent has. Await the future after :meth:`write`."""
         future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(sequence, record, future))
+        self._queue.append(_Waiting(sequence, record, beside, future))
         return future
 
     async def write(self, mine: "asyncio.Future[Intent]") -> Intent:
@@ -62,7 +69,8 @@ class Lane:
             async with self._writing:
                 if mine.done():
                     break
-                group, self._queue = self._queue[:_TOGETHER], self._queue[_TOGETHER:]
+                many = _many(self._queue)
+                group, self._queue = self._queue[:many], self._queue[many:]
                 await self._write_group(group)
         return mine.result()
 
@@ -120,8 +128,9 @@ class Lane:
                 self.under_way |= announced
                 self._open |= announced
                 intend = self._write["intend"]
+                writes = [(intend, (self.number, lane, slot, one.sequence, one.record)) for one in rows]
                 await self._session.batch(
-                    [(intend, (self.number, lane, slot, one.sequence, one.record)) for one in rows], self._consistency
+                    [*writes, *(write for one in rows for write in one.beside)], self._consistency
                 )
         except WellspringError as error:
             self._lane = 0
@@ -134,3 +143,14 @@ class Lane:
         for one in group:
             if not one.future.done():
                 one.future.set_result(Intent(self.number, lane, one.sequence))
+
+
+def _many(queue: Sequence[_Waiting]) -> int:
+    """How many of the first in the queue are written together: one at least."""
+    size, beside = 0, False
+    for count, one in enumerate(queue[:_TOGETHER]):
+        size += (1 + len(one.beside)) * (len(one.record) + _ROW_BYTES)
+        beside = beside or bool(one.beside)
+        if count and beside and size > _BESIDE_BYTES:
+            return count
+    return min(len(queue), _TOGETHER)

@@ -23,11 +23,13 @@ from services.storage.cassandra.scope import STRONG, Scope, check_home, scope_of
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.tasks import KeyedLocks
 from services.storage.cassandra.view import View
+from services.storage.cassandra.wanted import wanted_by
 from services.storage.domain.errors import ConditionFailed, ItemNotFound, VersionNotFound
 from services.storage.domain.model import NO_VERSION
 from services.storage.domain.namespace import Namespace
 from services.storage.store import events
 from services.storage.store.families import Families
+from services.storage.store.interface import Page, Read
 from services.storage.store.ledger import Account, Ledger
 from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.record import version_of
@@ -86,6 +88,16 @@ class Steps:
         self._lanes.pop(number, None)
         self._lww.forget(number)
 
+    async def read(self, read: Read, level: int) -> Page:
+        """As ``Store.read``, at ``level``. Raises as :meth:`inspect`."""
+        first, loaded = wanted_by(read), Loaded()
+        if read.namespace.stamped and not first.rows:
+            page = await self._lww.glance(read, loaded, level)
+            if page is not None:
+                return page
+            return await self.inspect(read.namespace, lambda store: store.read(read), loaded, level)
+        return await self.inspect(read.namespace, lambda store: store.read(read), loaded, level, first=first)
+
     async def inspect(
         self,
         space: Namespace,
@@ -123,7 +135,7 @@ class Steps:
         if first is not None:
             await loader.rows(first.place, first.rows, loaded, level)
         while True:
-            view = self._view(loaded, [(space, standing.account(0, 0, NO_VERSION))])
+            view = self._view(loaded, [(space, standing.account(0, 0, NO_VERSION))], reads_only=True)
             try:
                 return await work(view)
             except NotLoaded as missing:
@@ -180,8 +192,15 @@ class Steps:
             retry_after_s=0.2,
         )
 
-    def _view(self, loaded: Loaded, spaces: Sequence[tuple[Namespace, Account]], due: Sequence[bytes] = ()) -> View:
-        return View(loaded, spaces, self._clock_us() - self._options.token_window_us, due)
+    def _view(
+        self,
+        loaded: Loaded,
+        spaces: Sequence[tuple[Namespace, Account]],
+        due: Sequence[bytes] = (),
+        *,
+        reads_only: bool = False,
+    ) -> View:
+        return View(loaded, spaces, self._clock_us() - self._options.token_window_us, due, reads_only=reads_only)
 
     def _engine(self, view: View) -> LocalStore:
         return LocalStore(view, self._clock_us, self._options)

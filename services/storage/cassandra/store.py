@@ -190,9 +190,7 @@ class CassandraStore:
             raise NamespaceNotFound.named(space.name)  # it was purged while the request was under way
 
     async def read(self, read: Read) -> Page:
-        return await self._steps.inspect(
-            read.namespace, lambda store: store.read(read), level=self._level(read), first=wanted_by(read)
-        )
+        return await self._steps.read(read, self._level(read))
 
     def _level(self, read: Read) -> int:
         return read_level(read.namespace, self._session.options.local_datacentre, read.consistency, read.seen)

@@ -112,9 +112,6 @@ class Records(Family):
             raise NotLoaded(Rows(place, ()))
         return partition.head
 
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
-
     def scan(
         self,
         prefix: bytes | None = None,
@@ -311,10 +308,18 @@ class View:
     failure: WellspringError | None = None
 
     def __init__(
-        self, loaded: Loaded, spaces: Sequence[tuple[Namespace, Account]], forgotten_us: int, due: Iterable[bytes] = ()
+        self,
+        loaded: Loaded,
+        spaces: Sequence[tuple[Namespace, Account]],
+        forgotten_us: int,
+        due: Iterable[bytes] = (),
+        *,
+        reads_only: bool = False,
     ) -> None:
         """``spaces``: the namespaces that the step works on, with what they hold. Tokens from before ``forgotten_us``
-        are not remembered. ``due``: entries for the sweeper."""
+        are not remembered. ``due``: entries for the sweeper. ``reads_only``: the step writes nothing, and sees what was
+        loaded itself instead of a copy."""
+        self._reads_only = reads_only
         self.loaded = loaded
         self.forgotten_us = forgotten_us
         self.due = sorted(due)
@@ -339,10 +344,11 @@ class View:
         }
 
     def partition(self, place: Place) -> Partition:
-        """The step's own copy of a partition."""
+        """A partition, of a step that writes its own copy."""
         found = self._partitions.get(place)
         if found is None:
-            found = self._partitions[place] = self.loaded.partition(place).fork()
+            loaded = self.loaded.partition(place)
+            found = self._partitions[place] = loaded if self._reads_only else loaded.fork()
         return found
 
     def family(self, name: str) -> Family:
@@ -352,6 +358,7 @@ class View:
         return Batch()
 
     def submit(self, batch: Batch) -> Awaitable[None]:
+        assert not self._reads_only, "a step that only reads"
         for family, key, value in batch.ops:
             family.apply(key, value)
             self.ops.append(Op(family.name, key, value))

@@ -87,7 +87,7 @@ class Reader:
             return _EMPTY
         flat = flat_only(row) if read.selection == ALL and read.after is None else None
         if flat is not None:
-            return _flat_page(flat, version_of(row), now_us, omit_value=read.omit_values)
+            return flat_page(flat, version_of(row), now_us, omit_value=read.omit_values)
         families = self._families
         record = StoredRecord(read.namespace.number, read.record, row, families.items, families.tombs)
         if not record.alive(now_us):
@@ -159,7 +159,7 @@ class Reader:
         return ScanPage(records, None)
 
 
-def _flat_page(row: bytes, version: bytes, now_us: int, *, omit_value: bool) -> Page:
+def flat_page(row: bytes, version: bytes, now_us: int, *, omit_value: bool) -> Page:
     """The page of a record that is its flat item."""
     item = rows.decode(b"", row, omit_value=omit_value)
     if item.expire_us and item.expire_us <= now_us:

@@ -41,7 +41,7 @@ class LwwLoader(Loader):
         partition = self.partition(place, loaded)
         wanted = list(dict.fromkeys((ITEMS, key) if kind == TOMBS else (kind, key) for kind, key in rows))
         if not wanted and not partition.head_known:
-            await self._begin(partition, consistency)
+            self._begun(partition, await self.begin(place, consistency))
         else:
             if not partition.head_known:
                 wanted = [*_OWN, *(one for one in wanted if one not in _OWN)]
@@ -74,10 +74,19 @@ class LwwLoader(Loader):
             span.put(key, value)
         span.cover(*_reached(need, found, limit))
 
-    async def _begin(self, partition: LwwPartition, consistency: int) -> None:
+    async def begin(self, place: Place, consistency: int) -> Sequence[Any]:
         """The record's own cells and its first items, by one statement."""
-        found = await self._ask("lww_begin", (*partition.place, _FIRST + 1), consistency)
-        self._take(partition, found, _OWN)
+        return await self._ask("lww_begin", (*place, _FIRST + 1), consistency)
+
+    def begun(self, place: Place, found: Sequence[Any], loaded: Loaded) -> None:
+        """Takes in what :meth:`begin` brought."""
+        partition = self.partition(place, loaded)
+        self._begun(partition, found)
+        partition.derive(self._clock_us())
+
+    @classmethod
+    def _begun(cls, partition: LwwPartition, found: Sequence[Any]) -> None:
+        cls._take(partition, found, _OWN)
         keys = [key for kind, key, _, _ in found if kind == ITEMS]
         partition.known.cover(b"", keys[-1] + b"\0" if len(found) > _FIRST and keys else None)
 

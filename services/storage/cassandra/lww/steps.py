@@ -23,6 +23,7 @@ from services.storage.cassandra.dues import Dues
 from services.storage.cassandra.lanes import Intent, Lane
 from services.storage.cassandra.layout import index_shard
 from services.storage.cassandra.lww.burial import Burial
+from services.storage.cassandra.lww.glance import glanced
 from services.storage.cassandra.lww.reading import LwwLoader
 from services.storage.cassandra.lww.record import LwwPartition
 from services.storage.cassandra.lww.settling import Settling
@@ -33,6 +34,7 @@ from services.storage.cassandra.view import View
 from services.storage.domain.model import NO_VERSION
 from services.storage.domain.namespace import Namespace
 from services.storage.store.families import Families
+from services.storage.store.interface import Page, Read
 from services.storage.store.ledger import Account, Ledger
 from services.storage.store.tasks import Tasks
 
@@ -69,6 +71,16 @@ class LwwSteps:
         self._write = tools.statements.write
         self._burial = Burial(tools.session, tools.statements, tools.dues, tools.clock_us)
         self._settling: dict[int, Settling] = {}
+
+    async def glance(self, read: Read, loaded: Loaded, level: int) -> Page | None:
+        """The page of ``read`` when it can be told from the record's first rows; else these are in ``loaded``. Raises
+        Unavailable."""
+        place = (read.namespace.number, read.record)
+        found = await self.loader.begin(place, level)
+        page = glanced(read, found, self._tools.clock_us())
+        if page is None:
+            self.loader.begun(place, found, loaded)
+        return page
 
     def settling(self, lane: Lane) -> Settling:
         """The changes of this process's lane of a namespace that are on their way into the feed."""
@@ -112,7 +124,9 @@ class LwwSteps:
             return result
         change.check_size()
         after = Ledger(Families(view)).account(space.number)
-        announced = None if change.event is None else lane.announce(change.sequence, place[1])
+        announced = None
+        if change.event is not None:
+            announced = lane.announce(change.sequence, place[1], self._found_by(change, partition))
         await self._commit(change, partition, lane, announced)
         standing.add(before, after)
         if announced is not None and change.event is not None:
@@ -141,13 +155,15 @@ class LwwSteps:
         intent: Intent | None = None
         try:
             intent = await self._prepare(change, writing, partition, lane, announced)
-            await self._uncover(writing, partition)
+            if partition.ranges:
+                await self._uncover(writing, partition)
             await self._send(writing.batch(intent.lane if intent is not None else 0), lane, intent)
         finally:
             if intent is not None:
                 lane.done(intent)
-        done = [tools.dues.drop(change.worked), tools.committer.drop_chunks(change.dropped)]
-        await asyncio.gather(*(late(one) for one in done))
+        if change.worked or change.dropped:
+            done = [tools.dues.drop(change.worked), tools.committer.drop_chunks(change.dropped)]
+            await asyncio.gather(*(late(one) for one in done))
         if change.has_head and change.head is None:
             await late(self._burial.look(partition, emptied=True))
 
@@ -160,15 +176,17 @@ class LwwSteps:
         announced: "asyncio.Future[Intent] | None",
     ) -> Intent | None:
         """What may be there for nothing. Raises Unavailable; then the intent is void."""
-        tools, (number, record) = self._tools, partition.place
-        work: list[Any] = [tools.dues.enter([*change.dues, *writing.dues])]
+        tools = self._tools
+        dues = [*change.dues, *writing.dues]
+        work: list[Any] = [tools.dues.enter(dues)] if dues else []
         work += [tools.committer.put_chunk(key, value) for key, value in change.chunks]
-        if change.head is not None and not partition.items:
-            work.append(self._plain("index", (number, index_shard(record), record, change.sequence)))
-            if change.sampled:
-                work.append(self._plain("sample", (number, record, change.sequence)))
         if announced is not None:
             work.append(lane.write(announced))
+        else:
+            found_by = self._found_by(change, partition)
+            work += [tools.session.execute(write, values, LOCAL_QUORUM) for write, values in found_by]
+        if len(work) == 1:
+            await work.pop()  # most often the intent, which needs no task of its own
         failed = [one for one in await asyncio.gather(*work, return_exceptions=True) if isinstance(one, BaseException)]
         intent = None if announced is None or announced.exception() is not None else announced.result()
         if failed:
@@ -201,5 +219,12 @@ class LwwSteps:
         for first in range(0, len(writes), _TOGETHER):
             await self._tools.session.batch(writes[first : first + _TOGETHER], LOCAL_QUORUM)
 
-    async def _plain(self, name: str, values: Sequence[Any]) -> None:
-        await self._tools.session.execute(self._write[name], values, LOCAL_QUORUM)
+    def _found_by(self, change: Change, partition: LwwPartition) -> Writes:
+        """The rows by which a scan finds the record, when it may be new."""
+        if change.head is None or partition.items:
+            return []
+        number, record = partition.place
+        found: Writes = [(self._write["index"], (number, index_shard(record), record, change.sequence))]
+        if change.sampled:
+            found.append((self._write["sample"], (number, record, change.sequence)))
+        return found

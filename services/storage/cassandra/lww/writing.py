@@ -5,6 +5,7 @@ A row that the engine puts is a cell stamped by its version (plain) or by the st
 without leaving a tombstone is removed at the time of its own cell: whatever was written since stays.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -99,10 +100,11 @@ class Writing:
         """The range tombstones that the step forgets because their time is over."""
         if not self._change.has_head:
             return []
-        after = {range_id(tomb) for tomb in self._after().range_tombs}
+        after = {range_id(tomb) for tomb in self._after.range_tombs}
         before = self._partition.ranges.items()
         return [one.tomb for name, one in before if name not in after and one.tomb.due_us <= self._now_us]
 
+    @functools.cached_property
     def _after(self) -> StoredRecord:
         return parsed(self._partition.place, self._change.head)
 
@@ -115,7 +117,7 @@ class Writing:
         if self._change.has_head:
             head = self._partition.head
             before = parsed(self._partition.place, head).flat
-            after = self._after().flat
+            after = self._after.flat
             if after != before and (after is not None or b"" not in touched):
                 touched[b""] = after
         return touched
@@ -182,7 +184,7 @@ class Writing:
         """Its newest version and its range tombstones. A record that has nothing left keeps its own cell for a while:
         see ``burial.py``."""
         partition, place = self._partition, self._partition.place
-        after = self._after()
+        after = self._after
         known = {range_id(one) for one in after.range_tombs}
         # With tombstones of single items among them.
         old = {range_id(tomb) for tomb in parsed(place, partition.head).range_tombs}
