@@ -83,7 +83,7 @@ async def make_tools(
         datacentre=config.datacentre,
         home=zlib.crc32(config.datacentre.encode()) & 0xFFFF,
         request_window_us=int(wiring.seconds(config.request_id_window) * 1e6),
-        proofs=Proofs(steady.now_us),
+        proofs=Proofs(steady.now_us, ledger=store.ledger),
         shared=shared,
         hot=hot,
     )

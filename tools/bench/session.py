@@ -5,6 +5,8 @@ and from the warm cache of a verifier of the SDK, all with tokens that are good;
 each subject. 64 requests are in flight; of several rounds the best counts. Then many sessions are made resident: the
 server's memory, listing a subject, and sweeping after all of them were revoked at once.
 
+With ``--backend cassandra``: server processes on a cluster, beside the driver alone (`session_cluster.py`).
+
 ./bazelw run //tools/bench:session -- --sessions 1000000 --json
 """
 
@@ -18,9 +20,10 @@ from functools import partial
 import uvloop
 
 import wellspring_client
-from tools.bench.figures import Figures, log, tell_figures
+from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.bench.rpc import Started, started
 from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome, run_load
+from tools.bench.session_cluster import SessionClusterBench
 from tools.bench.session_raw import READ, WRITE
 from tools.bench.session_world import (
     CROWD,
@@ -40,6 +43,7 @@ from tools.bench.session_world import (
     validations,
 )
 from tools.bench.storage_world import forget_peak, memory_mib, pieces
+from tools.dev.servers.process import ServerError
 from wellspring_client.verifier import Verifier
 
 IN_FLIGHT = 64
@@ -191,15 +195,29 @@ async def verifier_per_s(address: str, known: Sequence[bytes], seconds: float) -
         return done / (time.perf_counter() - began)
 
 
+def measured(asked: argparse.Namespace) -> Figures:
+    """The bench that was asked for. Raises LoadError, ServerError."""
+    if asked.backend == "embedded":
+        return Bench(asked).run()
+    with run_folder("session", asked.folder) as folder:
+        return SessionClusterBench(folder, asked).run()
+
+
 def main(tell: Callable[[str], None] = print) -> int:
     """Measures; prints a table or, with ``--json``, one object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("embedded", "cassandra"), default="embedded")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round, about")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sessions", type=int, default=100_000, help="made resident at the end; 0: that is left out")
     parser.add_argument("--cache-mib", type=int, default=32)
     parser.add_argument("--write-buffer-mib", type=int, default=32)
-    parser.add_argument("--json", action="store_true", help="one object on the last line")
+    cluster = parser.add_argument_group("with --backend cassandra")
+    cluster.add_argument("--servers", type=int, default=2, help="server processes")
+    cluster.add_argument("--heap-mib", type=int, default=512, help="of the node")
+    cluster.add_argument("--commit-log", choices=("periodic", "group", "batch"), default="periodic")
+    cluster.add_argument("--redis", action="store_true", help="also with Redis in front")
+    add_options(parser)
     asked = parser.parse_args()
     for name, value, least, most in (
         ("--seconds", asked.seconds, 0.01, 600),
@@ -207,12 +225,14 @@ def main(tell: Callable[[str], None] = print) -> int:
         ("--sessions", asked.sessions, 0, 100_000_000),
         ("--cache-mib", asked.cache_mib, 1, 65_536),
         ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
+        ("--servers", asked.servers, 1, 64),
+        ("--heap-mib", asked.heap_mib, 256, 65_536),
     ):
         if not least <= value <= most:
             parser.error(f"{name}: {least:,} to {most:,} are allowed")
     try:
-        figures = Bench(asked).run()
-    except LoadError as error:
+        figures = measured(asked)
+    except (LoadError, ServerError) as error:
         print(f"session bench: {error}", file=sys.stderr)
         return 1
     tell_figures(figures, asked.json, tell)

@@ -1,9 +1,11 @@
 """What the session bench measures: servers by the commands that start them, and requests, already serialised."""
 
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,6 +13,7 @@ import wellspring_client
 from tools.bench.rpc_load import LoadError
 from tools.bench.rpc_targets import Target
 from tools.bench.session_raw import ROW_BYTES, ROWS, row_name
+from tools.bench.storage_world import environment
 from wellspring.bench.v1 import echo_pb2
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.tokens import request_id
@@ -46,6 +49,38 @@ def server(engine: str, *, warm: int, cache_mib: int, write_buffer_mib: int) -> 
         return [sys.executable, "-m", "services.session.main", "--config", str(folder / "config.yaml")]
 
     return Target(f"session-{engine}", command, [])
+
+
+def cluster_server(address: str, folder: Path, *, warm: int, redis: str = "") -> Target:
+    """A session server on the cluster with a node at `address`, its tables made, and with `redis` ("host:port") in
+    front. All that are given the same `folder` share a keyring, and so sessions."""
+
+    def command(own: Path) -> list[str]:
+        cluster = {"contact_points": [address], "keyspace": "bench", "local_datacentre": "dc1"}
+        backend: dict[str, Any] = {"cassandra": {**cluster, "request_timeout": "60s"}}
+        if redis:
+            backend = {"cached": {"redis": {"address": redis, "timeout": "10s"}, "origin": backend}}
+        realm = {"max_sessions_per_subject": 0, "touch_interval": "1d", "rotation_interval": "30d"}
+        config = {
+            "server": {"listen": ["127.0.0.1:0"], "die_with_parent": True, "drain_wait": "0s"},
+            "telemetry": {"metrics_listen": "127.0.0.1:0"},
+            "backend": backend,
+            "keyring_file": str(folder / "keyring.json"),
+            "create_keyring": True,
+            # A machine that is busy hears late; what is measured is not that.
+            "realms": [{"name": REALM, "revocation_bound": "1m", **realm}],
+            "warm_sessions": warm,
+            "sweep_interval": "1h",
+        }
+        path = str(own / "config.yaml")
+        Path(path).write_text(yaml.safe_dump(config))
+        migrate = [sys.executable, "-m", "services.session.migrate", "--config", path]
+        done = subprocess.run(migrate, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            raise LoadError(f"the tables could not be made: {done.stderr[-2000:]}")
+        return [sys.executable, "-m", "services.session.main", "--config", path]
+
+    return Target("session-cassandra", command, [])
 
 
 def raw() -> Target:

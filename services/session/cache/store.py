@@ -23,6 +23,7 @@ class CachedStore:
         self._untold_us: dict[str, int] = {}
         # What the cache has no part in.
         self.opaque = origin.opaque
+        self.ledger = origin.ledger
         self.realms = origin.realms
         self.realm_epochs = origin.realm_epochs
         self.subject_epoch = origin.subject_epoch

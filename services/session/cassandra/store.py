@@ -20,6 +20,7 @@ from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.feed import Feed, Told
 from services.session.cassandra.layout import position
 from services.session.cassandra.opaque import CassandraOpaque
+from services.session.cassandra.proofs import SpentProofs
 from services.session.cassandra.revoked import Revocations
 from services.session.cassandra.sessions import Sessions
 from services.session.cassandra.statements import Statements
@@ -63,6 +64,7 @@ class CassandraStore:
         self._subjects = Subjects(cluster, lambda sealed: sealed[0] in self._refused)
         self._feed = Feed(cluster, datacentre)
         self._catalog = Catalog(cluster)
+        self.ledger = SpentProofs(cluster)
         self._walks = Walks(cluster, self._subjects, self._revocations, self._catalog)
         self.opaque = CassandraOpaque(
             cluster, lambda realm, sealed: self._subjects.keep_key(realm, OPAQUE_REALM, sealed)

@@ -100,9 +100,9 @@ def test_ses_24_a_proof_is_for_its_request_and_its_time(store):
         fresh = proof(s, key, made.token)
         proofs = Proofs(s.tools.clock.now_us)
         with pytest.raises(SessionInvalid):
-            proofs.check(fresh, made.token, key.thumbprint)
+            await proofs.check(fresh, made.token, key.thumbprint)
         await s.clock.sleep(2)
-        proofs.check(proof(s, key, made.token), made.token, key.thumbprint)
+        await proofs.check(proof(s, key, made.token), made.token, key.thumbprint)
 
     over(store, test)
 
@@ -115,15 +115,15 @@ def test_ses_24_what_is_remembered_is_bounded_and_full_means_nobody(store):
         made = await bound(s, key)
         seen = [proof(s, key, made.token) for _ in range(11)]
         for one in seen[:10]:
-            proofs.check(one, made.token, key.thumbprint)
+            await proofs.check(one, made.token, key.thumbprint)
         with pytest.raises(ProofsBusy):
-            proofs.check(seen[10], made.token, key.thumbprint)
+            await proofs.check(seen[10], made.token, key.thumbprint)
         for one in seen[:10]:
             with pytest.raises(SessionInvalid):
-                proofs.check(Proof(one.jwt, one.method, one.uri), made.token, key.thumbprint)
+                await proofs.check(Proof(one.jwt, one.method, one.uri), made.token, key.thumbprint)
         await s.clock.sleep(71)
         for _ in range(10):
-            proofs.check(proof(s, key, made.token), made.token, key.thumbprint)
+            await proofs.check(proof(s, key, made.token), made.token, key.thumbprint)
 
     over(store, test)
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.session.conformance import node
 from services.session.conformance.process import Process
+from tools.dev.servers.redis import Redis
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring.session.v1 import session_pb2_grpc
 
@@ -35,14 +36,14 @@ async def create(stub, subject):
     return await stub.Create(request, timeout=60)
 
 
-async def is_valid(stub, token):
-    request = pb.ValidateRequest(token=pb.Secret(value=token), realm="web", data_keys=["k"])
+async def is_valid(stub, token, keys=("k",)):
+    request = pb.ValidateRequest(token=pb.Secret(value=token), realm="web", data_keys=keys)
     try:
         answer = await stub.Validate(request, timeout=60)
     except grpc.aio.AioRpcError as error:
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED, error.details()
         return False
-    assert answer.data["k"].value == b"v"
+    assert not keys or answer.data["k"].value == b"v"
     return True
 
 
@@ -111,6 +112,43 @@ def test_two_servers_are_one_service_and_a_kill_loses_nothing(tmp_path):
     finally:
         for server in (first, second):
             server.kill()
+
+
+def test_two_servers_share_a_cache_and_what_one_revokes_the_other_refuses(tmp_path):
+    node.empty()
+
+    async def shared(first, second):
+        async with grpc.aio.insecure_channel(first.address) as one, grpc.aio.insecure_channel(second.address) as two:
+            stubs = [session_pb2_grpc.SessionsStub(channel) for channel in (one, two)]
+            for revoked in ("token", "subject"):
+                token = (await create(stubs[0], "alice")).token.value
+                for stub in (*stubs, *stubs):
+                    assert await is_valid(stub, token, ())
+                target = {"token": pb.Secret(value=token)} if revoked == "token" else {"subject": "alice"}
+                answer = await stubs[0].Revoke(pb.RevokeRequest(realm="web", **target), timeout=60)
+                (receipt,) = answer.receipts
+                assert receipt.state == pb.RevokeResponse.Enforcement.STATE_ENFORCED
+                for stub in reversed(stubs):
+                    assert not await is_valid(stub, token, ())
+        return token
+
+    with Redis() as redis:
+        behind = f"{{cached: {{redis: {{address: '{redis.address}', timeout: 10s}}, origin: {backend()}}}}}"
+        first, second = (Process(tmp_path, REALMS, backend=behind) for _ in range(2))
+        first.start()
+        second.start()
+        try:
+            asyncio.run(shared(first, second))
+            asyncio.run(made_and_revoked_as_a_whole(first, second))
+        finally:
+            for server in (first, second):
+                server.kill()
+
+
+async def made_and_revoked_as_a_whole(first, second):
+    async with grpc.aio.insecure_channel(first.address) as channel:
+        made = await create(session_pb2_grpc.SessionsStub(channel), "bob")
+    await panic(first, second, made.token.value)
 
 
 def test_several_workers_are_refused_by_name(tmp_path):

@@ -10,14 +10,18 @@ import pytest
 from libs.cassandra.errors import OutcomeUnknown
 from libs.errors.errors import Unavailable
 from services.session.conformance import node
+from services.session.conformance.bound_test import proof, validate
 from services.session.conformance.harness import service
 from services.session.conformance.store_test import ALICE, KEY, a_session, create
 from services.session.conformance.verbs import data, refused, rotate, step_up, update, valid
-from services.session.domain import listing, revoking
+from services.session.crypto.dpop_fakes import ClientKey
+from services.session.domain import creating, listing, revoking, rotating
+from services.session.domain.creating import Assurance, Client
 from services.session.domain.errors import NeedsOneServer, RealmNotFound, SessionInvalid, SessionLimit, Stale
 from services.session.domain.model import Item
 from services.session.domain.operations import Operation
 from services.session.domain.policy import SECOND, Limit
+from services.session.domain.proofs import Proof
 from services.session.domain.revoking import erase_subject
 from services.session.store.interface import End, SubjectKey
 
@@ -324,14 +328,50 @@ def test_an_erasure_beside_logins_leaves_no_session_that_opens_with_a_destroyed_
     two(test)
 
 
+def test_ses_24_a_proof_is_good_once_at_all_servers_together():
+    async def test(a, b, faulty):
+        key = ClientKey()
+        client, who = Client(bind=key.thumbprint), Assurance(1, (), 0)
+        made = await creating.create(a.tools, a.realm(), "app", "u", who, {"n": b"1"}, {}, a.uuid(), client)
+        again = proof(a, key, made.token)
+        assert (await validate(a, made.token, fresh(again))).data["n"].value == b"1"
+        for s in (b, a):
+            with pytest.raises(SessionInvalid):
+                await validate(s, made.token, fresh(again))
+        # Of several that come at once with the same, at both, one is let in.
+        same = proof(a, key, made.token)
+        tries = [validate(s, made.token, fresh(same)) for s in (a, b) for _ in range(4)]
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert len([one for one in answers if not isinstance(one, SessionInvalid)]) == 1
+        # An answer of the cluster that is lost is looked up; the retry of a request may come to the other server.
+        faulty.lost = "INTO requests"
+        await validate(a, made.token, proof(a, key, made.token))
+        assert faulty.met
+        rid = a.uuid()
+        once = proof(a, key, made.token, retry=f"Rotate app {rid}")
+        for s in (a, b):
+            child = await rotating.rotate(
+                s.tools, s.realm(), "app", made.token, privilege=False, request_id=rid, proof=fresh(once)
+            )
+        with pytest.raises(SessionInvalid):
+            await validate(b, child.token, fresh(once))
+        faulty.lost, faulty.failing = "", "INTO requests"
+        with pytest.raises(Unavailable):
+            await validate(a, child.token, proof(a, key, child.token))
+
+    two(test)
+
+
+def fresh(given):
+    """The same proof, come with another call."""
+    return Proof(given.jwt, given.method, given.uri, given.retry)
+
+
 def test_what_one_server_alone_can_do_is_refused_by_name():
     async def test(a, b, _):
-        from services.session.domain.creating import Assurance, Client, create
         from services.session.domain.rekeying import Rekeying
 
         object.__setattr__(a.tools, "shared", True)
-        with pytest.raises(NeedsOneServer):
-            await create(a.tools, a.realm(), "app", "u", Assurance(1, (), 0), {}, {}, a.uuid(), Client(bind=b"t" * 32))
         for verb in ("promote", "retire"):
             with pytest.raises(NeedsOneServer):
                 await getattr(Rekeying(a.tools, None, None), verb)("seal-1", "op")

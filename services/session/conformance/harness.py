@@ -141,7 +141,17 @@ async def service(
     events = Events()
     vault = Vault(ring, store, rng.randbytes)
     tools = Tools(
-        store, ring, vault, realms, steady, rng.randbytes, events, "local", 7, 600_000_000, Proofs(steady.now_us)
+        store,
+        ring,
+        vault,
+        realms,
+        steady,
+        rng.randbytes,
+        events,
+        "local",
+        7,
+        600_000_000,
+        Proofs(steady.now_us, ledger=store.ledger),
     )
     return Service(tools, clock, events, rng)
 

@@ -107,7 +107,7 @@ async def identify(
         retry = family.retried(stored.session, request, check, now_us)
         if retry is not None:
             if bind:
-                _check_proof(tools, realm, proof, text, bind)
+                await _check_proof(tools, realm, proof, text, bind)
             return Bearer(token, stored.session, None, retry, stored, now_us)
     if presented.standing is Standing.STOLEN:
         await _stolen(tools, stored.session, now_us, caller)
@@ -115,7 +115,7 @@ async def identify(
     if presented.record is None:
         raise SessionInvalid
     if bind:
-        _check_proof(tools, realm, proof, text, bind)
+        await _check_proof(tools, realm, proof, text, bind)
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
 
 
@@ -148,9 +148,9 @@ class _RealmNonces:
         return nonces.is_fresh(self._keyring, self._realm, text, now_s)
 
 
-def _check_proof(tools: Tools, realm: Realm, proof: Proof | None, text: bytes, bind: bytes) -> None:
+async def _check_proof(tools: Tools, realm: Realm, proof: Proof | None, text: bytes, bind: bytes) -> None:
     wanted = _RealmNonces(tools.keyring, realm.name) if realm.policy.proof_nonces else None
-    tools.proofs.check(proof, text, bind, wanted)
+    await tools.proofs.check(proof, text, bind, wanted)
 
 
 def tombstone(session: Session, at_us: int, cause: str) -> End:

@@ -11,7 +11,6 @@ from services.session.domain.bearer import tombstone
 from services.session.domain.errors import (
     AnonymousNotAllowed,
     AuthenticationRevoked,
-    NeedsOneServer,
     RequestReused,
     SessionLimit,
 )
@@ -81,11 +80,8 @@ async def create(
 
     Sent again (same caller, request_id and subject, within the window), it makes another session and ends the first.
     Raises DataTooLarge, SessionLimit, AnonymousNotAllowed, AuthenticationRevoked, Readmission, RequestReused,
-    NeedsOneServer, InvalidArgument.
+    InvalidArgument.
     """
-    if client.bind and tools.shared:
-        # A proof is good once, and each server knows only those that it has seen itself.
-        raise NeedsOneServer("sessions are bound to a key of the client only where one server has the store")
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else ANONYMOUS
     request = pseudonyms.request_name(tools.keyring, realm.name, caller, "Create", request_id)
 

@@ -1,8 +1,9 @@
 """A proof of possession is good once: whoever copied a request with its proof cannot send it again.
 
-What was seen is remembered for as long as it could be fresh, in memory: proofs made before this process began are
-refused, for another process may have seen them. The table is bounded; when it is full nobody is let in on a new
-proof, and only those who hold a bound session's token and key can fill it.
+What was seen is remembered for as long as it could be fresh: in a ledger, where several servers share one, or in
+memory. Of memory, proofs made before this process began are refused, for another process may have seen them; the table
+is bounded, and when it is full nobody is let in on a new proof, and only those who hold a bound session's token and key
+can fill it.
 """
 
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 from services.session.crypto import dpop
 from services.session.domain.errors import ProofNonceNeeded, ProofsBusy, SessionInvalid
 from services.session.domain.policy import SECOND
+from services.session.store.interface import Ledger
 
 MAX_SEEN: Final = 500_000
 
@@ -41,18 +43,20 @@ class Nonces(Protocol):
 
 
 class Proofs:
-    """Proofs seen by this process. `now_us` is the time that sessions live by."""
+    """Proofs seen: by all who share the `ledger`, or by this process. `now_us` is the time that sessions live by."""
 
-    def __init__(self, now_us: Callable[[], int], most: int = MAX_SEEN) -> None:
+    def __init__(self, now_us: Callable[[], int], most: int = MAX_SEEN, ledger: Ledger | None = None) -> None:
         self._now_us = now_us
         self._most = most
+        self._ledger = ledger
         self._began_s = now_us() // SECOND
         self._seen: dict[bytes, str] = {}
         self._order: deque[tuple[float, bytes]] = deque()
 
-    def check(self, proof: Proof | None, token: bytes, thumbprint: bytes, nonces: "Nonces | None" = None) -> None:
-        """Raises SessionInvalid unless a proof by the session's key came with its token for the first time, ProofsBusy.
-        With `nonces` it must carry one of them: who has token and key is told one (ProofNonceNeeded).
+    async def check(self, proof: Proof | None, token: bytes, thumbprint: bytes, nonces: "Nonces | None" = None) -> None:
+        """Raises SessionInvalid unless a proof by the session's key came with its token for the first time, ProofsBusy,
+        and what the ledger raises. With `nonces` it must carry one of them: who has token and key is told one
+        (ProofNonceNeeded).
 
         Asked again within the same call it answers the same.
         """
@@ -65,11 +69,14 @@ class Proofs:
             claims = dpop.check(proof.jwt, proof.method, proof.uri, token, thumbprint, now_s)
         except dpop.ProofWrong:
             raise SessionInvalid from None
-        if claims.made_s <= self._began_s:
+        if self._ledger is None and claims.made_s <= self._began_s:
             raise SessionInvalid
         if nonces is not None and not nonces.is_fresh(claims.nonce, now_s):
             raise ProofNonceNeeded(nonces.nonce(now_s))
-        self._spend(claims, proof.retry, now_s)
+        if self._ledger is None:
+            self._spend(claims, proof.retry, now_s)
+        elif not await self._ledger.spend(claims.name, proof.retry, dpop.LIFE_S + dpop.SKEW_S):
+            raise SessionInvalid
         proof.accepted = True
 
     def _spend(self, claims: dpop.Claims, retry: str, now_s: float) -> None:

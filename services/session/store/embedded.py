@@ -53,6 +53,7 @@ class EmbeddedStore:
         self._key_family = keys.family("keys")
         self._rows = Rows(sessions)
         self._care = Care(sessions, keys, self._rows)
+        self.ledger = None
         self.opaque = EmbeddedOpaque(sessions, self._keep_realm_key)
 
     @classmethod

@@ -97,12 +97,26 @@ Rewrap = Callable[[str, bytes, bytes], bytes]
 """From realm, subject and a subject's key as it is sealed to the same key sealed by the keyring's active key."""
 
 
+class Ledger(Protocol):
+    """What is good once, for all servers of a store."""
+
+    async def spend(self, name: bytes, retry: str, life_s: int) -> bool:
+        """Whether `name` is spent by this for the first time, or was by the same `retry` (which names a request; empty:
+        none). Remembered for `life_s` at least. Raises Unavailable."""
+        ...
+
+
 class Store(Protocol):
     """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
 
     @property
     def opaque(self) -> OpaqueRows:
         """What opaque realms keep."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """Where servers that share the store note what is good once; None where one process has it."""
         ...
 
     async def realms(self) -> list[RealmRecord]:

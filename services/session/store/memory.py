@@ -51,6 +51,7 @@ class MemoryStore:
         self._refused: set[int] = set()
         self._notes: dict[str, bytes] = {}
         self._revocations: dict[str, list[Revocation]] = {}
+        self.ledger = None
         self.opaque = MemoryOpaque(lambda realm, key: self._keep_key(realm, OPAQUE_REALM, SubjectKey(key, fresh=True)))
         self.reads = 0
         self.writes = 0

@@ -1,0 +1,187 @@
+"""The session bench on a cluster: server processes on one Cassandra node, beside the driver alone on the same node.
+
+Each round is the driver's and then ours, with as many requests under way: the node is as warm for one as for the other.
+The driver reads one row by its key, and writes one, plainly. The servers validate tokens from the store and from their
+warm answers, and log subjects in; with Redis in front the same once more. The best of the rounds counts. Calls are
+shared out to the servers, each its half.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tools.bench.figures import Figures, log
+from tools.bench.rpc import Started, cpu_s, started
+from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome, run_load
+from tools.bench.session_raw import ROW_BYTES
+from tools.bench.session_world import SERVICE, cluster_server, creates, tokens, validations
+from tools.bench.storage_world import environment
+from tools.dev.servers.cassandra import Cassandra
+from tools.dev.servers.redis import Redis
+
+IN_FLIGHT = 64
+_TRIAL = 64
+_SESSIONS = 1_000
+
+Make = Callable[[int], Sequence[bytes]]
+
+
+class SessionClusterBench:
+    """One run: a node, the driver's process and the servers, in a folder of its own."""
+
+    def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
+        self._folder = folder
+        self._asked = asked
+        self._figures: Figures = {"servers": asked.servers}
+
+    def run(self) -> Figures:
+        """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
+        asked, figures = self._asked, self._figures
+        with Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node, self._driver(node.address) as raw:
+            self._node = node.nodes[0].pid
+            self._raw_round(raw, "put", _TRIAL)
+            with self._servers(node.address, warm=0) as running:
+                self._rounds(raw, "put", running, "create", "Create", creates)
+                self._validate(raw, running, "validate_store")
+            with self._servers(node.address, warm=2 * _SESSIONS) as running:
+                self._validate(raw, running, "validate_warm")
+            if asked.redis:
+                with Redis() as redis:
+                    for warm, name in ((0, "validate_cached"), (2 * _SESSIONS, "validate_cached_warm")):
+                        with self._servers(node.address, warm=warm, redis=redis.address) as running:
+                            self._validate(raw, running, name)
+        for name, ours, peer in (
+            ("validate_ratio", "validate_store_per_s", "driver_get_per_s"),
+            ("validate_warm_ratio", "validate_warm_per_s", "driver_get_per_s"),
+            ("p99_ratio", "validate_store_p99_ms", "driver_get_p99_ms"),
+            ("create_ratio", "create_per_s", "driver_put_per_s"),
+            ("validate_cached_ratio", "validate_cached_per_s", "driver_get_per_s"),
+            ("validate_cached_warm_ratio", "validate_cached_warm_per_s", "driver_get_per_s"),
+        ):
+            if ours in figures:
+                figures[name] = round(figures[ours] / max(figures[peer], 0.001), 3)
+        return figures
+
+    @contextmanager
+    def _servers(self, address: str, *, warm: int, redis: str = "") -> Iterator[list[Started]]:
+        with ExitStack() as stack:
+            yield [
+                stack.enter_context(started(cluster_server(address, self._folder, warm=warm, redis=redis)))
+                for _ in range(self._asked.servers)
+            ]
+
+    @contextmanager
+    def _driver(self, address: str) -> Iterator["subprocess.Popen[str]"]:
+        command = [sys.executable, "-m", "tools.bench.storage_driver", "--address", address, "--mode", "LWW"]
+        command += ["--value-bytes", str(ROW_BYTES), "--item-bytes", "1", "--batch", "1"]
+        with (self._folder / "driver.log").open("w") as errors:
+            driver = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        try:
+            yield driver
+        finally:
+            driver.kill()
+            driver.communicate()
+
+    def _validate(self, raw: "subprocess.Popen[str]", running: Sequence[Started], name: str) -> None:
+        made = _call(running, "Create", creates(_SESSIONS + len(running) * CONNECTIONS), _SESSIONS, keep=True)
+        requests = validations(tokens(made.answers))
+        self._rounds(raw, "get", running, name, "Validate", partial(_again, requests))
+
+    def _rounds(
+        self, raw: "subprocess.Popen[str]", peer: str, running: Sequence[Started], name: str, method: str, make: Make
+    ) -> None:
+        """Rounds of the driver's work and of ours, each as many calls as fill its time."""
+        seconds = self._asked.seconds
+        extra = len(running) * CONNECTIONS
+        for _ in range(2):  # the first warms all who take part
+            count = max(_TRIAL, int(self._raw_round(raw, peer, 8 * _TRIAL)["per_s"] * seconds))
+            trial = _call(running, method, make(_TRIAL + extra), _TRIAL)
+            calls = max(_TRIAL, int(trial.calls / trial.seconds * seconds))
+        for _ in range(self._asked.rounds):
+            self._keep(f"driver_{peer}", self._raw_round(raw, peer, count))
+            node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
+            outcome = _call(running, method, make(calls + extra), calls)
+            self._keep(
+                name,
+                {
+                    "per_s": outcome.calls / outcome.seconds,
+                    "cpu_us": (sum(one.cpu_s() for one in running) - servers_s) * 1e6 / (calls + extra),
+                    "node_cpu_us": (cpu_s(self._node) - node_s) * 1e6 / (calls + extra),
+                    "p50_ms": outcome.quantile_ms(0.5),
+                    "p99_ms": outcome.quantile_ms(0.99),
+                },
+            )
+        log(
+            f"{name}: {self._figures[f'{name}_per_s']:,} a second, the driver {self._figures[f'driver_{peer}_per_s']:,}"
+        )
+
+    def _raw_round(self, driver: "subprocess.Popen[str]", work: str, count: int) -> dict[str, Any]:
+        assert driver.stdin is not None and driver.stdout is not None
+        try:
+            driver.stdin.write(f"{work} {count} {IN_FLIGHT}\n")
+            driver.stdin.flush()
+            line = driver.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise LoadError(f"the driver alone failed: {(self._folder / 'driver.log').read_text()[-2000:]}")
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def _keep(self, name: str, found: dict[str, float]) -> None:
+        """The best of each figure so far."""
+        figures = self._figures
+        for kind, value in found.items():
+            kept, told, better = {
+                "per_s": (f"{name}_per_s", round(value), max),
+                "cpu_us": (f"{name}_cpu_s_per_10k", round(value / 100, 3), min),
+                "node_cpu_us": (f"{name}_node_cpu_s_per_10k", round(value / 100, 3), min),
+                "p50_ms": (f"{name}_p50_ms", round(value, 2), min),
+                "p99_ms": (f"{name}_p99_ms", round(value, 2), min),
+            }[kind]
+            figures[kept] = better(figures.get(kept, told), told)
+
+
+def _again(requests: Sequence[bytes], count: int) -> Sequence[bytes]:
+    """The same ones, however many calls there are."""
+    return requests
+
+
+def _call(
+    running: Sequence[Started], method: str, requests: Sequence[bytes], calls: int, keep: bool = False
+) -> Outcome:
+    """Calls shared out to all servers at once: what all of them took together. Raises LoadError."""
+    shares = len(running)
+
+    async def all_of_them() -> list[Outcome]:
+        streams = max(1, IN_FLIGHT // CONNECTIONS // shares)
+        loads = (
+            run_load(
+                one.address,
+                f"{SERVICE}/{method}",
+                requests[number::shares] or requests,
+                calls=-(-calls // shares),
+                streams=streams,
+                keep_answers=keep,
+            )
+            for number, one in enumerate(running)
+        )
+        return list(await asyncio.gather(*loads))
+
+    outcomes: list[Outcome] = uvloop.run(all_of_them())
+    return Outcome(
+        max(one.seconds for one in outcomes),
+        [latency for one in outcomes for latency in one.latencies_s],
+        [answer for one in outcomes for answer in one.answers],
+    )

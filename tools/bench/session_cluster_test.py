@@ -1,0 +1,32 @@
+"""The session bench on a cluster measures what it says: a small run on a real node has every figure."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from libs.rpc.testing.harness import environment
+
+OURS = {"create": "put", "validate_store": "get", "validate_warm": "get"}
+CACHED = {"validate_cached": "get", "validate_cached_warm": "get"}
+
+
+def test_a_small_run_has_every_figure() -> None:
+    command = [sys.executable, "-m", "tools.bench.session", "--backend", "cassandra", "--seconds", "0.1"]
+    command += ["--rounds", "1", "--redis", "--json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1000, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    for name, peer in (OURS | CACHED).items():
+        for whose in (name, f"driver_{peer}"):
+            for kind in ("per_s", "p50_ms", "p99_ms"):
+                assert told[f"{whose}_{kind}"] > 0
+    for ratio, name in (
+        ("validate_ratio", "validate_store"),
+        ("create_ratio", "create"),
+        ("validate_cached_ratio", "validate_cached"),
+    ):
+        per_s = told[f"driver_{(OURS | CACHED)[name]}_per_s"]
+        assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / per_s, abs=0.001)
+    assert told["p99_ratio"] > 0 and told["servers"] == 2
