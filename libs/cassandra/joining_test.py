@@ -65,7 +65,7 @@ def test_a_read_after_a_write_was_answered_does_not_join_one_begun_before() -> N
         store.sent[0].set_result(taken)
         await settle()
         store.serve(1)
-        assert await asyncio.gather(before, after) == [[(0,)], [(1,)]]
+        assert [await before, await after] == [[(0,)], [(1,)]]
 
     play(story)
 
@@ -153,7 +153,7 @@ def test_who_sends_the_shared_read_goes_away_while_it_is_under_way() -> None:
         await settle()
         for one in store.open:  # the other had come after it was sent
             one.set_result(9)
-        assert await asyncio.gather(asked[2], asked[3]) == [[(9,)]] * 2
+        assert [await asked[2], await asked[3]] == [[(9,)]] * 2
 
     play(story)
 
