@@ -6,6 +6,7 @@ import os
 import signal
 from random import Random
 
+import aiohttp
 import pytest
 
 from libs.kafka.producer import Producer
@@ -13,6 +14,7 @@ from libs.kafka.testing.broker import create, options_of, send, until
 from services.propagation.rules.testing.site import Stub, event
 from services.propagation.simulation.processes import Process, Stubs, connected
 from tools.dev.servers.kafka import Kafka
+from tools.dev.servers.ports import free_port
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin
 
 RULES = """
@@ -24,6 +26,17 @@ rules:
     retry_limit: 100
     exec: {method: post, uri: 'http://127.0.0.1:PORT/{message.n}'}
 """
+FORWARDS = """
+rules:
+  forward:
+    topic: arrivals
+    retry_delay: 20ms
+    retry_limit: 100
+    exec:
+      uri: 'http://127.0.0.1:PORT/'
+      cloudevent: {type: passed.on, source: 'https://wellspring.example', id: 'arrived/{{message.meta.id}}'}
+      body: '{{message.data}}'
+"""
 EVENTS = 90
 STEPS = ("kill the server", "stop the server", "kill the broker", "kill both", "kill the server")
 
@@ -32,6 +45,7 @@ STEPS = ("kill the server", "stop the server", "kill the broker", "kill both", "
 def kafka():
     with Kafka() as kafka:
         create(kafka, "events", partitions=3)
+        create(kafka, "arrivals")
         yield kafka
 
 
@@ -123,3 +137,62 @@ def test_a_topic_that_is_missing_is_named_at_the_start(kafka, tmp_path):
         process.start()
     said = str(caught.value)
     assert "the topic nowhere is not there" in said and "Traceback" not in said and "KafkaError" not in said
+
+
+def test_cloudevents_over_http_outlive_kill_9_and_go_out_over_http(kafka, tmp_path):
+    """What was acknowledged by 204 is worked on, whatever died after it; what was not is sent again."""
+    port = free_port()
+    stub = Stub()
+
+    async def main():
+        server = await asyncio.start_server(stub.serve, "127.0.0.1", 0)
+        rules = tmp_path / "rules.yaml"
+        rules.write_text(FORWARDS.replace("PORT", str(server.sockets[0].getsockname()[1])))
+        brokers = f"kafka: {{bootstrap_servers: ['{kafka.address}'], delivery_timeout: 5s}}"
+        http = f"http: {{listen: ['127.0.0.1:{port}'], topics: [arrivals]}}"
+        events = f"events={{{brokers}, topics: [arrivals], {http}}}"
+        process = Process(tmp_path / "data", events, f"rules_file={rules}")
+        await asyncio.to_thread(process.start)
+        try:
+            async with aiohttp.ClientSession() as session:
+                for n in range(12):
+                    if n % 4 == 2:
+                        process.kill()
+                        await asyncio.to_thread(process.start)
+                    if n == 5:
+                        await asyncio.to_thread(kafka.brokers[0].restart)
+                    await posted(session, port, n)
+            wanted = {f"arrived/{n}" for n in range(12)}
+            await until(lambda: ids(stub) >= wanted, "every event goes out")
+            assert ids(stub) == wanted
+        finally:
+            process.kill()
+            server.close()
+
+    asyncio.run(main())
+
+
+def ids(stub):
+    return {headers["ce-id"] for _, _, headers, _ in stub.calls}
+
+
+async def posted(session, port, number):
+    """Sends an event until it is acknowledged: the three modes in turn."""
+    plain = {"specversion": "1.0", "id": str(number), "source": "https://a.example", "type": "t", "data": {"n": number}}
+    if number % 3 == 0:
+        body, headers = plain, {"Content-Type": "application/cloudevents+json"}
+    elif number % 3 == 1:
+        body, headers = [plain], {"Content-Type": "application/cloudevents-batch+json"}
+    else:
+        body, headers = plain["data"], {f"Ce-{name}": text for name, text in plain.items() if name != "data"}
+        headers["Content-Type"] = "application/json"
+
+    async def sent():
+        try:
+            async with session.post(f"http://127.0.0.1:{port}/events/arrivals", json=body, headers=headers) as answer:
+                assert answer.status in (204, 503), await answer.text()
+                return answer.status == 204
+        except aiohttp.ClientError:
+            return False
+
+    await until(sent, "the event is taken")
