@@ -162,6 +162,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     cluster = parser.add_argument_group("with --backend cassandra")
     cluster.add_argument("--mode", choices=("LWW", "CAS"), default="LWW", help="of the namespace")
     cluster.add_argument("--servers", type=int, default=2, help="server processes")
+    cluster.add_argument("--engine", choices=ENGINES, default="grpcio", help="that answers gRPC in them")
     cluster.add_argument("--heap-mib", type=int, default=512, help="of the node")
     cluster.add_argument("--commit-log", choices=("periodic", "group", "batch"), default="periodic")
     add_options(parser)

@@ -37,6 +37,7 @@ class ClusterBench:
             "value_bytes": asked.value_bytes,
             "item_bytes": asked.item_bytes,
             "servers": asked.servers,
+            "native_engine": int(asked.engine == "native"),
         }
 
     def run(self) -> Figures:
@@ -48,7 +49,7 @@ class ClusterBench:
                 log(f"a namespace of mode {asked.mode}")
             with (
                 self._driver(node.address) as driver,
-                started(cluster_server(node.address, None, asked.servers)) as running,
+                started(cluster_server(node.address, None, asked.servers, asked.engine)) as running,
             ):
                 self._measure(driver, running, node.nodes[0].pid)
         figures = self._figures

@@ -41,15 +41,22 @@ def server(engine: str, cache_mib: int, write_buffer_mib: int) -> Target:
     return Target(f"storage-{engine}", command, [], prepare)
 
 
-def cluster_server(address: str, mode: Literal["LWW", "CAS"] | None, processes: int) -> Target:
+def cluster_server(address: str, mode: Literal["LWW", "CAS"] | None, processes: int, engine: str = "grpcio") -> Target:
     """So many storage server processes on one port, on the cluster with a node at ``address``, their tables made, with
-    metrics as in a deployment. With a mode the one namespace is made, which servers started later know at once."""
+    metrics as in a deployment; ``engine`` answers gRPC in them. With a mode the one namespace is made, which servers
+    started later know at once."""
 
     def command(folder: Path) -> list[str]:
         cassandra = {"contact_points": [address], "keyspace": "bench", "local_datacentre": "dc1"}
         cassandra["request_timeout"] = "60s"  # what is slow shows in the figures; it is no failure
         config = {
-            "server": {"listen": ["127.0.0.1:0"], "workers": processes, "die_with_parent": True, "drain_wait": "0s"},
+            "server": {
+                "listen": ["127.0.0.1:0"],
+                "workers": processes,
+                "engine": engine,
+                "die_with_parent": True,
+                "drain_wait": "0s",
+            },
             "telemetry": {"metrics_listen": "127.0.0.1:0"},
             "backend": {"cassandra": cassandra},
             # A round's tokens are minted before it, and it may take longer than the default allows.
