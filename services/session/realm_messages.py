@@ -46,6 +46,8 @@ def policy_of(given: "pb.Realm | config_pb.Realm") -> Policy:
         readmission_window_us=_micros(given, "readmission_window", _UNSET.readmission_window_us),
         kind=_choice(Kind, given.kind, _UNSET.kind, "kind"),
         ttl_us=_micros(given, "ttl", _UNSET.ttl_us),
+        max_values=given.max_values,
+        max_total_bytes=given.max_total_bytes,
         proof_nonces=given.proof_nonces,
     )
 
@@ -78,6 +80,8 @@ def message_of(realm: Realm) -> pb.Realm:
         hints_lifetime=duration(policy.hints_lifetime_us),
         readmission_window=duration(policy.readmission_window_us),
         ttl=duration(policy.ttl_us),
+        max_values=policy.max_values,
+        max_total_bytes=policy.max_total_bytes,
         proof_nonces=policy.proof_nonces,
         create_time=time(realm.created_us),
         etag=realm.etag,

@@ -29,6 +29,7 @@ WellspringError
 │   ├── KeyDeleted             KEY_DELETED              this key of an opaque realm was deleted, and is not used again
 │   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
 ├── ResourceExhausted
+│   ├── RealmFull              REALM_FULL               an opaque realm keeps as much as it may; metadata "limit"
 │   ├── SessionLimit           SESSION_LIMIT            the subject (or the anonymous) have as many as allowed
 │   ├── Readmission            READMISSION              the realm was revoked; this login's turn has not come
 │   ├── CallerQuota            CALLER_QUOTA             too many calls of this caller
@@ -221,6 +222,12 @@ class RealmIsOpaque(FailedPrecondition):
     def __init__(self) -> None:
         what = "the realm is opaque: its keys are its callers', over the Kask-shaped HTTP front"
         super().__init__(f"{what}; Revoke of the whole realm and WatchRevocations are what it has here")
+
+
+class RealmFull(ResourceExhausted):
+    """An opaque realm keeps as many values, or bytes, as it may."""
+
+    default_reason = "REALM_FULL"
 
 
 class SessionLimit(ResourceExhausted):

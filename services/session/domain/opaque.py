@@ -76,23 +76,38 @@ class OpaqueValues:
         return crypto.open_value(realm_key, realm.name, key, row.name, (row.written_us, row.until_us), row.sealed)
 
     async def put(self, realm: Realm, caller: str, key: bytes, value: bytes) -> None:
-        """Keeps the value for a TTL, whatever was there. Raises KeyDeleted, DataTooLarge."""
+        """Keeps the value for a TTL, whatever was there. Raises KeyDeleted, DataTooLarge, RealmFull."""
         self.check_size(realm, len(key) + len(value))
         realm_key = await self._realm_key(realm)
         names = crypto.names(self._tools.keyring, realm.name, key)
         now_us = self._now_us()
         times = now_us, now_us + realm.policy.ttl_us
         sealed = crypto.seal_value(realm_key, realm.name, key, names[0], times, value, self._tools.random)
-        fresh = False
+        usage = self._tools.opaque_usage
+        if realm.policy.max_values or realm.policy.max_total_bytes:
+            await usage.ready(self._rows)
+        fresh, taken = False, (0, 0)
 
         def allowed(stored: OpaqueStored) -> bool:
-            nonlocal fresh
+            nonlocal fresh, taken
+            usage.changed(realm.name, -taken[0], -taken[1])  # of an earlier look
+            taken = 0, 0
             state = judge(realm, stored, now_us)
             fresh = state is OpaqueState.ABSENT
-            return state is not OpaqueState.ENDED
+            if state is OpaqueState.ENDED:
+                return False
+            more = (1, len(sealed)) if stored.row is None else (0, len(sealed) - stored.row.stored_bytes)
+            usage.take(realm, *more)
+            taken = more
+            return True
 
         row = OpaqueRow(names[0], *times, realm.epoch.counters, sealed)
-        kept = await self._rows.write(realm.name, names, row, allowed)
+        kept = False
+        try:
+            kept = await self._rows.write(realm.name, names, row, allowed)
+        finally:
+            if not kept:
+                usage.changed(realm.name, -taken[0], -taken[1])
         if not kept or fresh:
             self._tell("opaque_created" if kept else "opaque_refused", realm, names[0], caller)
         if not kept:
@@ -106,6 +121,7 @@ class OpaqueValues:
         row = (await self._rows.read(realm.name, names)).row
         until_us = max(now_us + realm.policy.ttl_us, 0 if row is None else row.until_us)
         if await self._rows.delete(realm.name, names, OpaqueTombstone(now_us, until_us)):
+            self._tools.opaque_usage.changed(realm.name, -1, 0 if row is None else -row.stored_bytes)
             self._tell("opaque_deleted", realm, names[0], caller)
 
     @staticmethod

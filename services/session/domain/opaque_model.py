@@ -12,13 +12,19 @@ OPAQUE_REALM: Final = b"\xff" * 32
 @dataclass(frozen=True, slots=True, repr=False)
 class OpaqueRow:
     """A value. `name`: see crypto/opaque; `stamp`: the realm's epochs when it was written; `until_us`: its end by the
-    policy of then."""
+    policy of then; `left_out_bytes`: the size of a sealed value that was not read along."""
 
     name: bytes
     written_us: int
     until_us: int
     stamp: Epochs
     sealed: bytes
+    left_out_bytes: int = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes `sealed` has, or has in the store."""
+        return len(self.sealed) + self.left_out_bytes
 
     def __repr__(self) -> str:
         return f"OpaqueRow({self.written_us}, {self.until_us}, {len(self.sealed)} bytes)"

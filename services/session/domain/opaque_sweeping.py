@@ -26,6 +26,7 @@ class OpaqueSweeper:
     def __init__(self, tools: Tools, interval_us: int) -> None:
         self._tools = tools
         self._rows = tools.store.opaque
+        self._usage = tools.opaque_usage
         self._interval_us = interval_us
         self._resume: bytes | None = None
 
@@ -42,6 +43,7 @@ class OpaqueSweeper:
             left -= max(1, len(piece.found))
             self._resume = piece.resume
             if piece.resume is None:
+                self._usage.came_round(shared=self._tools.shared)
                 break
             await asyncio.sleep(0)
         await self._rows.prune(self._tools.clock.now_us(), ROWS_A_TICK)
@@ -54,16 +56,27 @@ class OpaqueSweeper:
             row, realm = stored.row, self._tools.realms.get(name)
             if row is None:
                 continue
+            self._usage.saw(name, row)
             if realm is None or realm.policy.kind is not Kind.OPAQUE:
                 over.setdefault(name, []).append(row)
                 continue
             state = judge(realm, stored, now_us)
             if state is OpaqueState.ENDED and is_below(row.stamp, realm.epoch):
-                removed += await self._rows.delete(name, [row.name], revoked(realm, row))
+                if await self._rows.delete(name, [row.name], revoked(realm, row)):
+                    removed += 1
+                    self._gone(name, [row])
             elif state is not OpaqueState.LIVE:
                 over.setdefault(name, []).append(row)
         for name, rows in over.items():
-            removed += await self._rows.remove(name, rows)
+            count = await self._rows.remove(name, rows)
+            removed += count
+            if count == len(rows):
+                self._gone(name, rows)
+            else:  # some were written anew meanwhile, and which ones is not told
+                self._usage.forget()
             for row in rows:
                 self._tools.events.record("opaque_swept", name, handle=handle_of(row.name))
         return removed
+
+    def _gone(self, name: str, rows: list[OpaqueRow]) -> None:
+        self._usage.changed(name, -len(rows), -sum(row.stored_bytes for row in rows))

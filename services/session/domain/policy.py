@@ -80,7 +80,8 @@ class Caller:
 class Policy:
     """A realm's policy, times in microseconds. No `callers`: whoever the server's allow-list lets in may use it.
 
-    Of an opaque realm `ttl_us`, `max_data_bytes` (of a key with its value), `callers` and `justification` count.
+    Of an opaque realm `ttl_us`, `max_data_bytes` (of a key with its value), `max_values`, `max_total_bytes`, `callers`
+    and `justification` count.
     """
 
     timeouts: tuple[Timeouts, Timeouts, Timeouts] = CEILINGS
@@ -101,6 +102,8 @@ class Policy:
     hints_lifetime_us: int = 30 * DAY
     kind: Kind = Kind.MINTED
     ttl_us: int = DAY
+    max_values: int = 0
+    max_total_bytes: int = 0
     proof_nonces: bool = False
 
     def of_level(self, level: int) -> Timeouts:
@@ -131,6 +134,8 @@ _BOUNDS: Final[dict[str, tuple[int, int, str]]] = {
     "hints_lifetime_us": (MINUTE, 90 * DAY, "1m to 90d are allowed"),
     "readmission_window_us": (0, DAY, "0s (all at once) to 1d are allowed"),
     "ttl_us": (SECOND, LONGEST.idle_us, "1s to 365d are allowed"),
+    "max_values": (0, 10**12, "0 (no limit) to 1000000000000 are allowed"),
+    "max_total_bytes": (0, 1 << 50, "0 (no limit) to 1024 TiB are allowed"),
 }
 """The same limits as in the configuration's contract."""
 

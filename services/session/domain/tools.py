@@ -1,12 +1,13 @@
 """What every verb works with, and the loop that makes a conditional write of one session."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from services.session.crypto.keyring import Keyring
 from services.session.domain.errors import Contended
 from services.session.domain.hot import Hot
+from services.session.domain.opaque_usage import OpaqueUsage
 from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
@@ -48,6 +49,7 @@ class Tools:
     shared: bool = False
     incarnation: bytes = b""
     hot: Hot | None = None
+    opaque_usage: OpaqueUsage = field(default_factory=OpaqueUsage)
 
 
 async def until_written(attempt: Callable[[], Awaitable[_Result | None]]) -> _Result:

@@ -23,7 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from libs.errors.errors import ResourceExhausted, Unavailable, WellspringError
 from libs.telemetry.logs import fields
-from services.session.domain.errors import CallerQuota, GuessLimit, KeyDeleted, RealmNotFound, ValueNotFound
+from services.session.domain.errors import CallerQuota, GuessLimit, KeyDeleted, RealmFull, RealmNotFound, ValueNotFound
 from services.session.domain.guesses import Guesses
 from services.session.domain.opaque import DELETE, GET, POST, OpaqueValues
 from services.session.domain.quotas import Quotas
@@ -216,6 +216,8 @@ def _problem_of(error: WellspringError) -> Problem:
             "Too many requests that nobody vouches for" if unknown else "The caller has used its share of this second"
         )
         return Problem(429, what, headers=wait, close=unknown)
+    if isinstance(error, RealmFull):
+        return Problem(507, "The realm keeps as much as it may; a value that is there may be written anew or deleted")
     if isinstance(error, (Unavailable, ResourceExhausted)):
         return Problem(503, "Nothing was done here and now; the same request may be sent again", headers=_RETRY)
     return Problem(500)

@@ -116,6 +116,18 @@ def test_bodies():
     served(test)
 
 
+def test_a_realm_that_is_full_says_so_and_what_is_there_stays_writable():
+    async def test(call):
+        assert (await call.key("POST", "k", b"v"))[0] == 201
+        body = problem(await call.key("POST", "another", b"v"), 507)
+        assert "another" not in json.dumps(body) and (await call.key("GET", "another"))[0] == 404
+        assert (await call.key("PUT", "k", b"w"))[0] == 201
+        assert (await call.key("DELETE", "k"))[0] == 204
+        assert (await call.key("POST", "another", b"v"))[0] == 201
+
+    served(test, policy={"max_values": 1})
+
+
 def test_the_document_is_what_is_served():
     async def test(call):
         status, text, headers = await call("GET", "/openapi")

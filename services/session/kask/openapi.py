@@ -19,6 +19,7 @@ _TITLES: Final = {
     429: "Too many requests of the caller, or that nobody vouches for",
     500: "The server encountered an error with the request",
     503: "Nothing was done here and now; the same request may be sent again",
+    507: "The realm keeps as many values, or bytes, as it may",
 }
 _ALWAYS: Final = (401, 403, 405, 429, 500, 503)
 _OF_A_BODY: Final = (408, 413, 415, 417)
@@ -30,7 +31,7 @@ def document(base_path: str) -> dict[str, Any]:
     write = {
         "requestBody": {"required": True, "content": octets},
         "responses": {"201": {"description": "Kept, for as long as the realm's values live"}}
-        | _problems(400, 404, 409, *_OF_A_BODY, *_ALWAYS),
+        | _problems(400, 404, 409, 507, *_OF_A_BODY, *_ALWAYS),
     }
     return {
         "openapi": "3.0.3",

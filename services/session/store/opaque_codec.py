@@ -26,7 +26,9 @@ def decode_row(name: bytes, data: bytes, *, sealed: bool = True) -> OpaqueRow:
         stamp: Epochs = tuple((str(at), int(count)) for at, count in json.loads(data[_HEAD.size : end]))
     except (struct.error, ValueError, TypeError):
         raise Damaged from None
-    return OpaqueRow(name, written_us, until_us, stamp, data[end:] if sealed else b"")
+    if sealed:
+        return OpaqueRow(name, written_us, until_us, stamp, data[end:])
+    return OpaqueRow(name, written_us, until_us, stamp, b"", left_out_bytes=len(data) - end)
 
 
 def encode_tombstone(tombstone: OpaqueTombstone) -> bytes:

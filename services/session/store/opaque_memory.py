@@ -45,10 +45,11 @@ class MemoryOpaque:
 
     async def patrol(self, resume: bytes | None, limit: int) -> OpaquePatrolled:
         keys = sorted(key for key in self._rows if resume is None or _place(key) >= resume)
-        found = [
-            (key[0], OpaqueStored(replace(self._rows[key], sealed=b""), self._tombstones.get(key)))
-            for key in keys[:limit]
-        ]
+        found = []
+        for key in keys[:limit]:
+            row = self._rows[key]
+            row = replace(row, sealed=b"", left_out_bytes=len(row.sealed))
+            found.append((key[0], OpaqueStored(row, self._tombstones.get(key))))
         return OpaquePatrolled(found, _place(keys[limit]) if len(keys) > limit else None)
 
     async def remove(self, realm: str, rows: Sequence[OpaqueRow]) -> int:
