@@ -218,7 +218,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--resources", type=int, default=500_000, help="pages that depend on something")
     parser.add_argument("--edges", type=int, default=10_000_000, help="in all; each page has as many, on average")
     parser.add_argument("--parts", type=int, help="inputs of the long tail (default: a tenth of the resources)")
-    parser.add_argument("--edges-at-once", type=int, default=2_000, help="in one request")
+    parser.add_argument("--edges-at-once", type=int, default=20_000, help="in one request")
     parser.add_argument("--cache-mib", type=int, default=256, help="backend.embedded.cache_bytes")
     parser.add_argument("--write-buffer-mib", type=int, default=128, help="backend.embedded.write_buffer_bytes")
     parser.add_argument("--name-cache-mib", type=int, default=512, help="limits.name_cache_bytes")
