@@ -10,7 +10,6 @@ import random
 
 from prometheus_client import CollectorRegistry
 
-from libs.errors.errors import Unavailable
 from services.storage.conformance.kit import HOUR_US, Case, Clock
 from services.storage.domain.errors import ConsistencyUnavailable
 from services.storage.domain.feed import change_id
@@ -18,25 +17,11 @@ from services.storage.domain.model import Mode
 from services.storage.domain.namespace import Retention
 from services.storage.publishing.messages import message_of
 from services.storage.publishing.publication import STALE_US, Note, Publication, Stats
+from services.storage.publishing.rig import MemoryTopic, Quick
 from services.storage.store.memory import memory_store
 
 SEED = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
 PATIENCE_S = 60
-
-
-class Quick:
-    """A clock on which seconds pass a hundred times as fast; ``ahead_us`` is added to its wall time."""
-
-    ahead_us = 0
-
-    def time_ns(self):
-        return int(self.monotonic() * 1e9) + self.ahead_us * 1000
-
-    def monotonic(self):
-        return asyncio.get_running_loop().time() * 100
-
-    async def sleep(self, seconds):
-        await asyncio.sleep(seconds / 100)
 
 
 class Inside:
@@ -56,40 +41,6 @@ class Inside:
 
     async def feed_grown(self, space, cursor, timeout_s):
         return await self.store.feed_grown(space, cursor, timeout_s / 100)
-
-
-class Memory:
-    """A topic that now and then takes a part of what it is sent and fails, if it has a ``chance``; ``away`` it takes
-    nothing."""
-
-    def __init__(self, chance=None):
-        self.kept = []
-        self.away = False
-        self._chance = chance
-        self._grew = asyncio.Condition()
-
-    async def send(self, messages):
-        await asyncio.sleep(0)
-        if self.away:
-            raise Unavailable("nobody is there")
-        taken = len(messages)
-        if self._chance is not None and self._chance.random() < 0.4:
-            taken = self._chance.randrange(len(messages) + 1)
-        async with self._grew:
-            self.kept += messages[:taken]
-            self._grew.notify_all()
-        if taken < len(messages):
-            raise Unavailable("it went away")
-
-    async def close(self):
-        pass
-
-    def ids(self):
-        return [dict(message.headers)["ce_id"].decode() for message in self.kept]
-
-    async def has(self, ids):
-        async with asyncio.timeout(PATIENCE_S), self._grew:
-            await self._grew.wait_for(lambda: set(ids) <= set(self.ids()))
 
 
 class World:
@@ -160,7 +111,7 @@ def test_every_change_arrives_though_the_topic_fails_and_servers_end():
     chance = random.Random(SEED)
 
     async def story():
-        world, topic = World(), Memory(chance)
+        world, topic = World(), MemoryTopic(chance)
         await world.made()
         for _ in range(6):
             async with world.server(topic):
@@ -168,7 +119,7 @@ def test_every_change_arrives_though_the_topic_fails_and_servers_end():
                     await world.write(b"r%d" % chance.randrange(3))
                     await asyncio.sleep(chance.choice((0, 0, 0.01)))
         async with world.server(topic):
-            await topic.has(world.wrote)
+            await topic.has(world.wrote, PATIENCE_S)
         in_order(world, topic)
         assert set(topic.ids()) == set(world.wrote)
 
@@ -177,12 +128,12 @@ def test_every_change_arrives_though_the_topic_fails_and_servers_end():
 
 def test_what_is_noted_is_not_sent_again():
     async def story():
-        world, topic = World(), Memory()
+        world, topic = World(), MemoryTopic()
         await world.made()
         for _ in range(3):
             async with world.server(topic):
                 await world.write()
-                await topic.has(world.wrote)
+                await topic.has(world.wrote, PATIENCE_S)
                 await world.all_noted()
         assert topic.ids() == world.wrote
         assert (world.value("published"), world.value("publishing_failures")) == (3, 0)
@@ -194,12 +145,12 @@ def test_one_server_publishes_and_another_takes_over_when_it_is_silent():
     async def story():
         world = World()
         await world.made()
-        first, second = Memory(), Memory()
+        first, second = MemoryTopic(), MemoryTopic()
         async with world.server(first, shared=True) as one:
             await world.noted(lambda note: note is not None)
             async with world.server(second, shared=True) as other:
                 await world.write()
-                await first.has(world.wrote)
+                await first.has(world.wrote, PATIENCE_S)
                 await world.all_noted()
                 assert (await world.note()).owner == one._me and not second.kept
                 async with asyncio.timeout(PATIENCE_S):
@@ -209,8 +160,8 @@ def test_one_server_publishes_and_another_takes_over_when_it_is_silent():
                         await world.inside.put_document("publication", "ns/t", stale.encode())
                         await asyncio.sleep(0.005)
                 await world.write()
-                await second.has(world.wrote[1:])
-        async with world.server(Memory(), shared=True) as third:
+                await second.has(world.wrote[1:], PATIENCE_S)
+        async with world.server(MemoryTopic(), shared=True) as third:
             world.clock.ahead_us = STALE_US
             await world.noted(lambda note: note.owner == third._me)
 
@@ -221,13 +172,13 @@ def test_who_cannot_reach_the_topic_leaves_it_to_others():
     async def story():
         world = World()
         await world.made()
-        away, there = Memory(), Memory()
+        away, there = MemoryTopic(), MemoryTopic()
         away.away = True
         async with world.server(away, shared=True) as one:
             await world.noted(lambda note: note is not None and note.owner == one._me)
             async with world.server(there, shared=True):
                 await world.write()
-                await there.has(world.wrote)
+                await there.has(world.wrote, PATIENCE_S)
         assert not away.kept and world.value("publishing_failures") >= 1
 
     asyncio.run(story())
@@ -235,7 +186,7 @@ def test_who_cannot_reach_the_topic_leaves_it_to_others():
 
 def test_where_the_feed_is_kept_elsewhere_nobody_takes_it():
     async def story():
-        world, topic = World(), Memory()
+        world, topic = World(), MemoryTopic()
         await world.made()
         world.inside.refuses = ConsistencyUnavailable("at home elsewhere")
         async with world.server(topic, shared=True):
@@ -243,7 +194,7 @@ def test_where_the_feed_is_kept_elsewhere_nobody_takes_it():
             await world.clock.sleep(30)
             assert await world.note() is None and not topic.kept
             world.inside.refuses = None
-            await topic.has(world.wrote)
+            await topic.has(world.wrote, PATIENCE_S)
         assert world.value("publishing_failures") == 0
 
     asyncio.run(story())
@@ -251,17 +202,17 @@ def test_where_the_feed_is_kept_elsewhere_nobody_takes_it():
 
 def test_a_namespace_made_anew_is_published_from_its_beginning():
     async def story():
-        world, topic = World(), Memory()
+        world, topic = World(), MemoryTopic()
         async with world.server(topic):
             await world.clock.sleep(5)
             await world.made()
             await world.write()
-            await topic.has(world.wrote)
+            await topic.has(world.wrote, PATIENCE_S)
             old, world.space = world.space, None
             await world.inside.purge_namespace(old)
             await world.made()
             await world.write()
-            await topic.has(world.wrote)
+            await topic.has(world.wrote, PATIENCE_S)
         assert len(set(world.wrote)) == 2 and world.value("publishing_gaps") == 0
 
     asyncio.run(story())
@@ -269,18 +220,18 @@ def test_a_namespace_made_anew_is_published_from_its_beginning():
 
 def test_what_is_no_longer_kept_is_told():
     async def story():
-        world, topic = World(), Memory()
+        world, topic = World(), MemoryTopic()
         await world.made(retention=Retention(feed_window_us=HOUR_US))
         async with world.server(topic):
             await world.write()
-            await topic.has(world.wrote)
+            await topic.has(world.wrote, PATIENCE_S)
             await world.all_noted()
         await world.write(b"lost")
         await world.write(b"last")
         await world.case.pass_time(2 * HOUR_US)
         await world.write(b"kept")
         async with world.server(topic):
-            await topic.has(world.wrote[3:])
+            await topic.has(world.wrote[3:], PATIENCE_S)
         assert world.wrote[1] not in topic.ids()
         assert world.value("publishing_gaps") == 1
 
