@@ -25,7 +25,7 @@ from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
 from services.propagation.intake.intake import Intake
 from services.propagation.kafka.listening import Listening
-from services.propagation.kafka.metrics import SourceCollector
+from services.propagation.kafka.metrics import ReceiverCollector, SourceCollector
 from services.propagation.kafka.opening import EventTopics, open_topics
 from services.propagation.metrics import EngineCollector
 from services.propagation.rules.caller import TargetsCaller
@@ -125,9 +125,10 @@ async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engi
     server.add_background("kafka's topics", topics.source.run)
     server.telemetry.registry.register(SourceCollector(rules, topics.source))
     if config.events.HasField("http"):
-        await server.resources.add(
+        listening = await server.resources.add(
             "events over http", lambda: Listening.open(config.events, topics.producer), close=Listening.close
         )
+        server.telemetry.registry.register(ReceiverCollector(listening.receiver))
     return rules
 
 

@@ -1,10 +1,11 @@
-"""How far the rules are behind the topics that they listen to."""
+"""How far the rules are behind the topics that they listen to, and what came over HTTP."""
 
 from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from services.propagation.kafka.receiving import Receiver
 from services.propagation.kafka.source import KafkaSource
 from services.propagation.rules.rules import Rules
 from services.propagation.rules.topics import topic_of
@@ -39,3 +40,23 @@ class SourceCollector(Collector):
         down = GaugeMetricFamily("wellspring_propagation_events_failing", "1: Kafka's topics cannot be read now.")
         down.add_metric([], self._source.failing is not None)
         yield down
+
+
+class ReceiverCollector(Collector):
+    """What came over HTTP."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        yield CounterMetricFamily(
+            "wellspring_propagation_http_events",
+            "CloudEvents over HTTP that are in their topics.",
+            self._receiver.taken,
+        )
+        yield CounterMetricFamily(
+            "wellspring_propagation_http_refused",
+            "Requests with CloudEvents that were not taken.",
+            self._receiver.refused,
+        )

@@ -3,32 +3,19 @@ be."""
 
 import asyncio
 import json
-import uuid
-from contextlib import asynccontextmanager
-from random import Random
 
 import pytest
 
-from libs.clock.clock import SystemClock
 from libs.config.config import ConfigError
 from libs.kafka.errors import TopicMissing, TopicUnfit
 from libs.kafka.producer import Producer
 from libs.kafka.testing.broker import all_of, create, cut_before, delete, grow, options_of, send, until
 from services.propagation.domain.change import dump, load
-from services.propagation.domain.engine import Engine
-from services.propagation.domain.shard import Settings
-from services.propagation.kafka.opening import open_topics
-from services.propagation.rules.caller import TargetsCaller
-from services.propagation.rules.rules import Rules
+from services.propagation.kafka.testing.site import KafkaSite
 from services.propagation.rules.state import Cursor
-from services.propagation.rules.testing.site import RID, URI, Stub, call_of, event
+from services.propagation.rules.testing.site import RID, URI, call_of, event
 from services.propagation.rules.topics import stream_of
-from services.propagation.store.memory import MemoryStore
-from services.propagation.store.memory_state import MemoryDisk
-from services.propagation.targets.settings import settings_of
-from services.propagation.targets.targets import Targets
 from tools.dev.servers.kafka import Kafka
-from wellspring.config.v1 import propagation_pb2
 
 SIMPLE = {
     "topic": "simple_test_rule",
@@ -49,95 +36,11 @@ def kafka():
         yield kafka
 
 
-class Site:
-    """An engine with rules over the broker's topics. Each name of a topic gets the site's own beginning."""
-
-    def __init__(self, kafka, partitions=1, **topics_config):
-        self.kafka, self.partitions = kafka, partitions
-        self.mark = f"t{uuid.uuid4().hex[:8]}-"
-        self.disk, self.stub = MemoryDisk(), Stub()
-        self.named = ("simple_test_rule", "simple_test_rule2", "simple_test_rule3", "kafka_producing_rule")
-        create(kafka, *(self.mark + name for name in self.named), partitions=partitions, **topics_config)
-        create(kafka, self.mark + "cp.error", *(f"{self.mark}cp.retry.{self.mark}{name}" for name in self.named))
-        self.begin_anew = []
-
-    def config(self):
-        kafka = {"bootstrap_servers": [self.kafka.address], "client_id": "test"}
-        kafka["request_timeout"], kafka["delivery_timeout"] = {"seconds": 10}, {"seconds": 20}
-        topics = [self.mark + name for name in self.named]
-        return propagation_pb2.EventTopics(
-            kafka=kafka,
-            topics=topics,
-            begin_anew=self.begin_anew,
-            buffer_bytes=self.buffer_bytes,
-            schemas={self.mark + topic: title for topic, title in self.schemas.items()},
-        )
-
-    schemas = {}
-    buffer_bytes = 1 << 20
-    port = 0
-
-    def patient(self):
-        """A connection that a busy machine is slow to make is no failed call."""
-        target = propagation_pb2.Target(origin=f"http://127.0.0.1:{self.port}", max_concurrency=64, pipeline=1)
-        target.connect_timeout.FromSeconds(60)
-        return settings_of([target])
-
-    @asynccontextmanager
-    async def life(self):
-        """One life of the engine: what was not durable is lost at its end, as by a kill."""
-        self.disk.crash()
-        self.engine = Engine(MemoryStore(self.disk), SystemClock(), Random(1), Settings(), [], 1)
-        self.opened = await open_topics(self.config(), self.engine)
-        try:
-            server = await asyncio.start_server(self.stub.serve, "127.0.0.1", self.port)
-            self.port = server.sockets[0].getsockname()[1]
-            source, sink = self.opened.source, self.opened.sink
-            caller = TargetsCaller(Targets(self.patient()))
-            self.rules = Rules(self.engine, caller, SystemClock(), Random(1), [source], sink)
-            self.producer = Producer(options_of(self.kafka))
-            tasks = [asyncio.create_task(work()) for work in (self.rules.run, source.run)]
-            try:
-                yield self
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await self.producer.close()
-                server.close()
-        finally:
-            await self.opened.close()
-
-    async def put(self, rules):
-        text = json.dumps({"service": f"{self.mark}cp", "rules": rules})
-        for name in self.named:
-            text = text.replace(f'"{name}"', f'"{self.mark}{name}"')
-        text = text.replace(f'"{self.mark}simple_test_rule": {{', '"simple_test_rule": {')
-        await self.rules.put(text.replace("PORT", str(self.port)))
-
-    async def send(self, topic, what, key=""):
-        """Sends, and waits until the source has seen it."""
-        sent = await send(self.producer, self.mark + topic, what, key)
-        stream = stream_of(self.mark + topic, sent.partition)
-        await until(lambda: self.opened.source.newest(stream) > sent.offset, "the source sees what was sent")
-        return sent
-
-    async def idle(self):
-        await until(lambda: self.rules.runner.idle, f"idle {self.stub.calls} {self.rules.runner.reached()}")
-
-    def letters(self):
-        return self.rules.query("", "", "", "", 100, b"")[0]
-
-    @property
-    def chains(self):
-        return [chain.replace(self.mark, "") for chain in self.stub.chains]
-
-
 def on(kafka, test, **given):
     """Runs a test with a site of its own."""
 
     async def main():
-        site = Site(kafka, **given)
+        site = KafkaSite(kafka, **given)
         async with site.life():
             await test(site)
 
@@ -232,7 +135,7 @@ def test_s11_s12_lists_of_topics(kafka):
 
 def test_n03_n04_a_crash_repeats_what_was_under_way_and_nothing_else(kafka):
     async def main():
-        site = Site(kafka, partitions=3)
+        site = KafkaSite(kafka, partitions=3)
         hang = asyncio.Event()
         slow = {"/3", "/17"}
 
@@ -270,7 +173,7 @@ def test_n03_n04_a_crash_repeats_what_was_under_way_and_nothing_else(kafka):
 
 def test_events_of_a_partition_that_was_added_are_read_from_its_beginning(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         async with site.life():
             await site.put({"r": call_of("/{message.n}")})
             await site.send("simple_test_rule", event(uri="u/0", n=0))
@@ -287,7 +190,7 @@ def test_events_of_a_partition_that_was_added_are_read_from_its_beginning(kafka)
 
 def test_a_rule_that_is_behind_reads_what_is_no_more_in_memory(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         site.buffer_bytes = 4_000  # a handful of events
         count = 700
         async with site.life():
@@ -311,11 +214,11 @@ def test_a_rule_that_is_behind_reads_what_is_no_more_in_memory(kafka):
 
 def test_topics_that_cannot_be_are_refused_before_anything_is_read(kafka):
     async def main():
-        compacted = Site(kafka, cleanup_policy="compact")
+        compacted = KafkaSite(kafka, cleanup_policy="compact")
         with pytest.raises(TopicUnfit, match="is compacted"):
             async with compacted.life():
                 raise AssertionError
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         name = site.mark + "simple_test_rule"
         async with site.life():
             await site.put({"r": call_of("/{message.n}", retry_limit=0)})
@@ -355,7 +258,7 @@ def test_topics_that_cannot_be_are_refused_before_anything_is_read(kafka):
 
 def test_a_topic_that_was_cut_off_is_refused(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         async with site.life():
             await site.put({"r": call_of("/{message.n}")})
             await site.send("simple_test_rule", event(n=1))
@@ -370,7 +273,7 @@ def test_a_topic_that_was_cut_off_is_refused(kafka):
 
 def test_a_topic_of_another_cluster_is_refused_and_nothing_of_it_is_read(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         name = site.mark + "simple_test_rule"
         async with site.life():
             await site.put({"r": call_of("/{message.n}")})
@@ -393,7 +296,7 @@ def test_a_topic_of_another_cluster_is_refused_and_nothing_of_it_is_read(kafka):
 
 def test_events_that_the_brokers_dropped_meanwhile_are_told_and_what_is_left_is_read(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         name = site.mark + "simple_test_rule"
         async with site.life():
             await site.put({"r": call_of("/{message.n}")})
@@ -416,7 +319,7 @@ def test_events_that_the_brokers_dropped_meanwhile_are_told_and_what_is_left_is_
 
 def test_what_is_not_of_the_schema_of_its_topic_is_told_and_no_rule_sees_it(kafka):
     async def main():
-        site = Site(kafka)
+        site = KafkaSite(kafka)
         site.schemas = {"simple_test_rule": "resource_change"}
         good = event(n=1) | {"$schema": "/resource_change/1.0.0"}
         async with site.life():

@@ -10,7 +10,7 @@ import pytest
 
 from libs.kafka.consumer import Consumer
 from libs.kafka.producer import Producer
-from libs.kafka.testing.broker import create, options_of, send, until
+from libs.kafka.testing.broker import create, cut_before, options_of, send, until
 from services.propagation.relay.testing.host import Cache, RelayProcess
 from tools.dev.servers.kafka import Kafka
 
@@ -97,6 +97,40 @@ def test_every_purge_reaches_every_cache_over_kills_and_outages(kafka):
             return await consumer.committed(ends) == ends
         finally:
             await consumer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("topic", "kept", "first", "missed"),
+    [("cut", 1, 5, 4), ("short", 99, 0, 0)],
+)
+def test_what_the_topic_does_not_hold_any_more_is_counted_and_what_it_holds_is_purged(
+    kafka, topic, kept, first, missed
+):
+    """Dropped before it was read; and a position of another topic of that name, which was longer."""
+
+    async def main():
+        create(kafka, topic)
+        producer, group = Producer(options_of(kafka)), Consumer(options_of(kafka), "far")
+        for n in range(8):
+            await send(producer, topic, message(n))
+        await producer.close()
+        await group.commit({(topic, 0): kept})
+        await group.close()
+        if first:
+            cut_before(kafka, topic, first)
+        cache = Cache("only", [])
+        await cache.open()
+        relay = RelayProcess(kafka, topic, [cache], "far")
+        await asyncio.to_thread(relay.start)
+        try:
+            await until(lambda: cache.paths == {f"/{n}" for n in range(first, 8)}, "what the topic holds")
+            await until(relay.caught_up, "no lag")
+            assert (await relay.status())["missed"] == missed
+        finally:
+            relay.kill()
+            cache.server.close()
 
     asyncio.run(main())
 

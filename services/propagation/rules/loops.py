@@ -18,11 +18,16 @@ Step = tuple[str, int]
 
 def loops(rules: Mapping[str, Rule]) -> Iterator[list[Step]]:
     """Loops, each as the steps of one turn; every rule that is in a loop is in one of those told."""
+    listeners: dict[str, list[str]] = {}
+    for name, rule in rules.items():
+        for topic in rule.topics:
+            listeners.setdefault(topic, []).append(name)
     follows = {
-        (name, at): _following(rule, case.actions, rules)
+        (name, at): _following(rule, case.actions, rules, listeners)
         for name, rule in rules.items()
         for at, case in enumerate(rule.cases)
     }
+    _drop_ends(follows)
     told: set[Step] = set()
     for first in follows:
         if first not in told and (turn := _turn(first, follows)):
@@ -30,22 +35,42 @@ def loops(rules: Mapping[str, Rule]) -> Iterator[list[Step]]:
             yield turn
 
 
-def _following(rule: Rule, actions: Sequence[Action], rules: Mapping[str, Rule]) -> list[Step]:
+def _following(
+    rule: Rule, actions: Sequence[Action], rules: Mapping[str, Rule], listeners: Mapping[str, Sequence[str]]
+) -> list[Step]:
     found: dict[Step, None] = {}
     for action in actions:
-        events = (
-            published(action.outline)
-            if isinstance(action, Publish)
-            else announced(action.outline)
-            if isinstance(action, Announce)
-            else ()
-        )
-        for topic, event in events:
-            topics = rule.topics if topic == SAME_TOPIC else {topic}
-            for name, other in rules.items():
-                if topics & other.topics:
-                    found.update(dict.fromkeys((name, at) for at in _takers(other, event)))
+        for topic, event in _events_of(action):
+            for heard in rule.topics if topic == SAME_TOPIC else (topic,):
+                for name in listeners.get(heard, ()):
+                    found.update(dict.fromkeys((name, at) for at in _takers(rules[name], event)))
     return list(found)
+
+
+def _events_of(action: Action) -> Iterator[tuple[str, Mapping[str, object]]]:
+    if isinstance(action, Publish):
+        yield from published(action.outline)
+    elif isinstance(action, Announce):
+        yield from announced(action.outline)
+
+
+def _drop_ends(follows: dict[Step, list[Step]]) -> None:
+    """Leaves the steps that lead into a loop: of most files none, in one go over all of them."""
+    before: dict[Step, list[Step]] = {}
+    for step, afters in follows.items():
+        for after in afters:
+            before.setdefault(after, []).append(step)
+    left = {step: len(afters) for step, afters in follows.items()}
+    ends = [step for step, count in left.items() if not count]
+    while ends:
+        end = ends.pop()
+        del follows[end]
+        for step in before.get(end, ()):
+            left[step] -= 1
+            if not left[step]:
+                ends.append(step)
+    for step, afters in follows.items():
+        follows[step] = [after for after in afters if after in follows]
 
 
 def _takers(rule: Rule, event: Mapping[str, object]) -> Iterator[int]:

@@ -116,6 +116,16 @@ def test_cases_are_told_apart():
     assert turns(x={"topic": "a", "cases": [{"exec": again}, kept]}) == [["x", "x"]]
 
 
+def test_a_large_file_of_rules_is_looked_through_in_one_go():
+    """Ten topics, thirty rules on each, all of which publish to the next: 8,100 ways, and no loop; then one."""
+    names = [f"t{at}" for at in range(11)]
+    rules = {f"r{at}_{n}": publishes(names[at], names[at + 1]) for at in range(10) for n in range(30)}
+    read_rules(json.dumps({"rules": rules}), names, publishes=True)
+    rules["r9_0"] = publishes(names[9], names[8])
+    with pytest.raises(ConfigError, match="r8_0 .* → r9_0 .* → r8_0"):
+        read_rules(json.dumps({"rules": rules}), names, publishes=True)
+
+
 def test_a_loop_is_told_with_the_lines_of_all_its_rules():
     text = """\
 rules:

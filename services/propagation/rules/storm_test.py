@@ -84,7 +84,7 @@ def edit(number, rng):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_n19_every_event_has_its_effect_once_whatever_fails(seed, monkeypatch):
+def test_every_event_has_its_effect_once_whatever_fails(seed, monkeypatch):
     print("seed", seed)
     monkeypatch.setattr(performing, "SINK_RETRY_S", 0.01)
     rng = Random(seed)
