@@ -12,6 +12,8 @@ from services.storage.cassandra.statements import Statements
 
 _FIRST: Final = 16
 """Items that the first reading of a record brings with its own cells."""
+_FEW: Final = 16
+"""Rows that are asked for together with the record's own cells."""
 _TOGETHER: Final = 100
 _RANGE_BYTES: Final = 1 << 20
 _RANGE_ROWS: Final = 4096
@@ -45,13 +47,21 @@ class LwwLoader(Loader):
         else:
             if not partition.head_known:
                 wanted = [*_OWN, *(one for one in wanted if one not in _OWN)]
-            for first in range(0, len(wanted), _TOGETHER):
-                piece = wanted[first : first + _TOGETHER]
-                found = await self._ask("lww_rows", (*place, piece), consistency)
-                self._take(partition, found, piece)
+                if len(wanted) > _FEW:
+                    # Of a record that is not there, nothing of what comes after its own cells needs to be looked for.
+                    wanted.sort(key=lambda one: one[0] == ITEMS and one[1] != b"")
+                    own = sum(one[0] != ITEMS or one[1] == b"" for one in wanted)
+                    await self._some(partition, wanted[:own], consistency)
+                    wanted = [one for one in wanted[own:] if not partition.known.known(one[1])]
+            await self._some(partition, wanted, consistency)
         if self._whole:
             await self.items(partition, b"", None, consistency)
         partition.derive(self._clock_us())
+
+    async def _some(self, partition: LwwPartition, wanted: Sequence[tuple[int, bytes]], consistency: int) -> None:
+        for first in range(0, len(wanted), _TOGETHER):
+            piece = list(wanted[first : first + _TOGETHER])
+            self._take(partition, await self._ask("lww_rows", (*partition.place, piece), consistency), piece)
 
     async def items(self, partition: LwwPartition, start: bytes, end: bytes | None, consistency: int) -> None:
         """Reads all cells of the items in [start, end), of the first 20,000 of the record."""
