@@ -92,14 +92,18 @@ async def shown(case: Case, space: Namespace) -> dict[bytes, bytes]:
     return {item.key: item.value for item in page.items}
 
 
+async def written(case: Case, space: Namespace, puts: dict[bytes, bytes]) -> Receipt:
+    """One write, sent again while it is not answered."""
+    return await patiently(functools.partial(case.write, space, case.command(b"r", puts)))
+
+
 async def written_alone(case: Case, space: Namespace, why: bytes) -> list[bytes]:
     """The versions of some writes, all applied while the other data centre is away."""
     receipts: list[Receipt] = []
     for number in range(5):
-        command = case.command(b"r", {b"alone": why, b"%s %d" % (why, number): b"x"})
-        receipts.append(await patiently(functools.partial(case.write, space, command)))
+        receipts.append(await written(case, space, {b"alone": why, b"%s %d" % (why, number): b"x"}))
     assert {receipt.outcome for receipt in receipts} <= {Outcome.APPLIED, Outcome.REPEATED}
-    assert (await case.items(space, b"r"))[b"alone"] == why
+    assert (await patiently(functools.partial(case.items, space, b"r")))[b"alone"] == why
     with pytest.raises(Unavailable):
         await asked_everywhere(case, space)
     return [receipt.version for receipt in receipts]
@@ -116,7 +120,7 @@ def test_a_stopped_data_centre_is_told_what_it_missed() -> None:
             space = await first.space(Mode.LWW)
             await second.store.namespaces()
             watchers = [Watcher(case, space) for case in (first, second)]
-            begun = [(await case.put(space, b"r", {b"begun": b"x"})).version for case in (first, second)]
+            begun = [(await written(case, space, {b"begun": b"x"})).version for case in (first, second)]
             for watcher in watchers:
                 await watcher.until(begun)
             for here, there, away in ((first, second, DATACENTRES[1]), (second, first, DATACENTRES[0])):
@@ -142,7 +146,7 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             space = await first.space(Mode.LWW)
             await second.store.namespaces()
             watchers = [Watcher(case, space) for case in (first, second)]
-            begun = [(await second.put(space, b"r", {b"begun": b"x"})).version]
+            begun = [(await written(second, space, {b"begun": b"x"})).version]
             for watcher in watchers:
                 await watcher.until(begun)
             node = node_of(DATACENTRES[1])
@@ -169,7 +173,7 @@ def test_what_both_write_while_they_do_not_see_each_other_ends_alike() -> None:
             await second.store.namespaces()
             receipts = await asyncio.gather(
                 *(
-                    case.put(space, b"r", {b"k": b"%d" % number, b"own": b"%d" % number})
+                    written(case, space, {b"k": b"%d" % number, b"own": b"%d" % number})
                     for number in range(10)
                     for case in (first, second)
                 )
@@ -177,7 +181,8 @@ def test_what_both_write_while_they_do_not_see_each_other_ends_alike() -> None:
             newest = max(receipt.version for receipt in receipts)
             ends = [await shown(case, space) for case in (first, second)]
             assert ends[0] == ends[1] and ends[0][b"k"] == ends[0][b"own"]
-            assert {item.version for item in (await asked_everywhere(first, space)).items} == {newest}
+            page = await patiently(lambda: asked_everywhere(first, space))
+            assert {item.version for item in page.items} == {newest}
             applied = [receipt.version for receipt in receipts if receipt.sequence]
             for case in (first, second):
                 await Watcher(case, space).until(applied)
