@@ -162,6 +162,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     cluster = parser.add_argument_group("with --backend cassandra")
     cluster.add_argument("--mode", choices=("LWW", "CAS"), default="LWW", help="of the namespace")
     cluster.add_argument("--servers", type=int, default=2, help="server processes")
+    cluster.add_argument("--warm-up", type=float, default=10.0, help="seconds of each kind of work before its rounds")
     cluster.add_argument("--engine", choices=ENGINES, default="grpcio", help="that answers gRPC in them")
     cluster.add_argument("--heap-mib", type=int, default=512, help="of the node")
     cluster.add_argument("--commit-log", choices=("periodic", "group", "batch"), default="periodic")
@@ -177,6 +178,7 @@ def main(tell: Callable[[str], None] = print) -> int:
         ("--cache-mib", asked.cache_mib, 1, 65_536),
         ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
         ("--servers", asked.servers, 1, 64),
+        ("--warm-up", asked.warm_up, 0, 3_600),
         ("--heap-mib", asked.heap_mib, 256, 65_536),
     ):
         if not least <= value <= most:

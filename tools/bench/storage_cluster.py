@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from tools.dev.servers.cassandra import Cassandra
 
 BATCHES_IN_FLIGHT = 8
 """Batches under way at once: 800 writes."""
+_TRIALS = 2
+"""At least: the first one tells nothing."""
+_TRIAL_S = 0.5
 SINGLES = ("put", "get")
 BATCHES = ("batch_records", "batch_items")
 
@@ -37,6 +41,7 @@ class ClusterBench:
             "value_bytes": asked.value_bytes,
             "item_bytes": asked.item_bytes,
             "servers": asked.servers,
+            "warm_up_s": asked.warm_up,
             "native_engine": int(asked.engine == "native"),
         }
 
@@ -108,12 +113,17 @@ class ClusterBench:
                 self._keep(f"driver_{work.name}", {"node_cpu_us": raw_node_us}, width=width)
 
     def _calls(self, driver: "subprocess.Popen[str]", running: Started, work: Work, width: int) -> tuple[int, int]:
-        """How many calls make a round, the driver's and ours: by a trial after a first warm-up of all concerned."""
-        least, seconds = width if work.items > 1 else TRIAL, self._asked.seconds
+        """How many calls make a round, the driver's and ours: by trials, in turn, for as long as all concerned are to
+        warm up. The node compiles what it runs often: our statements are many, and take it longer than the driver's."""
+        least = width if work.items > 1 else TRIAL
+        ends = time.monotonic() + self._asked.warm_up
         raw = ours = 0.0
-        for _ in range(2):
-            raw = self._raw(driver, work.name, least, width)["per_s"]
-            ours = call(running, work, least, width)[0]
+        trials = 0
+        while trials < _TRIALS or time.monotonic() < ends:
+            raw = self._raw(driver, work.name, max(least, int(raw * _TRIAL_S / work.items)), width)["per_s"]
+            ours = call(running, work, max(least, int(ours * _TRIAL_S / work.items)), width)[0]
+            trials += 1
+        seconds = self._asked.seconds
         return max(least, int(raw * seconds / work.items)), max(least, int(ours * seconds / work.items))
 
     def _raw(self, driver: "subprocess.Popen[str]", work: str, count: int, width: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tools.bench.storage_cluster import BATCHES, SINGLES
 
 def test_a_small_run_has_every_figure() -> None:
     command = [sys.executable, "-m", "tools.bench.storage", "--backend", "cassandra", "--seconds", "0.2"]
-    command += ["--rounds", "1", "--batch", "20", "--json"]
+    command += ["--rounds", "1", "--batch", "20", "--warm-up", "0", "--engine", "native", "--json"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1000, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
