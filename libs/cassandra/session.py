@@ -326,7 +326,8 @@ def _cluster(options: Options) -> Any:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         protocol_version=PROTOCOL_VERSION,
         connection_class=LibevConnection,
-        reconnection_policy=ExponentialReconnectionPolicy(*options.reconnect_s),
+        # The driver would give a node up after 64 attempts, and a data centre may be away for days.
+        reconnection_policy=ExponentialReconnectionPolicy(*options.reconnect_s, max_attempts=None),
         auth_provider=auth,
         ssl_context=options.tls,
         ssl_options=tls,

@@ -9,13 +9,14 @@ from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests
 from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING, Key
-from services.session.domain import hints, validating
+from services.session.domain import fencing, hints, validating
 from services.session.domain.errors import RealmNotFound
 from services.session.domain.policy import Kind
 from services.session.domain.realms import Realm
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.tools import Tools
 from services.session.realm_messages import SETTABLE, message_of, policy_of
+from services.session.store.origins_interface import Origins
 from wellspring.session.v1 import session_admin_pb2 as pb
 
 _PURPOSES = {"seal": "keyring", "sign": "signing"}
@@ -96,16 +97,26 @@ class SessionAdminServicer:
         return answer
 
     async def FenceDatacentre(self, request: pb.FenceDatacentreRequest, call: Call) -> pb.FenceDatacentreResponse:
-        raise self._alone("FenceDatacentre", requests.datacentre(request.datacentre))
+        name = requests.datacentre(request.datacentre)
+        await fencing.shut(self._tools, self._origins("FenceDatacentre", name), call.identity, name, request.reason)
+        return pb.FenceDatacentreResponse()
 
     async def UnfenceDatacentre(self, request: pb.UnfenceDatacentreRequest, call: Call) -> pb.UnfenceDatacentreResponse:
-        raise self._alone("UnfenceDatacentre", requests.datacentre(request.datacentre))
+        name = requests.datacentre(request.datacentre)
+        await fencing.open_again(self._tools, self._origins("UnfenceDatacentre", name), call.identity, name)
+        return pb.UnfenceDatacentreResponse()
+
+    def _origins(self, verb: str, datacentre: str) -> Origins:
+        origins = self._tools.store.origins
+        if origins is None:
+            raise self._alone(verb, datacentre)
+        return origins
 
     def _alone(self, verb: str, datacentre: str) -> Unimplemented:
         own = self._tools.datacentre
         return Unimplemented(
-            f"{verb} needs a second data centre: the sessions of {own!r} are in a store of this server alone, so that"
-            " no other one serves them that could be shut out; to stop serving them, stop this server",
+            f"{verb} needs a second data centre: no other one keeps the sessions of {own!r}, and could be shut out; to"
+            " stop serving them, stop this data centre's servers",
             reason="NEEDS_SECOND_DATACENTRE",
             metadata={"datacentre": datacentre, "own": own},
         )

@@ -43,7 +43,10 @@ async def _open_cluster(server: Server, config: config_pb.SessionConfig, clock: 
         options = cassandra_options(origin_of(config.backend).cassandra)
         return await CassandraStore.open(options, config.datacentre, lambda: clock.time_ns() // 1000)
 
-    return await server.resources.add("store", opened, close=CassandraStore.close, health=CassandraStore.check)
+    store = await server.resources.add("store", opened, close=CassandraStore.close, health=CassandraStore.check)
+    if store.origins is not None:
+        server.add_background("homes", store.homes.run)
+    return store
 
 
 async def open_cache(server: Server, config: config_pb.SessionConfig) -> "Cache | None":

@@ -34,7 +34,7 @@ from services.session.incarnation import Incarnation
 from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
 from services.session.opening import check_supported, make_tools
-from services.session.refreshing import Refresher
+from services.session.refreshing import Listener, Refresher
 from services.session.servicer import SessionsServicer
 from wellspring.config.v1 import session_pb2 as config_pb
 from wellspring.session.v1 import session_admin_pb2, session_pb2
@@ -69,7 +69,11 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     if cache is not None and tools.shared:
         server.add_background("cache hints", cache.hints(tools.keyring, tools.realms, clock).run)
     if tools.shared:
-        server.add_background("refresher", Refresher(tools.realms, clock).run)
+        origins = store.origins
+        server.add_background("refresher", Refresher(tools.realms, clock, origins).run)
+        if origins is not None:
+            for name in origins.others:
+                server.add_background(f"listener {name}", Listener(tools.realms, clock, origins, name, events).run)
     if config.audit.file or config.audit.HasField("kafka"):
         audit = await server.resources.add(
             "audit", lambda: _audit(server, config, tools.keyring), close=Audit.close, health=Audit.check

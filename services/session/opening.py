@@ -1,7 +1,6 @@
 """What the server works with, over an open store: keyring, clock, realms."""
 
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from libs.clock.clock import Clock
@@ -9,12 +8,13 @@ from libs.config import wiring
 from libs.errors.errors import FailedPrecondition
 from services.session.crypto.keyring import Keyring
 from services.session.domain.hot import Hot
+from services.session.domain.origins import Listening
 from services.session.domain.policy import check
 from services.session.domain.proofs import Proofs
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
 from services.session.domain.sweeping import CLOCK
-from services.session.domain.tools import Events, Tools
+from services.session.domain.tools import Events, Tools, home_number
 from services.session.domain.vault import Vault
 from services.session.keyring_file import open_keyring
 from services.session.origin import origin_of
@@ -45,6 +45,19 @@ def check_supported(config: config_pb.SessionConfig) -> None:
         raise NotSupported(f"incarnation_file: {what}")
 
 
+def _check_several(config: config_pb.SessionConfig, others: Sequence[str]) -> None:
+    """Raises FailedPrecondition for what is not done where several data centres keep sessions."""
+    if config.backend.WhichOneof("kind") == "cached":
+        raise NotSupported("backend.cached: not in front of a store of several data centres; cassandra is allowed")
+    if config.HasField("kask") or any(realm.kind == config_pb.Realm.KIND_OPAQUE for realm in config.realms):
+        raise NotSupported("kask: opaque realms are not kept in a store of several data centres; leave them out")
+    named: dict[int, str] = {}
+    for name in (config.datacentre, *others):
+        other = named.setdefault(home_number(name), name)
+        if other != name:
+            raise NotSupported(f"datacentre: tokens cannot tell {name!r} from {other!r}; one needs another name")
+
+
 async def make_tools(
     config: config_pb.SessionConfig,
     store: Store,
@@ -66,8 +79,13 @@ async def make_tools(
     hot: Hot | None = None
     if front is not None:
         store, hot = front(store, ring, steady)
-    realms = Realms(store, config.datacentre, steady.now_us)
+    others = store.origins.others if store.origins is not None else ()
+    if others:
+        _check_several(config, others)
+    realms = Realms(store, config.datacentre, steady.now_us, Listening(config.datacentre, others))
     await realms.load()
+    if store.origins is not None:
+        realms.listening.shut(await store.origins.fences())
     for message in config.realms:
         policy = policy_of(message)
         check(message.name, policy)
@@ -81,9 +99,10 @@ async def make_tools(
         random=random,
         events=events,
         datacentre=config.datacentre,
-        home=zlib.crc32(config.datacentre.encode()) & 0xFFFF,
+        home=home_number(config.datacentre),
         request_window_us=int(wiring.seconds(config.request_id_window) * 1e6),
         proofs=Proofs(steady.now_us, ledger=store.ledger),
         shared=shared,
         hot=hot,
+        others=others,
     )

@@ -1,16 +1,21 @@
-"""What other servers of the same store changed reaches this one: realms, their policies and epochs, by asking again.
+"""What other servers of the same store changed reaches this one: realms, their policies and epochs, by asking again;
+and what other data centres revoked, by hearing them.
 
 Asked several times in the shortest bound that a realm has; where the store does not answer for longer than a realm's
-bound, the realm refuses by itself (`domain/realms.py`).
+bound, the realm refuses by itself (`domain/realms.py`), and so it does where another data centre is not heard
+(`domain/origins.py`).
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
 from libs.telemetry.logs import fields
 from services.session.domain.realms import Realms
+from services.session.domain.tools import Events
+from services.session.store.origins_interface import Origins
 
 log = logging.getLogger(__name__)
 
@@ -20,27 +25,70 @@ _TIMES: Final = 5
 
 
 class Refresher:
-    """Of one server."""
+    """Of one server. Where there are other data centres, it says each time how far revocations have gone here."""
 
-    def __init__(self, realms: Realms, clock: Clock) -> None:
+    def __init__(self, realms: Realms, clock: Clock, origins: Origins | None = None) -> None:
         self._realms = realms
         self._clock = clock
-        self._failed = False
+        self._origins = origins
 
     async def run(self) -> None:
         """Refreshes for ever. While the store is away it goes on asking."""
-        while True:
-            try:
-                await self._realms.refresh()
-                self._failed = False
-            except Unavailable as error:
-                if not self._failed:
-                    log.warning("realms cannot be refreshed", extra=fields(reason=error.reason))
-                self._failed = True
-            await self._clock.sleep(self.interval_s)
+        await _asking(self._realms, self._clock, self.tick, "realms cannot be refreshed")
 
-    @property
-    def interval_s(self) -> float:
-        """Seconds between two refreshes."""
-        bounds = [realm.policy.revocation_bound_us for realm in self._realms.everything()]
-        return min([_MOST_S, *(bound_us / 1e6 / _TIMES for bound_us in bounds)])
+    async def tick(self) -> None:
+        """Once. Raises Unavailable."""
+        # Of before what is read: whatever was revoked until then is in it.
+        at_us = self._realms.now_us()
+        await self._realms.refresh()
+        if self._origins is not None:
+            await self._origins.beat(at_us, self._realms.names())
+            self._realms.listening.shut(await self._origins.fences())
+
+
+class Listener:
+    """Hears one other data centre, for one server."""
+
+    def __init__(self, realms: Realms, clock: Clock, origins: Origins, origin: str, events: Events) -> None:
+        self._realms = realms
+        self._clock = clock
+        self._origins = origins
+        self._origin = origin
+        self._events = events
+
+    async def run(self) -> None:
+        """Listens for ever."""
+        await _asking(self._realms, self._clock, self.tick, f"{self._origin} cannot be heard")
+
+    async def tick(self) -> None:
+        """Once. Raises Unavailable."""
+        heard = await self._origins.hear(self._origin)
+        if heard is None:
+            return
+        # Epochs of realms count from memory: what was heard is whole when they are there, too.
+        await self._realms.refresh()
+        listening = self._realms.listening
+        was_apart = self._origin in listening.apart
+        listening.take(heard, self._realms.now_us())
+        if self._origin in listening.apart and not was_apart:
+            log.error("the clock of another data centre is ahead of ours", extra=fields(datacentre=self._origin))
+            self._events.record("clocks_apart", "", datacentre=self._origin)
+
+
+async def _asking(realms: Realms, clock: Clock, tick: Callable[[], Awaitable[None]], trouble: str) -> None:
+    failed = False
+    while True:
+        try:
+            await tick()
+            failed = False
+        except Unavailable as error:
+            if not failed:
+                log.warning(trouble, extra=fields(reason=error.reason))
+            failed = True
+        await clock.sleep(interval_s(realms))
+
+
+def interval_s(realms: Realms) -> float:
+    """Seconds between two times of asking."""
+    bounds = [realm.policy.revocation_bound_us for realm in realms.everything()]
+    return min([_MOST_S, *(bound_us / 1e6 / _TIMES for bound_us in bounds)])

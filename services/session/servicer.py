@@ -10,12 +10,13 @@ from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests, watching
 from services.session.crypto import assertions
-from services.session.domain import creating, hints, listing, revoking, rotating, updating, validating
+from services.session.domain import cookies, creating, hints, listing, revoking, rotating, updating, validating
 from services.session.domain.asserting import LONGEST_S, claims
 from services.session.domain.errors import AnonymousQuota, GuessLimit, RealmIsOpaque, SessionInvalid
 from services.session.domain.guesses import Guesses
 from services.session.domain.model import Session
-from services.session.domain.policy import Kind
+from services.session.domain.origins import MAX_AHEAD_US
+from services.session.domain.policy import Kind, Partition
 from services.session.domain.quotas import Quotas
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
@@ -70,14 +71,18 @@ class SessionsServicer:
             minted = await work
         else:
             minted = await self._held_apart(realm, call, work, request.client_hints.address)
-        return pb.CreateResponse(token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session))
+        return pb.CreateResponse(
+            token=pb.Secret(value=minted.token),
+            session=self._public(realm, call, minted.session),
+            cookie=self._cookie(minted.session),
+        )
 
     async def Validate(self, request: pb.ValidateRequest, call: Call) -> pb.ValidateResponse:
         realm = self._enter(request.realm, call, "Validate")
         audience, text = request.assertion_audience, request.token.value
         if audience:
             requests.audience(audience, "assertion_audience")
-        plain = not audience and not request.data_keys and not request.HasField("proof")
+        plain = not audience and not request.data_keys and not request.HasField("proof") and not request.cookie
         if plain:
             known = await self._warm.find(realm, call.identity, text, touch=request.touch)
             if known is not None:
@@ -93,6 +98,7 @@ class SessionsServicer:
             data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
             proof=requests.proof(request.proof, request.HasField("proof")),
             hot=plain,
+            cookie=request.cookie,
         )
         validated = await self._guarded(realm, call, work, request.client_hints.address)
         answer = pb.ValidateResponse(
@@ -125,7 +131,8 @@ class SessionsServicer:
         text = request.token.value
         work = updating.update_data(self._tools, realm, call.identity, text, operations, request_id, proof)
         updated = await self._guarded(realm, call, work)
-        return pb.UpdateDataResponse(versions=updated.versions, counters=updated.counters)
+        cookie = cookies.cookie(self._tools, updated.handle, updated.revision)
+        return pb.UpdateDataResponse(versions=updated.versions, counters=updated.counters, cookie=cookie)
 
     async def UpdateShared(self, request: pb.UpdateSharedRequest, call: Call) -> pb.UpdateSharedResponse:
         realm = self._enter(request.realm, call, "UpdateShared")
@@ -137,7 +144,8 @@ class SessionsServicer:
             requests.operations(request.operations),
             requests.request_id(request.request_id),
         )
-        return pb.UpdateSharedResponse(versions=updated.versions, counters=updated.counters)
+        cookie = cookies.cookie(self._tools, updated.handle, updated.revision)
+        return pb.UpdateSharedResponse(versions=updated.versions, counters=updated.counters, cookie=cookie)
 
     async def Rotate(self, request: pb.RotateRequest, call: Call) -> pb.RotateResponse:
         realm = self._enter(request.realm, call, "Rotate")
@@ -156,7 +164,9 @@ class SessionsServicer:
         )
         minted = await self._guarded(realm, call, work)
         answer = pb.RotateResponse(
-            token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session)
+            token=pb.Secret(value=minted.token),
+            session=self._public(realm, call, minted.session),
+            cookie=self._cookie(minted.session),
         )
         if minted.grace_us:
             answer.grace_until.CopyFrom(answers.time(minted.grace_us))
@@ -178,7 +188,9 @@ class SessionsServicer:
         )
         minted = await self._guarded(realm, call, work)
         return pb.ReauthenticateResponse(
-            token=pb.Secret(value=minted.token), session=self._public(realm, call, minted.session)
+            token=pb.Secret(value=minted.token),
+            session=self._public(realm, call, minted.session),
+            cookie=self._cookie(minted.session),
         )
 
     async def Revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
@@ -188,18 +200,35 @@ class SessionsServicer:
         if realm.policy.kind is Kind.OPAQUE and request.WhichOneof("target") != "whole_realm":
             raise RealmIsOpaque
         count = await self._revoke(realm, request, call, said)
-        # Other servers of the same store hear of a whole realm within its bound, or refuse it; of the rest at once,
+        return pb.RevokeResponse(
+            receipts=self._receipts(realm, request.WhichOneof("target") == "whole_realm"), revoked=count
+        )
+
+    def _receipts(self, realm: Realm, whole: bool) -> list[pb.RevokeResponse.Enforcement]:
+        """What is true when the revocation is durable here: of each data centre, from when on nothing that it ended is
+        served there."""
+        now_us, bound_us = self._tools.clock.now_us(), realm.policy.revocation_bound_us
+        # Other servers of this data centre hear of a whole realm within its bound, or refuse it; of the rest at once,
         # unless the cache that they share could not be told.
         late_us = self._tools.hot.late_us(realm) if self._tools.hot is not None else 0
-        if self._tools.shared and request.WhichOneof("target") == "whole_realm":
-            late_us = realm.policy.revocation_bound_us
+        if self._tools.shared and whole:
+            late_us = bound_us
         states = pb.RevokeResponse.Enforcement
-        receipt = states(
+        own = states(
             datacentre=self._tools.datacentre,
             state=states.STATE_PENDING if late_us else states.STATE_ENFORCED,
-            enforced_by=answers.time(self._tools.clock.now_us() + late_us),
+            enforced_by=answers.time(now_us + late_us),
         )
-        return pb.RevokeResponse(receipts=[receipt], revoked=count)
+        receipts, listening = [own], self._tools.realms.listening
+        for name in listening.others:
+            closed = realm.policy.on_partition is Partition.FAIL_CLOSED
+            heard = listening.is_heard(name, bound_us, now_us)
+            state = states.STATE_PENDING if closed or heard else states.STATE_UNREACHABLE
+            receipt = states(datacentre=name, state=state)
+            if closed:
+                receipt.enforced_by.CopyFrom(answers.time(now_us + bound_us + MAX_AHEAD_US))
+            receipts.append(receipt)
+        return receipts
 
     async def _revoke(self, realm: Realm, request: pb.RevokeRequest, call: Call, said: str) -> int:
         tools, caller, target = self._tools, call.identity, request.WhichOneof("target")
@@ -286,10 +315,13 @@ class SessionsServicer:
     def _staleness_us(self, realm: Realm) -> int:
         """How old what an answer stands on may be: what is known of realms, and a page of the cache."""
         page_us = realm.policy.revocation_bound_us // 2 if self._tools.hot is not None else 0
-        return max(page_us, self._tools.realms.staleness_us)
+        return max(page_us, self._tools.realms.staleness_us(realm.name))
 
     def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         return answers.session(self._tools.keyring, realm.policy, call.identity, session)
+
+    def _cookie(self, session: Session) -> str:
+        return cookies.cookie(self._tools, session.handle, session.revision)
 
     async def _shown(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         """With the hints of its client, for people to know it by."""

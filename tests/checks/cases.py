@@ -90,14 +90,11 @@ class Document:
 
 
 _NOT_YET = "not yet: several data centres"
-_TWO = "two data centres"
 PROPAGATION = Document(Path("docs/propagation-cases.md"), r"N\d\d", r"n\d\d", open={"N19": _NOT_YET, "N20": _NOT_YET})
 SESSION = Document(
     Path("services/session/README.md"),
     r"SES-\d\d",
     r"ses_\d\d",
-    open={"SES-12": _TWO},
-    partly=dict.fromkeys(("SES-09", "SES-10", "SES-11", "SES-14", "SES-16"), _TWO),
     status=True,
 )
 DOCUMENTS = (PROPAGATION, SESSION)

@@ -24,6 +24,7 @@ class CachedStore:
         # What the cache has no part in.
         self.opaque = origin.opaque
         self.ledger = origin.ledger
+        self.origins = origin.origins
         self.realms = origin.realms
         self.realm_epochs = origin.realm_epochs
         self.subject_epoch = origin.subject_epoch

@@ -1,10 +1,13 @@
-"""What all servers share beside sessions: realms by version, facts about the store, remembered Creates."""
+"""What all servers share beside sessions: realms by version, facts about the store, remembered Creates.
+
+Realms are decided by all data centres together and written in each; a Create is remembered where it was made.
+"""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from services.session.cassandra.cluster import Cluster
-from services.session.cassandra.layout import ttl_s
+from services.session.cassandra.layout import homed, ttl_s
 from services.session.domain.model import Created, RealmRecord
 from services.session.store import codec
 
@@ -12,8 +15,10 @@ from services.session.store import codec
 class Catalog:
     """The tables `realms`, `notes` and `requests`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, own: str, others: Sequence[str]) -> None:
         self._cluster = cluster
+        self._own = own
+        self._others = others
 
     async def realms(self) -> list[RealmRecord]:
         """By name."""
@@ -30,7 +35,7 @@ class Catalog:
         async def look() -> bool:
             return await self._realm(record.name) == (record.version, record.body)
 
-        return await self._cluster.decide([write], look)
+        return await self._cluster.decide([write], look, shared=True)
 
     async def drop_realm(self, name: str, version: int) -> bool:
         """See Store.delete_realm."""
@@ -40,14 +45,14 @@ class Catalog:
         async def look() -> bool:
             return await self._realm(name) is None
 
-        return await self._cluster.decide([self._cluster.write("drop_realm", name, version)], look)
+        return await self._cluster.decide([self._cluster.write("drop_realm", name, version)], look, shared=True)
 
     async def has_realm(self, name: str) -> bool:
         """Whether there is a realm of this name."""
         return await self._cluster.row("realm", name) is not None
 
     async def _realm(self, name: str) -> tuple[int, bytes] | None:
-        rows = await self._cluster.decided_rows("realm", name)
+        rows = await self._cluster.decided_rows("realm", name, shared=True)
         return (rows[0][0], rows[0][1]) if rows else None
 
     async def note(self, values: Mapping[str, bytes]) -> None:
@@ -59,21 +64,25 @@ class Catalog:
         rows = await asyncio.gather(*(self._cluster.row("note", name) for name in names))
         return {name: row[0] for name, row in zip(names, rows, strict=True) if row is not None}
 
-    async def created_by(self, request: bytes) -> Created | None:
-        """What a Create of this name made."""
-        row = await self._cluster.row("request", request)
-        return codec.decode_created(None if row is None else row[0])
+    async def created_by(self, request: bytes) -> dict[str, Created]:
+        """What Creates of this name made, by data centre: what was made in others as far as it is known here."""
+        homes = [self._own, *self._others]
+        rows = await asyncio.gather(*(self._cluster.row("request", homed(home, request)) for home in homes))
+        found = ((home, codec.decode_created(row[0])) for home, row in zip(homes, rows, strict=True) if row is not None)
+        return {home: created for home, created in found if created is not None}
 
     async def claim(self, request: bytes, before: Created | None, created: Created) -> bool:
-        """Remembers what a Create makes, before it is made; False when `before` is not what is remembered any more."""
+        """Remembers what a Create makes here, before it is made; False when `before` is not what is remembered any
+        more."""
         live_s, new = ttl_s(created.until_us, self._cluster.now_us()), codec.encode_created(created)
+        name = homed(self._own, request)
         if before is None:
-            write = self._cluster.write("first_request", request, new, live_s)
+            write = self._cluster.write("first_request", name, new, live_s)
         else:
-            write = self._cluster.write("next_request", live_s, new, request, codec.encode_created(before))
+            write = self._cluster.write("next_request", live_s, new, name, codec.encode_created(before))
 
         async def look() -> bool:
-            rows = await self._cluster.decided_rows("request", request)
+            rows = await self._cluster.decided_rows("request", name)
             return bool(rows) and rows[0][0] == new
 
         return await self._cluster.decide([write], look)

@@ -1,7 +1,8 @@
 """The cluster as the tables of this backend use it: statements by name, the scopes they ask, decisions by condition.
 
 One data centre is asked: reads and plain writes at its local quorum, so that what was answered is read by every server
-there; conditional writes at its serial scope, which is the home of all sessions.
+there; conditional writes at its serial scope, which is the home of the sessions made there. What all data centres share
+(realms) is decided by all and written everywhere, so that each reads it at its own quorum.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from typing import Any, Final
 
 from libs.cassandra.errors import OutcomeUnknown
-from libs.cassandra.session import LOCAL_QUORUM, LOCAL_SERIAL, Row, Session, Statement
+from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, LOCAL_SERIAL, SERIAL, Row, Session, Statement
 from services.session.cassandra.statements import Statements
 
 ATTEMPTS: Final = 16
@@ -33,9 +34,10 @@ class Cluster:
         """The answer of a read. Raises Unavailable."""
         return await self.session.execute(self._read[name], values, LOCAL_QUORUM)
 
-    async def decided_rows(self, name: str, *values: Any) -> list[Row]:
-        """The answer of a read that comes after every conditional write of its partition. Raises Unavailable."""
-        return await self.session.execute(self._read[name], values, LOCAL_SERIAL)
+    async def decided_rows(self, name: str, *values: Any, shared: bool = False) -> list[Row]:
+        """The answer of a read that comes after every conditional write of its partition (`shared`: in any data
+        centre). Raises Unavailable."""
+        return await self.session.execute(self._read[name], values, SERIAL if shared else LOCAL_SERIAL)
 
     async def row(self, name: str, *values: Any) -> Row | None:
         """The first row of a read's answer."""
@@ -58,14 +60,18 @@ class Cluster:
         """Plain writes of one partition, all or none of them."""
         await self.session.batch(writes, LOCAL_QUORUM)
 
-    async def decide(self, writes: Sequence[Write], look: Callable[[], Awaitable[bool | None]]) -> bool:
-        """Writes of one partition, taken together if the conditions among them hold; whether they were.
+    async def decide(
+        self, writes: Sequence[Write], look: Callable[[], Awaitable[bool | None]], *, shared: bool = False
+    ) -> bool:
+        """Writes of one partition, taken together if the conditions among them hold; whether they were. `shared`: by
+        all data centres, and at a quorum of each.
 
         When the answer is lost, `look` says what became of it from decided reads: None for what cannot be known. Raises
         Unavailable, and OutcomeUnknown then.
         """
         try:
-            rows = await self.session.batch(writes, LOCAL_QUORUM, serial=LOCAL_SERIAL)
+            scope = (EACH_QUORUM, SERIAL) if shared else (LOCAL_QUORUM, LOCAL_SERIAL)
+            rows = await self.session.batch(writes, scope[0], serial=scope[1])
         except OutcomeUnknown:
             found = await look()
             if found is None:

@@ -22,11 +22,22 @@ _TOGETHER: Final = 256
 
 
 class Told(NamedTuple):
-    """A revocation without its number."""
+    """A revocation without its number, with what makes it count where it is heard of: a session's tombstone, or the
+    counter of an epoch."""
 
     kind: RevocationKind
     name: bytes
     at_us: int
+    handle: str = ""
+    cause: str = ""
+    until_us: int = 0
+    counter: int = 0
+
+
+def told_values(realm: str, origin: str, number: int, told: Told) -> tuple[object, ...]:
+    """What the statements that tell of a revocation take."""
+    at = realm, origin, slot_of(number), number, int(told.kind), told.name, told.at_us
+    return *at, told.handle, told.cause, told.until_us, told.counter, _TTL_S
 
 
 class Feed:
@@ -70,11 +81,16 @@ class Feed:
             slot += 1
         if found and found[-1].sequence > newest:
             newest = found[-1].sequence
-            await self._know(realm, newest)
+            await self.know(realm, newest)
         oldest = after + 1 if newest else 0
         if after < newest and (not found or found[0].sequence != oldest):
             oldest = await self._find_oldest(realm, newest)
         return Revoked(found, oldest, newest)
+
+    async def newest(self, realm: str) -> int:
+        """The number of the newest that was answered, or of a later one."""
+        row = await self._cluster.row("newest", realm, self._origin)
+        return max(row[0] if row is not None else 0, self._newest.get(realm, 0))
 
     async def _settle(self, realm: str, some: list[tuple[Told, asyncio.Future[None]]]) -> None:
         """Tells some for all who wait for them."""
@@ -111,17 +127,16 @@ class Feed:
 
             if await self._cluster.decide(writes, look):
                 told, newest = told[room:], newest + len(some)
-                await self._know(realm, newest)
+                await self.know(realm, newest)
             else:
                 newest = await self._find_newest(realm)
         if told:
             raise Contended("many revocations of this realm at once; ask again", retry_after_s=0.1)
 
     def _row(self, realm: str, number: int, told: Told) -> Write:
-        values = realm, self._origin, slot_of(number), number, int(told.kind), told.name, told.at_us, _TTL_S
-        return self._cluster.write("tell", *values)
+        return self._cluster.write("tell", *told_values(realm, self._origin, number, told))
 
-    async def _know(self, realm: str, newest: int) -> None:
+    async def know(self, realm: str, newest: int) -> None:
         """Notes the newest number, which never falls."""
         self._newest[realm] = max(newest, self._newest.get(realm, 0))
         await self._cluster.put("newest", newest, newest, realm, self._origin)
@@ -135,7 +150,7 @@ class Feed:
             newest = max(newest, rows[0][0])
             slot += 1
         if newest > noted:
-            await self._know(realm, newest)
+            await self.know(realm, newest)
         self._newest[realm] = max(newest, self._newest.get(realm, 0))
         return newest
 

@@ -24,6 +24,17 @@ def ttl_s(until_us: int, now_us: int, margin_s: int = 0) -> int:
     return 0 if live_s > _MOST_S or now_us + live_s * 1_000_000 > _LAST_US else live_s
 
 
+def homed(home: str, name: bytes) -> bytes:
+    """A name's own in each data centre: what is decided in one has rows of its own there."""
+    return bytes((len(home),)) + home.encode() + name
+
+
+def unhomed(name: bytes) -> tuple[str, bytes]:
+    """What `homed` was made of: home and name."""
+    end = 1 + name[0]
+    return name[1:end].decode(), name[end:]
+
+
 def shard_of(session: Session) -> int:
     """The partition of its subject that a session is listed in."""
     return 1 + zlib.crc32(session.handle.encode()) % ANONYMOUS_SHARDS if session.anonymous else 0

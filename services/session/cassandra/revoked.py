@@ -63,6 +63,14 @@ class Revocations:
             await self._cluster.put("realm_epoch", realm, datacentre, counter, epoch.raised_us, counter)
         return epoch
 
+    async def hear_epoch(self, realm: str, datacentre: str, subject: bytes, counter: int, raised_us: int) -> None:
+        """The counter of a data centre, as it was raised there; `subject` is empty for a realm's."""
+        values = datacentre, counter, raised_us, counter
+        if subject:
+            await self._cluster.put("subject_epoch", realm, subject, *values)
+        else:
+            await self._cluster.put("realm_epoch", realm, *values)
+
     async def tombstones(self, realm: str, handles: list[str]) -> list[Tombstone | None]:
         """Those of several sessions."""
         return list(await asyncio.gather(*(self.tombstone(realm, handle) for handle in handles)))

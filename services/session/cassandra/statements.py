@@ -10,6 +10,10 @@ _SUBJECT: Final = "WHERE realm = ? AND subject = ? AND shard = ?"
 _ENTRY: Final = f"{_SUBJECT} AND created_us = ? AND handle = ?"
 _SLOT: Final = "WHERE realm = ? AND origin = ? AND slot = ?"
 _NAMED: Final = "WHERE realm = ? AND name = ?"
+_TOLD: Final = (
+    "INSERT INTO revocations (realm, origin, slot, number, kind, name, at_us, handle, cause, until_us, counter)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 _READS: Final = {
     "head": f"SELECT DISTINCT head, revision, nonce FROM sessions {_SESSION}",
@@ -33,6 +37,15 @@ _READS: Final = {
     "revocations": f"SELECT number, kind, name, at_us FROM revocations {_SLOT} AND number > ? LIMIT ?",
     "first_revocation": f"SELECT number FROM revocations {_SLOT} LIMIT 1",
     "last_revocation": f"SELECT number FROM revocations {_SLOT} ORDER BY number DESC LIMIT 1",
+    "whole_revocations": "SELECT number, kind, name, at_us, handle, cause, until_us, counter FROM revocations"
+    f" {_SLOT} AND number > ? LIMIT ?",
+    "all_newest": "SELECT realm, newest FROM revocation_heads WHERE origin = ? ALLOW FILTERING",
+    "all_tombstones": "SELECT realm, handle, at_us, cause, until_us FROM tombstones",
+    "all_subject_epochs": "SELECT realm, datacentre, subject, counter, raised_us FROM subject_epochs",
+    "all_realm_epochs": "SELECT realm, datacentre, counter, raised_us FROM realm_epochs WHERE part = 0",
+    "heartbeat": "SELECT said FROM heartbeats WHERE origin = ?",
+    "heard": "SELECT realm, number FROM heard WHERE datacentre = ? AND origin = ?",
+    "fences": "SELECT datacentre, at_us, shut FROM fences WHERE part = 0",
     "revocation": f"SELECT name, at_us FROM revocations {_SLOT} AND number = ?",
     "newest": "SELECT newest FROM revocation_heads WHERE realm = ? AND origin = ?",
     "request": "SELECT created FROM requests WHERE request = ?",
@@ -63,8 +76,11 @@ _WRITES: Final = {
     "enter": "INSERT INTO subjects (realm, subject, shard, created_us, handle, pending) VALUES (?, ?, ?, ?, ?, ?)"
     " USING TTL ?",
     "leave": f"DELETE FROM subjects {_ENTRY}",
-    "tell": "INSERT INTO revocations (realm, origin, slot, number, kind, name, at_us) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    " IF NOT EXISTS USING TTL ?",
+    "tell": f"{_TOLD} IF NOT EXISTS USING TTL ?",
+    "tell_again": f"{_TOLD} USING TTL ?",
+    "beat": "UPDATE heartbeats USING TIMESTAMP ? SET said = ? WHERE origin = ?",
+    "hear": "UPDATE heard USING TIMESTAMP ? SET number = ? WHERE datacentre = ? AND origin = ? AND realm = ?",
+    "fence": "INSERT INTO fences (part, datacentre, at_us, shut, reason) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
     "newest": "UPDATE revocation_heads USING TIMESTAMP ? SET newest = ? WHERE realm = ? AND origin = ?",
     "first_request": "INSERT INTO requests (request, created) VALUES (?, ?) IF NOT EXISTS USING TTL ?",
     "next_request": "UPDATE requests USING TTL ? SET created = ? WHERE request = ? IF created = ?",

@@ -18,14 +18,14 @@ from libs.errors.errors import FailedPrecondition, WellspringError
 from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.feed import Feed, Told
+from services.session.cassandra.homes import Homes, Place, furnished
 from services.session.cassandra.layout import position
 from services.session.cassandra.opaque import CassandraOpaque
+from services.session.cassandra.origins import CassandraOrigins
 from services.session.cassandra.proofs import SpentProofs
-from services.session.cassandra.revoked import Revocations
-from services.session.cassandra.sessions import Sessions
 from services.session.cassandra.statements import Statements
-from services.session.cassandra.subjects import Entry, Subjects, pending_session
 from services.session.cassandra.walks import Walks
+from services.session.domain.epochs import merged
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, RevocationKind, Session
 from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store.codec import encode_session
@@ -46,56 +46,70 @@ from services.session.store.interface import (
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 
-class OneDatacentreOnly(FailedPrecondition):
-    """The cluster has several data centres."""
+class DatacentreMismatch(FailedPrecondition):
+    """What the configuration calls this data centre is not what the cluster does."""
 
-    default_reason = "NEEDS_ONE_DATACENTRE"
+    default_reason = "DATACENTRE_MISMATCH"
 
 
 class CassandraStore:
     """See `store.interface.Store`, which says what each method does."""
 
-    def __init__(self, cluster: Cluster, datacentre: str) -> None:
+    def __init__(self, cluster: Cluster, datacentre: str, others: Sequence[str] = ()) -> None:
         """Use `open`."""
-        self._cluster = cluster
         self._refused: set[int] = set()
-        self._sessions = Sessions(cluster)
-        self._revocations = Revocations(cluster)
-        self._subjects = Subjects(cluster, lambda sealed: sealed[0] in self._refused)
+        homes = (datacentre, *others)
+
+        def furnish(asked: Cluster, home: str) -> Place:
+            return furnished(asked, home, homes, lambda sealed: sealed[0] in self._refused)
+
+        self._cluster = cluster
+        self._here = here = furnish(cluster, datacentre)
+        self.homes = Homes(here, datacentre, others, furnish)
         self._feed = Feed(cluster, datacentre)
-        self._catalog = Catalog(cluster)
+        self._catalog = Catalog(cluster, datacentre, others)
         self.ledger = SpentProofs(cluster)
-        self._walks = Walks(cluster, self._subjects, self._revocations, self._catalog)
-        self.opaque = CassandraOpaque(
-            cluster, lambda realm, sealed: self._subjects.keep_key(realm, OPAQUE_REALM, sealed)
-        )
+        self._walks = Walks(cluster, here.subjects, here.revocations, self._catalog, datacentre, others)
+        self.opaque = CassandraOpaque(cluster, lambda realm, key: here.subjects.keep_key(realm, OPAQUE_REALM, key))
+        self.origins: CassandraOrigins | None = None
+        if others:
+            self.origins = CassandraOrigins(
+                cluster, self._feed, here.revocations, datacentre, others, self._ask, housekeep=self._remove
+            )
 
     @classmethod
     async def open(cls, options: Options, datacentre: str, now_us: Callable[[], int]) -> "CassandraStore":
         """Connects, and looks whether the tables are those of this release. `datacentre`: the one that numbers
-        revocations; `now_us`: microseconds since 1970. Raises Unavailable, FailedPrecondition."""
+        revocations, and the home of sessions made here; `now_us`: microseconds since 1970. Raises Unavailable,
+        FailedPrecondition."""
         connection = await Connection.open(options)
         try:
-            several = sorted(connection.datacentres())
-            if len(several) > 1:
-                raise OneDatacentreOnly(
-                    f"the cluster has the data centres {', '.join(several)}; sessions are kept in clusters of one data"
-                    " centre so far"
+            several = connection.replicated()
+            if len(several) > 1 and datacentre != options.local_datacentre:
+                raise DatacentreMismatch(
+                    f"datacentre is {datacentre!r} and backend.cassandra.local_datacentre"
+                    f" {options.local_datacentre!r}: where sessions are kept in several data centres"
+                    f" ({', '.join(sorted(several))}) the two are the same"
                 )
             await migrations.check(connection, migrations.read(MIGRATIONS))
             statements = await Statements.prepare(connection)
         except BaseException:
             await connection.close()
             raise
-        return cls(Cluster(connection, statements, now_us), datacentre)
+        others = sorted(several - {datacentre}) if len(several) > 1 else []
+        return cls(Cluster(connection, statements, now_us), datacentre, others)
 
     async def close(self) -> None:
         """Ends the connections."""
+        await self.homes.close()
         await self._cluster.session.close()
 
     async def check(self) -> None:
         """Raises Unavailable when the cluster does not answer."""
         await self._catalog.noted(["check"])
+
+    def _ask(self, datacentre: str) -> Cluster:
+        return self.homes.at(datacentre).cluster
 
     # Realms and epochs
 
@@ -109,38 +123,45 @@ class CassandraStore:
         return await self._catalog.drop_realm(name, version)
 
     async def realm_epochs(self) -> dict[str, Epoch]:
-        return await self._revocations.realm_epochs()
+        return await self._here.revocations.realm_epochs()
 
     async def raise_realm_epoch(self, realm: str, datacentre: str, at_us: int) -> Epoch:
-        epoch = await self._revocations.raise_realm(realm, datacentre, at_us)
-        await self._feed.tell(realm, [Told(RevocationKind.REALM, b"", at_us)])
+        epoch = await self._here.revocations.raise_realm(realm, datacentre, at_us)
+        await self._tell_epoch(realm, RevocationKind.REALM, b"", epoch, datacentre)
         return epoch
 
     async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
-        return await self._revocations.subject_epoch(realm, subject)
+        return await self._here.revocations.subject_epoch(realm, subject)
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
-        epoch = await self._revocations.raise_subject(realm, subject, datacentre, at_us)
-        await self._feed.tell(realm, [Told(RevocationKind.SUBJECT, subject, at_us)])
+        epoch = await self._here.revocations.raise_subject(realm, subject, datacentre, at_us)
+        await self._tell_epoch(realm, RevocationKind.SUBJECT, subject, epoch, datacentre)
         return epoch
+
+    async def _tell_epoch(self, realm: str, kind: RevocationKind, name: bytes, epoch: Epoch, datacentre: str) -> None:
+        counter = dict(epoch.counters)[datacentre]
+        await self._feed.tell(realm, [Told(kind, name, epoch.raised_us, counter=counter)])
 
     # Sessions
 
-    async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
-        found, tombstone = await asyncio.gather(
-            self._sessions.read(realm, handle, keys, kinds), self._revocations.tombstone(realm, handle)
+    async def read(
+        self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"", home: str = ""
+    ) -> Stored:
+        if not self.homes.is_far(home):
+            return await self._here.read(realm, handle, keys, kinds)
+        there, tombstone = await asyncio.gather(
+            self.homes.at(home).read(realm, handle, keys, kinds), self._here.revocations.tombstone(realm, handle)
         )
-        if found.session is None:
-            return Stored(None, {}, tombstone, Epoch())
-        # After the session: a session that is read was made before, and what revoked it since is read now.
-        epoch = await self._revocations.subject_epoch(realm, found.session.subject)
-        return Stored(found.session, found.items, tombstone, epoch)
+        if there.session is None:
+            return there._replace(tombstone=there.tombstone or tombstone)
+        epoch = await self._here.revocations.subject_epoch(realm, there.session.subject)
+        return there._replace(tombstone=there.tombstone or tombstone, subject_epoch=merged(there.subject_epoch, epoch))
 
     async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
         revision, tombstone, epoch = await asyncio.gather(
-            self._sessions.revision(realm, handle),
-            self._revocations.tombstone(realm, handle),
-            self._revocations.subject_epoch(realm, subject),
+            self._here.sessions.revision(realm, handle),
+            self._here.revocations.tombstone(realm, handle),
+            self._here.revocations.subject_epoch(realm, subject),
         )
         return None if revision is None or tombstone is not None else Mark(revision, epoch)
 
@@ -155,45 +176,47 @@ class CassandraStore:
         guard: Guard | None,
         orphan: Callable[[Created, Session | None], End],
     ) -> bool:
-        realm, handle = session.realm, session.handle
-        before, used, tombstone = await asyncio.gather(
+        here, realm, handle = self._here, session.realm, session.handle
+        made, used, tombstone = await asyncio.gather(
             self._catalog.created_by(request),
-            self._sessions.revision(realm, handle),
-            self._revocations.tombstone(realm, handle),
+            here.sessions.revision(realm, handle),
+            here.revocations.tombstone(realm, handle),
         )
         if used is not None or tombstone is not None:
             return False
         orphans: list[End] = []
-        if before is not None and before.until_us > session.created_us:
-            orphans.append(orphan(before, await self._sessions.head(realm, before.handle)))
+        for before in made.values():
+            if before.until_us > session.created_us:
+                orphans.append(orphan(before, await here.sessions.head(realm, before.handle)))
         gone = {handle, *(end.handle for end in orphans)}
         ends: Sequence[End] = ()
 
         async def admit() -> bool:
             nonlocal ends
-            ends = guard(await self._of_subject(session, gone)) if guard is not None else ()
+            ends = guard(await here.of_subject(realm, session.subject, gone)) if guard is not None else ()
             return True
 
         # A login that is refused is to write nothing; what is decided here is decided once more when it enters.
-        if not await self._subjects.keeps(session, key) or not await admit():
+        if not await here.subjects.keeps(session, key) or not await admit():
             return False
-        if not await self._catalog.claim(request, before, created):
+        if not await self._catalog.claim(request, made.get(self.homes.own), created):
             return False
         await self.end(realm, orphans)
-        await self._sessions.insert(session, items)
+        await here.sessions.insert(session, items)
         try:
-            entered = await self._subjects.enter(session, key, admit)
+            entered = await here.subjects.enter(session, key, admit)
         except WellspringError:
-            await self._sessions.remove(realm, handle)
+            await here.sessions.remove(realm, handle)
             raise
         if entered:
             await self.end(realm, ends)
         else:
-            await self._sessions.remove(realm, handle)
+            await here.sessions.remove(realm, handle)
         return entered
 
     async def created_by(self, request: bytes) -> Created | None:
-        return await self._catalog.created_by(request)
+        made = await self._catalog.created_by(request)
+        return max(made.values(), key=lambda created: created.until_us, default=None)
 
     async def replace(
         self,
@@ -205,22 +228,27 @@ class CassandraStore:
         key: SubjectKey | None = None,
         guard: Guard | None = None,
     ) -> bool:
+        place = self.homes.at(before.home)
         if before.subject != after.subject:
-            return await self._move(before, after, put, remove, key, guard)
+            return await self._move(place, before, after, put, remove, key, guard)
         if after.ends_us > before.ends_us:
-            await self._subjects.prolong(after)
-        return await self._replace(before, after, put, remove)
+            await place.subjects.prolong(after)
+        return await self._replace(place, before, after, put, remove)
 
-    async def _replace(self, before: Session, after: Session, put: Sequence[Item], remove: Sequence[bytes]) -> bool:
-        """A write that meets a tombstone shows nothing, and is not answered as taken."""
-        taken, tombstone = await asyncio.gather(
-            self._sessions.replace(before, after, put, remove),
-            self._revocations.tombstone(after.realm, after.handle),
+    async def _replace(
+        self, place: Place, before: Session, after: Session, put: Sequence[Item], remove: Sequence[bytes]
+    ) -> bool:
+        """A write that meets a tombstone, at its home or here, shows nothing, and is not answered as taken."""
+        taken, there, here = await asyncio.gather(
+            place.sessions.replace(before, after, put, remove),
+            place.revocations.tombstone(after.realm, after.handle),
+            self._here.revocations.tombstone(after.realm, after.handle),
         )
-        return taken and tombstone is None
+        return taken and there is None and here is None
 
     async def _move(
         self,
+        place: Place,
         before: Session,
         after: Session,
         put: Sequence[Item],
@@ -234,39 +262,42 @@ class CassandraStore:
 
         async def admit() -> bool:
             nonlocal ends
-            ends = guard(await self._of_subject(after, {after.handle})) if guard is not None else []
+            if guard is not None:
+                ends = guard(await place.of_subject(after.realm, after.subject, {after.handle}))
             return True
 
-        stored = await self.read(before.realm, before.handle)
+        stored = await self.read(before.realm, before.handle, home=before.home)
         if stored.session is None or stored.session.revision != before.revision or stored.tombstone is not None:
             return False
-        if not await self._subjects.enter(after, key, admit, pending=encode_session(after)):
+        if not await place.subjects.enter(after, key, admit, pending=encode_session(after)):
             return False
-        if not await self._replace(before, after, put, remove):
-            await self._subjects.leave([after])
+        if not await self._replace(place, before, after, put, remove):
+            await place.subjects.leave([after])
             return False
-        await self._subjects.leave([before])
-        self._subjects.counted(before)
+        await place.subjects.leave([before])
+        place.subjects.counted(before)
         await self.end(after.realm, ends)
         return True
 
     async def end(self, realm: str, ends: Sequence[End]) -> int:
-        handles = [end.handle for end in ends]
-        revisions, tombstones = await asyncio.gather(
-            asyncio.gather(*(self._sessions.revision(realm, handle) for handle in handles)),
-            self._revocations.tombstones(realm, handles),
+        """What has its home elsewhere is removed there, when it is heard of."""
+        here, handles = self._here, [end.handle for end in ends]
+        heads, tombstones = await asyncio.gather(
+            asyncio.gather(*(here.sessions.head(realm, handle) for handle in handles)),
+            here.revocations.tombstones(realm, handles),
         )
         await asyncio.gather(
-            *(self._revocations.bury(realm, end, there) for end, there in zip(ends, tombstones, strict=True))
+            *(here.revocations.bury(realm, end, there) for end, there in zip(ends, tombstones, strict=True))
         )
         # One whose tombstone was there was told of, unless whoever began to end it did not come so far.
         told = [
-            Told(RevocationKind.SESSION, sha256(end.handle.encode()).digest(), end.at_us)
-            for end, there, revision in zip(ends, tombstones, revisions, strict=True)
-            if there is None or revision is not None
+            _told(end)
+            for end, there, head in zip(ends, tombstones, heads, strict=True)
+            if there is None or (head is not None and not self.homes.is_far(head.home))
         ]
         await self._feed.tell(realm, told)
-        return await self._remove(realm, handles)
+        far = [there for head, there in zip(heads, tombstones, strict=True) if head and self.homes.is_far(head.home)]
+        return await self._remove(realm, handles) + sum(there is None for there in far)
 
     async def revocations(self, realm: str, after: int, limit: int) -> Revoked:
         return await self._feed.revocations(realm, after, limit)
@@ -275,53 +306,43 @@ class CassandraStore:
         await self._remove(realm, handles)
 
     async def _remove(self, realm: str, handles: Sequence[str]) -> int:
-        removed = await asyncio.gather(*(self._sessions.remove(realm, handle) for handle in handles))
+        """Removes those of these sessions that have their home here; how many there were."""
+        here = self._here
+        if self.homes.others:
+            heads = await asyncio.gather(*(here.sessions.head(realm, handle) for handle in handles))
+            handles = [head.handle for head in heads if head is not None and not self.homes.is_far(head.home)]
+        removed = await asyncio.gather(*(here.sessions.remove(realm, handle) for handle in handles))
         there = [session for session in removed if session is not None]
         for session in there:
-            self._subjects.counted(session)
-        await self._subjects.leave(there)
+            here.subjects.counted(session)
+        await here.subjects.leave(there)
         return len(there)
 
     async def by_subject(self, realm: str, subject: bytes, *, after: bytes | None, limit: int) -> Page:
-        entries = await self._subjects.entries_from(realm, subject, after or b"", limit + 1)
+        entries = await self._here.entries_from(realm, subject, after or b"", limit + 1)
         resume = position(entries[limit].created_us, entries[limit].handle) if len(entries) > limit else None
-        found = await self._stored(realm, subject, entries[:limit])
+        found = await self._here.stored(realm, subject, entries[:limit])
         return Page([s for s in found if s.session is not None and s.session.subject == subject], resume)
 
-    async def _of_subject(self, session: Session, but: Collection[str]) -> list[Stored]:
-        """The other sessions of a session's subject as a guard is to see them: those on their way to it included."""
-        entries = await self._subjects.entries(session.realm, session.subject)
-        others = [entry for entry in entries if entry.handle not in but]
-        found = []
-        for entry, stored in zip(others, await self._stored(session.realm, session.subject, others), strict=True):
-            if stored.session is not None and stored.session.subject != session.subject:
-                stored = stored._replace(session=pending_session(session.realm, entry))
-            if stored.session is not None and stored.tombstone is None:
-                found.append(stored)
-        return found
-
-    async def _stored(self, realm: str, subject: bytes, entries: Sequence[Entry]) -> list[Stored]:
-        handles = [entry.handle for entry in entries]
-        sessions, tombstones, epoch = await asyncio.gather(
-            asyncio.gather(*(self._sessions.head(realm, handle) for handle in handles)),
-            self._revocations.tombstones(realm, handles),
-            self._revocations.subject_epoch(realm, subject),
-        )
-        return [Stored(s, {}, stone, epoch) for s, stone in zip(sessions, tombstones, strict=True)]
-
     async def anonymous(self, realm: str) -> int:
-        return await self._subjects.anonymous(realm)
+        return await self._here.subjects.anonymous(realm)
 
     async def usage(self, realm: str) -> Usage:
         return await self._walks.usage(realm)
 
     # Subjects' keys
 
-    async def subject_key(self, realm: str, subject: bytes) -> bytes | None:
-        return await self._subjects.key(realm, subject)
+    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
+        if not self.homes.is_far(home):
+            return await self._here.subjects.key(realm, subject)
+        copy = await next(one for one in self._here.lists if one.home == home).key(realm, subject)
+        return copy if copy is not None else await self.homes.at(home).subjects.key(realm, subject)
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
-        return await self._subjects.erase_key(realm, subject)
+        erased = [await self._here.subjects.erase_key(realm, subject)]
+        for home in self.homes.others:
+            erased.append(await self.homes.at(home).subjects.erase_key(realm, subject))
+        return any(erased)
 
     # Care
 
@@ -349,3 +370,8 @@ class CassandraStore:
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:
         return await self._catalog.noted(names)
+
+
+def _told(end: End) -> Told:
+    name = sha256(end.handle.encode()).digest()
+    return Told(RevocationKind.SESSION, name, end.at_us, end.handle, end.cause, end.until_us)

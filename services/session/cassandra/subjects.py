@@ -2,6 +2,8 @@
 
 So a key is never destroyed while a session enters that was made with it, and of two logins one sees the other. Those
 of nobody are many: their lists are plain rows in several partitions, and their number is counted now and then.
+
+Each data centre decides about its own: key and list of a subject are there once for each home of its sessions.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from services.session.cassandra.cluster import ATTEMPTS, Cluster, Write
-from services.session.cassandra.layout import placed, shard_of, shards_of, ttl_s
+from services.session.cassandra.layout import homed, placed, shard_of, shards_of, ttl_s
 from services.session.domain.errors import Contended
 from services.session.domain.model import ANONYMOUS, Session
 from services.session.store import codec
@@ -37,16 +39,19 @@ class Standing(NamedTuple):
     mark: bytes | None
 
 
+Refuses = Callable[[bytes], bool]
 Admit = Callable[[], Awaitable[bool]]
 """Asked, perhaps more than once, before a session enters: raises to refuse it, False when it is not to be. It changes
 nothing of subjects, whose turn it holds."""
 
 
 class Subjects:
-    """The table `subjects`. `refuses(sealed)`: whether a fresh key sealed so is kept no more."""
+    """The table `subjects`, as far as it is about sessions of one home. `refuses(sealed)`: whether a fresh key sealed
+    so is kept no more."""
 
-    def __init__(self, cluster: Cluster, refuses: Callable[[bytes], bool]) -> None:
+    def __init__(self, cluster: Cluster, refuses: Refuses, home: str) -> None:
         self._cluster = cluster
+        self.home = home
         self._refuses = refuses
         self._anonymous: dict[str, _Count] = {}
 
@@ -56,15 +61,15 @@ class Subjects:
 
     async def entries(self, realm: str, subject: bytes) -> list[Entry]:
         """All of a subject's list, the oldest first."""
-        return _sorted(await asyncio.gather(*(self._shard(realm, subject, shard) for shard in shards_of(subject))))
+        return merged(await asyncio.gather(*(self._shard(realm, subject, shard) for shard in shards_of(subject))))
 
     async def entries_from(self, realm: str, subject: bytes, after: bytes, limit: int) -> list[Entry]:
         """Up to `limit` of them from a position on."""
         read, at = self._cluster.rows, placed(after) if after else (0, "")
         pieces = await asyncio.gather(
-            *(read("entries_from", realm, subject, shard, *at, limit) for shard in shards_of(subject))
+            *(read("entries_from", realm, self._at(subject), shard, *at, limit) for shard in shards_of(subject))
         )
-        return _sorted([[Entry(*row) for row in rows] for rows in pieces])[:limit]
+        return merged([[Entry(*row) for row in rows] for rows in pieces])[:limit]
 
     async def keeps(self, session: Session, key: SubjectKey) -> bool:
         """Whether a session's subject has this key, or would have it, as things stand now."""
@@ -81,7 +86,7 @@ class Subjects:
             await self._cluster.put("enter", *self._entry(session, pending))
             self._count(session, 1)
             return True
-        at = session.realm, session.subject, 0
+        at = session.realm, self._at(session.subject), 0
         async with self._cluster.turn("subject", *at):
             for _ in range(ATTEMPTS):
                 standing = await self._standing(session.realm, session.subject)
@@ -105,7 +110,7 @@ class Subjects:
         """Takes sessions off their subjects' lists. Harmless twice."""
         by_subject: dict[tuple[str, bytes], list[Write]] = defaultdict(list)
         for session in sessions:
-            at = session.realm, session.subject, shard_of(session), session.created_us, session.handle
+            at = session.realm, self._at(session.subject), shard_of(session), session.created_us, session.handle
             by_subject[session.realm, session.subject].append(self._cluster.write("leave", *at))
         for (realm, subject), writes in by_subject.items():
             if subject == ANONYMOUS:
@@ -123,7 +128,7 @@ class Subjects:
 
     async def erase_unused_key(self, realm: str, subject: bytes) -> bool:
         """Destroys the key of a subject without sessions, unless one enters meanwhile; whether it did."""
-        standing, at = await self._standing(realm, subject), (realm, subject, 0)
+        standing, at = await self._standing(realm, subject), (realm, self._at(subject), 0)
         if standing.sealed is None or await self.entries(realm, subject):
             return False
         mark = secrets.token_bytes(8)
@@ -149,26 +154,29 @@ class Subjects:
         now_s = time.monotonic()
         if known is None or now_s >= known.again_s:
             counted = await asyncio.gather(
-                *(self._cluster.row("count", realm, ANONYMOUS, shard) for shard in shards_of(ANONYMOUS))
+                *(self._cluster.row("count", realm, self._at(ANONYMOUS), shard) for shard in shards_of(ANONYMOUS))
             )
             number = sum(row[0] for row in counted if row is not None)
             known = self._anonymous[realm] = _Count(number, now_s + max(1.0, number / COUNTED_A_SECOND))
         return known.number
 
+    def _at(self, subject: bytes) -> bytes:
+        return homed(self.home, subject)
+
     async def _standing(self, realm: str, subject: bytes) -> Standing:
-        row = await self._cluster.row("standing", realm, subject, 0)
+        row = await self._cluster.row("standing", realm, self._at(subject), 0)
         return Standing(None, None) if row is None else Standing(row[0], row[1])
 
     async def _shard(self, realm: str, subject: bytes, shard: int) -> list[Entry]:
-        pages = self._cluster.pages("entries", realm, subject, shard)
+        pages = self._cluster.pages("entries", realm, self._at(subject), shard)
         return [Entry(*row) async for page in pages for row in page if row[1] is not None]
 
     def _entry(self, session: Session, pending: bytes) -> tuple[object, ...]:
-        at = session.realm, session.subject, shard_of(session), session.created_us, session.handle
+        at = session.realm, self._at(session.subject), shard_of(session), session.created_us, session.handle
         return *at, pending, ttl_s(session.ends_us, self._cluster.now_us())
 
     async def _is_listed(self, session: Session) -> bool:
-        at = session.realm, session.subject, shard_of(session), session.created_us, session.handle
+        at = session.realm, self._at(session.subject), shard_of(session), session.created_us, session.handle
         return bool(await self._cluster.decided_rows("entry", *at))
 
     def _is_kept(self, sealed: bytes | None, key: SubjectKey | None) -> bool:
@@ -185,17 +193,18 @@ class Subjects:
         return self._cluster.write("mark", secrets.token_bytes(8), *at, standing.mark)
 
     async def _keep_key(self, realm: str, subject: bytes, key: SubjectKey | None) -> bool:
+        at = realm, self._at(subject), 0
         for _ in range(ATTEMPTS):
             standing = await self._standing(realm, subject)
             if not self._is_kept(standing.sealed, key):
                 return False
             if key is None or standing.sealed is not None:
                 return True
-            async with self._cluster.turn("subject", realm, subject, 0):
-                mark = self._marked((realm, subject, 0), standing, key)
+            async with self._cluster.turn("subject", *at):
+                mark = self._marked(at, standing, key)
 
                 async def look() -> bool:
-                    rows = await self._cluster.decided_rows("standing", realm, subject, 0)
+                    rows = await self._cluster.decided_rows("standing", *at)
                     return bool(rows) and rows[0][0] == key.sealed
 
                 if await self._cluster.decide([mark], look):
@@ -213,7 +222,7 @@ class Subjects:
     ) -> bool:
         """Writes of a subject's partition, on the condition that nobody else's came in between; False when there is no
         such subject, no key to erase, or another one than is to be sealed anew."""
-        at = realm, subject, 0
+        at = realm, self._at(subject), 0
         async with self._cluster.turn("subject", *at):
             for _ in range(ATTEMPTS):
                 standing, mark = await self._standing(realm, subject), secrets.token_bytes(8)
@@ -248,7 +257,8 @@ class _Count:
         self.again_s = again_s
 
 
-def _sorted(pieces: Iterable[Iterable[Entry]]) -> list[Entry]:
+def merged(pieces: Iterable[Iterable[Entry]]) -> list[Entry]:
+    """Several lists as one, the oldest first."""
     return sorted((entry for piece in pieces for entry in piece), key=lambda entry: (entry.created_us, entry.handle))
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from libs.cassandra.session import Row
 from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster
+from services.session.cassandra.layout import unhomed
 from services.session.cassandra.revoked import Revocations
 from services.session.cassandra.subjects import Subjects
 from services.session.domain.model import ANONYMOUS
@@ -24,19 +25,30 @@ _PRUNED: Final = 200
 
 
 class Walks:
-    """Of one process; the pruning goes on where it stopped."""
+    """Of one process; the pruning goes on where it stopped. What has its home in `others` is left to these."""
 
-    def __init__(self, cluster: Cluster, subjects: Subjects, revocations: Revocations, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        subjects: Subjects,
+        revocations: Revocations,
+        catalog: Catalog,
+        own: str,
+        others: Sequence[str],
+    ) -> None:
         self._cluster = cluster
         self._subjects = subjects
         self._revocations = revocations
         self._catalog = catalog
+        self._own = own
+        self._others = frozenset(others)
         self._pruned: bytes | None = None
 
     async def patrol(self, resume: bytes | None, limit: int) -> Patrolled:
         """See Store.patrol."""
         rows = await self._cluster.rows("heads", token_of(resume), limit)
         sessions = [codec.decode_session(row[0], row[1], row[2]) for row in rows if row[2] is not None]
+        sessions = [session for session in sessions if session.home not in self._others]
         epochs = await asyncio.gather(*(self._revocations.subject_epoch(s.realm, s.subject) for s in sessions))
         stones = await asyncio.gather(*(self._revocations.tombstone(s.realm, s.handle) for s in sessions))
         found = [Stored(s, {}, stone, epoch) for s, stone, epoch in zip(sessions, stones, epochs, strict=True)]
@@ -47,8 +59,9 @@ class Walks:
         sessions = anonymous = 0
         subjects: set[bytes] = set()
         async for page in self._cluster.pages("everybody"):
-            for name, subject, _, handle in page:
+            for name, at, _, handle in page:
                 if name == realm and handle is not None:
+                    subject = unhomed(at)[1]
                     sessions += 1
                     anonymous += subject == ANONYMOUS
                     subjects.add(subject)
@@ -60,8 +73,9 @@ class Walks:
         rows = await self._cluster.rows("subjects", token_of(self._pruned), limit)
         self._pruned = resume_of(rows, limit)
         removed = 0
-        for realm, subject, _, sealed, *_ in rows:
-            if sealed is not None:
+        for realm, at, _, sealed, *_ in rows:
+            home, subject = unhomed(at)
+            if sealed is not None and home == self._own:
                 removed += await self._erase_unused(realm, subject)
         return removed
 
@@ -73,8 +87,9 @@ class Walks:
         """See Store.rewrap."""
         rows = await self._cluster.rows("subjects", token_of(resume), limit)
         changed = 0
-        for realm, subject, _, sealed, *_ in rows:
-            while sealed is not None and sealed[0] == number:
+        for realm, at, _, sealed, *_ in rows:
+            home, subject = unhomed(at)
+            while home == self._own and sealed is not None and sealed[0] == number:
                 if await self._subjects.seal_anew(realm, subject, sealed, rewrap(realm, subject, sealed)):
                     changed += 1
                     break

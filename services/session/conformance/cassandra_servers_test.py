@@ -192,7 +192,7 @@ def test_ses_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
         await create(store, session, [Item(b"d" + b"1" * 16, 1, b"v")])
         await store.end("web", [End(session.handle, 5, 10**9, "logout")])
         # A write of before that arrives after the removal is older than it.
-        await store._sessions.insert(session, ())
+        await store._here.sessions.insert(session, ())
         got = await b.tools.store.read("web", session.handle)
         assert got.session is None and got.tombstone.cause == "logout"
         # A restored backup's rows are not; the tombstone outweighs them.

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from services.session.crypto import nonces, tokens
 from services.session.crypto.keyring import Keyring
 from services.session.crypto.tokens import Token
-from services.session.domain import family
+from services.session.domain import family, homes
+from services.session.domain.cookies import wanted
 from services.session.domain.errors import SessionInvalid, TokenMalformed
 from services.session.domain.family import Check, Standing
 from services.session.domain.hot import Hot
@@ -85,18 +86,30 @@ async def identify(
     kinds: bytes = b"",
     request: bytes | None = None,
     proof: Proof | None = None,
+    decided: bool = False,
+    cookie: str = "",
 ) -> Bearer:
-    """The bearer, with the items of `keys(token)` and of `kinds` read along.
+    """The bearer, with the items of `keys(token)` and of `kinds` read along. `decided`: as the session is at its home,
+    to be changed; `cookie`: as new as it says at least.
 
     Of a bound session `proof` must be good as well. With `request` (the name of a rotation), the parent whose rotation
     that was may come again, no longer good or not.
-    Raises TokenMalformed, SessionInvalid, ProofNonceNeeded, ProofsBusy. A token of before, used after its grace, ends
-    its whole family.
+    Raises TokenMalformed, SessionInvalid, ProofNonceNeeded, ProofsBusy, HomeUnreachable. A token of before, used after
+    its grace, ends its whole family.
     """
     token = read_token(tools, realm, text, path)
-    stored = await tools.store.read(realm.name, token.handle, keys(token) if keys else (), kinds=kinds)
+    check, least = checker(tools.vault, token), wanted(cookie, token.handle)
+
+    def good(stored: Stored) -> bool:
+        now_us = tools.clock.now_us()
+        verdict = realm.judge(stored, now_us)
+        if decided or stored.session is None or not verdict.live:
+            return verdict.revoked
+        return stored.session.revision >= least and family.present(stored.session, check, now_us).record is not None
+
+    names, home = keys(token) if keys else (), tools.home_of(token.home)
+    stored = await homes.read(tools, realm.name, token.handle, names, kinds, home=home, good=good)
     now_us = tools.clock.now_us()
-    check = checker(tools.vault, token)
     presented = family.present(stored.session or _NOBODY, check, now_us)
     # An epoch raised while the store was read counts.
     realm = tools.realms.get(realm.name) or realm

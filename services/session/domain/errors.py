@@ -26,6 +26,7 @@ WellspringError
 │   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
 │   ├── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
 │   ├── NeedsOneServer         NEEDS_ONE_SERVER         not done where several servers share a store
+│   ├── FenceRefused           FENCE_REFUSED            no such data centre to shut out, or the last one
 │   ├── KeyDeleted             KEY_DELETED              this key of an opaque realm was deleted, and is not used again
 │   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
 ├── ResourceExhausted
@@ -37,6 +38,9 @@ WellspringError
 │   └── GuessLimit             GUESS_LIMIT              too many failures of this caller or address
 └── Unavailable
     ├── Stale                  REVOCATIONS_UNHEARD      what other servers revoked may be unknown to this one
+    ├── Resynchronising        RESYNCHRONISING          a data centre is heard again, and not all of it is here yet
+    ├── DatacentreFenced       DATACENTRE_FENCED        this data centre is shut out by its administrators
+    ├── HomeUnreachable        HOME_UNREACHABLE         it is decided in another data centre, which does not answer
     ├── ProofsBusy             PROOFS_BUSY              too many proofs of possession in a minute
     └── Contended              CONTENDED                many changes of one session at once
 """
@@ -175,6 +179,12 @@ class NeedsOneServer(FailedPrecondition):
     default_reason = "NEEDS_ONE_SERVER"
 
 
+class FenceRefused(FailedPrecondition):
+    """This data centre cannot be shut out, or let in again: there is none of that name, or it is the last."""
+
+    default_reason = "FENCE_REFUSED"
+
+
 class AuthenticationRevoked(FailedPrecondition):
     """The authentication is older than a revocation of all that the subject had."""
 
@@ -270,6 +280,24 @@ class Stale(Unavailable):
     """What other servers revoked has not been heard of for longer than the realm's bound."""
 
     default_reason = "REVOCATIONS_UNHEARD"
+
+
+class Resynchronising(Unavailable):
+    """A data centre that could not be heard is heard again, and not all that it revoked is here yet."""
+
+    default_reason = "RESYNCHRONISING"
+
+
+class DatacentreFenced(Unavailable):
+    """The administrators have shut this data centre out."""
+
+    default_reason = "DATACENTRE_FENCED"
+
+
+class HomeUnreachable(Unavailable):
+    """What is asked for is decided in another data centre, which does not answer."""
+
+    default_reason = "HOME_UNREACHABLE"
 
 
 class Contended(Unavailable):

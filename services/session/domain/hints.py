@@ -14,6 +14,7 @@ import ipaddress
 import json
 from typing import Final
 
+from services.session.domain import homes
 from services.session.domain.model import HINTS, Item, Session
 from services.session.domain.policy import Policy
 from services.session.domain.realms import Realm
@@ -78,8 +79,8 @@ async def of_session(tools: Tools, realm: Realm, session: Session) -> dict[str, 
     policy, now_us = realm.policy, tools.clock.now_us()
     if not policy.keep_hints:
         return {}
-    stored = await tools.store.read(realm.name, session.handle, kinds=HINTS)
-    found = await tools.vault.subject_key(realm.name, session.subject)
+    stored = await homes.find(tools, realm.name, session.handle, kinds=HINTS)
+    found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
     if found is None:
         return {}
     key = tools.vault.shared_key(found[0], realm.name, session.handle)

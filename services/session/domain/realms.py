@@ -7,7 +7,8 @@ from services.session.domain import policy as policies
 from services.session.domain.epochs import merged
 from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound, Stale
 from services.session.domain.model import Epoch, RealmRecord, Session, Tombstone
-from services.session.domain.policy import Partition, Policy
+from services.session.domain.origins import Listening
+from services.session.domain.policy import Kind, Partition, Policy
 from services.session.domain.validity import Verdict, judge
 from services.session.store.interface import Store, Stored
 
@@ -41,10 +42,13 @@ class Realm:
 class Realms:
     """All realms. Make one by `load`."""
 
-    def __init__(self, store: Store, datacentre: str, now_us: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, datacentre: str, now_us: Callable[[], int], listening: Listening | None = None
+    ) -> None:
+        self.listening = listening or Listening(datacentre)
         self._store = store
         self._datacentre = datacentre
-        self._now_us = now_us
+        self.now_us = now_us
         self._realms: dict[str, Realm] = {}
         self._epochs: dict[str, Epoch] = {}
         self._refreshed_us: int | None = None
@@ -58,7 +62,7 @@ class Realms:
 
     async def refresh(self) -> None:
         """Takes in what other servers of the store changed since. A realm that is as it was stays the same object."""
-        began_us = self._now_us()
+        began_us = self.now_us()
         for name, epoch in (await self._store.realm_epochs()).items():
             if merged(self._epochs.get(name, Epoch()), epoch) != self._epochs.get(name):
                 self.learn(name, epoch)
@@ -73,10 +77,12 @@ class Realms:
                 del self._realms[name]
         self._refreshed_us = began_us
 
-    @property
-    def staleness_us(self) -> int:
-        """How old what is known of realms is, at most: nothing where one process knows every revocation at once."""
-        return 0 if self._refreshed_us is None else max(0, self._now_us() - self._refreshed_us)
+    def staleness_us(self, name: str) -> int:
+        """How old what is known of a realm's revocations is, at most: nothing where one process knows every revocation
+        at once."""
+        now_us = self.now_us()
+        own_us = 0 if self._refreshed_us is None else max(0, now_us - self._refreshed_us)
+        return max(own_us, self.listening.staleness_us(name, now_us))
 
     def get(self, name: str) -> Realm | None:
         """The realm of a name."""
@@ -84,14 +90,19 @@ class Realms:
 
     def enter(self, name: str, caller: str, method: str) -> Realm:
         """The realm for a caller's use of it. Raises RealmNotFound, also when it is there but not for this caller, and
-        Stale when a server of several has not refreshed for the realm's bound: who revokes is let in all the same."""
+        Stale when a server of several has not refreshed for the realm's bound; what another data centre must be heard
+        for, see `Listening.check`. Who revokes is let in all the same."""
         realm = self._realms.get(name)
         if realm is None or not realm.policy.allows(caller, method):
             raise RealmNotFound
-        if realm.policy.on_partition is Partition.FAIL_CLOSED and method != "Revoke":
-            old_us = self.staleness_us
+        if method == "Revoke":
+            return realm
+        now_us = self.now_us()
+        if realm.policy.on_partition is Partition.FAIL_CLOSED and self._refreshed_us is not None:
+            old_us = now_us - self._refreshed_us
             if old_us > realm.policy.revocation_bound_us:
                 raise Stale(f"this server has not heard of revocations for {old_us // 1000} ms", retry_after_s=0.5)
+        self.listening.check(name, realm.policy, now_us)
         return realm
 
     def everything(self) -> list[Realm]:
@@ -105,9 +116,12 @@ class Realms:
     async def create(self, name: str, policy: Policy) -> Realm:
         """A new realm. Raises PolicyRefused, RealmExists."""
         policies.check(name, policy)
+        if policy.kind is Kind.OPAQUE and self.listening.others:
+            what = "is opaque: in a store of several data centres that is not there yet; a minted realm is"
+            raise PolicyRefused(f"realm.kind: {what}", violations=[("realm.kind", what)])
         if len(self._realms) >= MAX_REALMS:
             raise PolicyRefused(f"there are {MAX_REALMS} realms; no more are allowed")
-        record = RealmRecord(name, 1, self._now_us(), policies.encode(policy))
+        record = RealmRecord(name, 1, self.now_us(), policies.encode(policy))
         if not await self._store.put_realm(record, version=0):
             raise RealmExists(f"the realm {name} is there already")
         return self._take(record)
@@ -152,7 +166,7 @@ class Realms:
 
     async def revoke(self, name: str) -> Epoch:
         """Ends every session of a realm by one write."""
-        epoch = await self._store.raise_realm_epoch(name, self._datacentre, self._now_us())
+        epoch = await self._store.raise_realm_epoch(name, self._datacentre, self.now_us())
         return self.learn(name, epoch)
 
     def learn(self, name: str, epoch: Epoch) -> Epoch:

@@ -7,15 +7,16 @@ why, in the caller's words.
 from typing import NamedTuple
 
 from services.session.crypto import pseudonyms
+from services.session.domain import homes
 from services.session.domain.bearer import checker, identify, read_token, tombstone
 from services.session.domain.epochs import is_below
-from services.session.domain.errors import SessionInvalid
+from services.session.domain.errors import HomeUnreachable, SessionInvalid
 from services.session.domain.family import Standing, present
 from services.session.domain.model import ANONYMOUS, Epoch
 from services.session.domain.proofs import Proof
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
-from services.session.store.interface import Stored
+from services.session.store.interface import End, Stored
 
 PAGE = 256
 
@@ -36,10 +37,23 @@ async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, sai
         token = read_token(tools, realm, text)
     except SessionInvalid:
         return 0
-    stored = await tools.store.read(realm.name, token.handle)
+    check = checker(tools.vault, token)
+
+    def told(stored: Stored) -> bool:
+        now_us = tools.clock.now_us()
+        verdict = realm.judge(stored, now_us)
+        if stored.session is None or not verdict.live:
+            return verdict.revoked
+        return present(stored.session, check, now_us).standing is not Standing.REFUSED
+
+    try:
+        home = tools.home_of(token.home)
+        stored = await homes.read(tools, realm.name, token.handle, (), b"", home=home, good=told)
+    except HomeUnreachable:
+        return await _end_unseen(tools, realm, caller, token.handle, "logout", said)
     session, now_us = stored.session, tools.clock.now_us()
     if session is not None and realm.judge(stored, now_us).live:
-        standing = present(session, checker(tools.vault, token), now_us).standing
+        standing = present(session, check, now_us).standing
         if standing is not Standing.REFUSED:
             cause = "theft" if standing is Standing.STOLEN else "logout"
             return await _end(tools, realm, caller, stored, now_us, cause, said)
@@ -49,7 +63,10 @@ async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, sai
 
 async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str, said: str = "") -> int:
     """Ends a session by its public name: 1, or 0 when it was over."""
-    stored = await tools.store.read(realm.name, handle)
+    try:
+        stored = await homes.find(tools, realm.name, handle)
+    except HomeUnreachable:
+        return await _end_unseen(tools, realm, caller, handle, "handle", said)
     if stored.session is not None:
         live = realm.judge(stored, tools.clock.now_us()).live
         ended = await _end(tools, realm, caller, stored, tools.clock.now_us(), "handle", said)
@@ -103,6 +120,15 @@ async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: 
     if ended:
         handle = stored.session.handle
         tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause, **_words(said))
+    return ended
+
+
+async def _end_unseen(tools: Tools, realm: Realm, caller: str, handle: str, cause: str, said: str) -> int:
+    """Ends what may be there, and cannot be looked at now: its tombstone lives as long as any session could."""
+    now_us = tools.clock.now_us()
+    until_us = now_us + max(timeouts.absolute_us for timeouts in realm.policy.timeouts)
+    ended = await tools.store.end(realm.name, [End(handle, now_us, until_us, _noted(cause, said))])
+    tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause, **_words(said))
     return ended
 
 

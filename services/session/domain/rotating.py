@@ -41,7 +41,9 @@ async def rotate(
 
     async def attempt() -> Minted | None:
         kinds = DATA + REQUEST if privilege else b""
-        bearer = await identify(tools, realm, text, caller=caller, kinds=kinds, request=request, proof=proof)
+        bearer = await identify(
+            tools, realm, text, caller=caller, kinds=kinds, request=request, proof=proof, decided=True
+        )
         if bearer.retry is not None:
             return await _again(tools, bearer, bearer.retry)
         if privilege:
@@ -72,7 +74,9 @@ async def reauthenticate(
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else None
 
     async def attempt() -> Minted | None:
-        bearer = await identify(tools, realm, text, caller=caller, kinds=_ALL, request=request, proof=proof)
+        bearer = await identify(
+            tools, realm, text, caller=caller, kinds=_ALL, request=request, proof=proof, decided=True
+        )
         if bearer.retry is not None:
             return await _again(tools, bearer, bearer.retry)
         return await _step_up(tools, realm, bearer, assurance, who, request)
@@ -147,7 +151,7 @@ async def _renew(
     old_key, old_subject_key = await open_data_key(tools, bearer)
     subject_key, kept_key = old_subject_key, None
     if new_owner is not None:
-        subject_key, kept_key = await tools.vault.ensured_key(realm.name, new_owner)
+        subject_key, kept_key = await tools.vault.ensured_key(realm.name, new_owner, home=before.home)
     data_key = tools.vault.new_data_key()
     token, text = tokens.remint(tools.keyring, bearer.token, tools.random)
     child = new_record(tools, token, data_key, subject_key, now_us)

@@ -1,5 +1,6 @@
 """What every verb works with, and the loop that makes a conditional write of one session."""
 
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
@@ -33,7 +34,7 @@ class Events(Protocol):
 class Tools:
     """Store, keys, time and randomness of one server. `home` is the number in tokens of `datacentre`; `shared`: other
     servers may change the store; `incarnation` names the life of the data, another one after a backup was put back;
-    `hot` stands in front of the store, if anything does."""
+    `hot` stands in front of the store, if anything does; `others` are the other data centres that keep sessions."""
 
     store: Store
     keyring: Keyring
@@ -50,6 +51,16 @@ class Tools:
     incarnation: bytes = b""
     hot: Hot | None = None
     opaque_usage: OpaqueUsage = field(default_factory=OpaqueUsage)
+    others: tuple[str, ...] = ()
+
+    def home_of(self, number: int) -> str:
+        """The data centre whose number is in a token; this one for a number that no other one has."""
+        return next((name for name in self.others if home_number(name) == number), self.datacentre)
+
+
+def home_number(datacentre: str) -> int:
+    """How a token names a data centre: 16 bits of the CRC-32 of its name."""
+    return zlib.crc32(datacentre.encode()) & 0xFFFF
 
 
 async def until_written(attempt: Callable[[], Awaitable[_Result | None]]) -> _Result:

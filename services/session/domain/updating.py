@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from services.session.crypto import pseudonyms
+from services.session.domain import homes
 from services.session.domain.bearer import identify
 from services.session.domain.creating import with_totals
 from services.session.domain.errors import RequestReused, SessionNotFound
@@ -20,10 +21,13 @@ from services.session.store.interface import Stored
 
 
 class Updated(NamedTuple):
-    """The new version of each key named (0: removed), and the results of additions."""
+    """The new version of each key named (0: removed), the results of additions, and the session's handle and revision
+    since."""
 
     versions: dict[str, int]
     counters: dict[str, int]
+    handle: str = ""
+    revision: int = 0
 
 
 class _Request(NamedTuple):
@@ -51,7 +55,13 @@ async def update_data(
 
     async def attempt() -> Updated | None:
         bearer = await identify(
-            tools, realm, text, caller=caller, keys=lambda token: _keys(tools, wanted, token.handle), proof=proof
+            tools,
+            realm,
+            text,
+            caller=caller,
+            keys=lambda token: _keys(tools, wanted, token.handle),
+            proof=proof,
+            decided=True,
         )
         data_key, _ = await open_data_key(tools, bearer)
         return await _change(tools, wanted, bearer.session, bearer.stored, data_key, bearer.now_us)
@@ -67,11 +77,11 @@ async def update_shared(
     wanted = _request(tools, realm, caller, SHARED, operations, "UpdateShared", request_id)
 
     async def attempt() -> Updated | None:
-        stored = await tools.store.read(realm.name, handle, _keys(tools, wanted, handle))
+        stored = await homes.find(tools, realm.name, handle, _keys(tools, wanted, handle), decided=True)
         session, now_us = stored.session, tools.clock.now_us()
         if session is None or not realm.judge(stored, now_us).live:
             raise SessionNotFound
-        found = await tools.vault.subject_key(realm.name, session.subject)
+        found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
         if found is None:
             raise SessionNotFound
         key = tools.vault.shared_key(found[0], realm.name, handle)
@@ -100,7 +110,7 @@ async def _change(
     policy = wanted.realm.policy
     changes = apply(wanted.operations, values, totals, Limits(policy.max_data_keys, policy.max_data_bytes))
     after = with_totals(replace(session, revision=session.revision + 1), changes.totals)
-    answer = Updated(changes.versions, changes.counters)
+    answer = Updated(changes.versions, changes.counters, session.handle, after.revision)
     return answer if await _write(tools, wanted, session, after, changes, answer, key, now_us) else None
 
 

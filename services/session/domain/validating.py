@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from libs.errors.errors import Unavailable
 from services.session.crypto.tokens import Token
+from services.session.domain import homes
 from services.session.domain.bearer import Bearer, glance, identify
 from services.session.domain.errors import DataKeyDenied, SessionInvalid, SessionNotFound
 from services.session.domain.model import DATA, SHARED, Session, TokenRecord
@@ -51,9 +53,10 @@ async def validate(
     data_keys: Sequence[str] = (),
     proof: Proof | None = None,
     hot: bool = False,
+    cookie: str = "",
 ) -> Validated:
-    """`hot`: what stands in front of the store may answer, for whoever needs no data. Raises TokenMalformed,
-    SessionInvalid, DataKeyDenied."""
+    """`cookie`: what is answered is as new as it says. `hot`: what stands in front of the store may answer, for whoever
+    needs no data. Raises TokenMalformed, SessionInvalid, DataKeyDenied, HomeUnreachable."""
     readable(realm.policy, caller, "Validate", data_keys)
     everything = ALL in data_keys
 
@@ -71,6 +74,7 @@ async def validate(
         keys=keys if data_keys else None,
         kinds=DATA if everything else b"",
         proof=proof,
+        cookie=cookie,
     )
     data = await _open(tools, realm, caller, bearer) if bearer.stored.items else {}
     session = bearer.session
@@ -83,7 +87,7 @@ async def validate(
 
 async def find(tools: Tools, realm: Realm, handle: str) -> Session:
     """A live session by its public handle. Raises SessionNotFound, for a dead one too."""
-    stored = await tools.store.read(realm.name, handle)
+    stored = await homes.find(tools, realm.name, handle)
     if stored.session is None or not realm.judge(stored, tools.clock.now_us()).live:
         raise SessionNotFound
     return stored.session
@@ -91,7 +95,7 @@ async def find(tools: Tools, realm: Realm, handle: str) -> Session:
 
 async def inspect(tools: Tools, realm: Realm, handle: str) -> tuple[Session | None, Verdict, str]:
     """A session as an operator sees it: what it is, dead or alive, since when, and why where it was ended by itself."""
-    stored = await tools.store.read(realm.name, handle)
+    stored = await homes.find(tools, realm.name, handle)
     cause = stored.tombstone.cause if stored.tombstone is not None else ""
     return stored.session, realm.judge(stored, tools.clock.now_us()), cause
 
@@ -102,11 +106,11 @@ async def shared_values(
     """A live session by its handle, with values of its shared compartment. Raises SessionNotFound, DataKeyDenied."""
     readable(realm.policy, caller, "Get", names)
     keys = [tools.vault.item_key(SHARED, realm.name, handle, name) for name in names if name != ALL]
-    stored = await tools.store.read(realm.name, handle, keys, kinds=SHARED if ALL in names else b"")
+    stored = await homes.find(tools, realm.name, handle, keys, SHARED if ALL in names else b"")
     session = stored.session
     if session is None or not realm.judge(stored, tools.clock.now_us()).live:
         raise SessionNotFound
-    found = await tools.vault.subject_key(realm.name, session.subject)
+    found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
     if found is None:
         raise SessionNotFound
     key = tools.vault.shared_key(found[0], realm.name, handle)
@@ -120,7 +124,8 @@ async def shared_values(
 
 async def open_data_key(tools: Tools, bearer: Bearer) -> tuple[bytes, bytes]:
     """The session's data key and its subject's key. Raises SessionInvalid when the subject was erased meanwhile."""
-    found = await tools.vault.subject_key(bearer.session.realm, bearer.session.subject)
+    session = bearer.session
+    found = await tools.vault.subject_key(session.realm, session.subject, home=session.home)
     if found is None:
         raise SessionInvalid
     wrapped = bearer.retry.wrapped if bearer.retry is not None else bearer.good.wrapped
@@ -151,7 +156,8 @@ def _is_first_use(session: Session, record: TokenRecord) -> bool:
 async def _touch(tools: Tools, policy: Policy, bearer: Bearer) -> Session:
     """Notes the activity, at most once a touch interval (and often enough for the idle timeout to mean something).
 
-    A touch that loses to another change of the session is left out: the next one will do.
+    A touch that loses to another change of the session is left out: the next one will do. So is one whose home does not
+    answer: the session may end the earlier for it.
     """
     session = bearer.session
     if bearer.now_us < touch_due_us(session, bearer.good, policy):
@@ -164,4 +170,9 @@ async def _touch(tools: Tools, policy: Policy, bearer: Bearer) -> Session:
         # Whoever uses the child received it: its parent can ask for no other.
         retry=None if used else session.retry,
     )
-    return touched if await tools.store.replace(session, touched) else session
+    try:
+        return touched if await tools.store.replace(session, touched) else session
+    except Unavailable:
+        if homes.is_elsewhere(tools, session):
+            return session
+        raise

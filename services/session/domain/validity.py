@@ -30,6 +30,11 @@ class Verdict(NamedTuple):
     def live(self) -> bool:
         return self.state is State.LIVE
 
+    @property
+    def revoked(self) -> bool:
+        """Whether nothing that is read elsewhere or later could say otherwise."""
+        return self.state in (State.REVOKED, State.SUBJECT_REVOKED, State.REALM_REVOKED)
+
 
 def absolute_end_us(session: Session, policy: Policy) -> int:
     """The absolute end. A policy made shorter counts at once; one made longer moves no session that is there."""

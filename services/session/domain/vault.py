@@ -44,13 +44,16 @@ class Vault:
 
     # Subjects' keys
 
-    async def subject_key(self, realm: str, subject: bytes, *, cached: bool = True) -> tuple[bytes, SubjectKey] | None:
-        """A subject's key, open and sealed; None when there is none (any more)."""
+    async def subject_key(
+        self, realm: str, subject: bytes, *, home: str = "", cached: bool = True
+    ) -> tuple[bytes, SubjectKey] | None:
+        """A subject's key, open and sealed, of sessions of this home (the own one when it is not named); None when
+        there is none (any more)."""
         sealed = self._sealed.get((realm, subject)) if cached else None
         while True:
             destroyed = self._destroyed
             if sealed is None:
-                sealed = await self._store.subject_key(realm, subject)
+                sealed = await self._store.subject_key(realm, subject, home)
                 if sealed is None:
                     return None
                 # What was read before a destruction and arrives after it is not remembered.
@@ -72,9 +75,9 @@ class Vault:
     def _unsealed(self, realm: str, subject: bytes, sealed: bytes) -> bytes:
         return sealing.unseal_by_keyring(self._keyring, sealed, sealing.place("subject-key", realm, subject))
 
-    async def ensured_key(self, realm: str, subject: bytes) -> tuple[bytes, SubjectKey]:
+    async def ensured_key(self, realm: str, subject: bytes, *, home: str = "") -> tuple[bytes, SubjectKey]:
         """As `subject_key`, read anew; a fresh one, for the store to keep, when there is none."""
-        found = await self.subject_key(realm, subject, cached=False)
+        found = await self.subject_key(realm, subject, home=home, cached=False)
         if found is not None:
             return found
         # The store lets go of the key of a subject without sessions: what is remembered of it opens nothing new.

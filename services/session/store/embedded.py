@@ -46,6 +46,8 @@ _Result = TypeVar("_Result")
 class EmbeddedStore:
     """See `store.interface.Store`, which says what each method does."""
 
+    origins = None
+
     def __init__(self, sessions: Directory, keys: Directory) -> None:
         """Use `open`."""
         self._sessions = sessions
@@ -150,7 +152,9 @@ class EmbeddedStore:
 
     # Sessions
 
-    async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
+    async def read(
+        self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"", home: str = ""
+    ) -> Stored:
         return self._rows.read(realm, handle, keys, kinds)
 
     async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
@@ -275,7 +279,7 @@ class EmbeddedStore:
 
     # Subjects' keys
 
-    async def subject_key(self, realm: str, subject: bytes) -> bytes | None:
+    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
         return self._key_family.get(layout.subject_key(realm, subject))
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:

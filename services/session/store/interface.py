@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, Revocation, Session, Tombstone
 from services.session.store.opaque_interface import OpaqueRows
+from services.session.store.origins_interface import Origins
 
 
 class Stored(NamedTuple):
@@ -119,6 +120,11 @@ class Store(Protocol):
         """Where servers that share the store note what is good once; None where one process has it."""
         ...
 
+    @property
+    def origins(self) -> Origins | None:
+        """The other data centres that keep sessions; None where there are none."""
+        ...
+
     async def realms(self) -> list[RealmRecord]:
         """All realms, by name."""
         ...
@@ -147,8 +153,14 @@ class Store(Protocol):
         """Revoke every session of a subject that is there now; the epoch after."""
         ...
 
-    async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
-        """One session with the items of `keys`, and all items of the kinds in `kinds`: one read of one partition."""
+    async def read(
+        self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"", home: str = ""
+    ) -> Stored:
+        """One session with the items of `keys`, and all items of the kinds in `kinds`: one read of one partition.
+
+        As it is known here, or with `home` (the name of a data centre) as it is decided there: what changes a session
+        reads it so. Raises HomeUnreachable.
+        """
         ...
 
     async def mark(self, realm: str, handle: str, subject: bytes) -> Mark | None:
@@ -218,12 +230,13 @@ class Store(Protocol):
         """What a realm keeps."""
         ...
 
-    async def subject_key(self, realm: str, subject: bytes) -> bytes | None:
-        """A subject's sealed key; None when there is none (any more)."""
+    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
+        """A subject's sealed key, of the sessions that have this home; None when there is none (any more)."""
         ...
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
-        """Destroy a subject's key; whether there was one. It is in no copy that `sessions` data has."""
+        """Destroy a subject's keys; whether there was one. They are in no copy that `sessions` data has. Raises
+        HomeUnreachable when those of another data centre are left."""
         ...
 
     async def sealed_by(self, number: int) -> int:

@@ -39,6 +39,8 @@ class MemoryStore:
     """See `store.interface.Store`, which says what each method does. `reads` counts reads of sessions, `writes` what
     changed something."""
 
+    origins = None
+
     def __init__(self) -> None:
         self._realms: dict[str, RealmRecord] = {}
         self._realm_epochs: dict[str, Epoch] = {}
@@ -99,7 +101,9 @@ class MemoryStore:
         self._tell(realm, RevocationKind.SUBJECT, subject, at_us)
         return epoch
 
-    async def read(self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"") -> Stored:
+    async def read(
+        self, realm: str, handle: str, keys: Sequence[bytes] = (), *, kinds: bytes = b"", home: str = ""
+    ) -> Stored:
         self.reads += 1
         name = realm, handle
         session = self._sessions.get(name)
@@ -228,7 +232,7 @@ class MemoryStore:
         subjects = {s.subject for s in own} - {ANONYMOUS}
         return Usage(len(own), sum(s.anonymous for s in own), len(subjects))
 
-    async def subject_key(self, realm: str, subject: bytes) -> bytes | None:
+    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
         return self._keys.get((realm, subject))
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
