@@ -1,0 +1,215 @@
+"""Two data centres with real servers: one of them stopped, killed and back; receipts are true, and what was revoked is
+refused everywhere, under both policies."""
+
+import asyncio
+import contextlib
+import json
+import uuid
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from services.session.conformance import datacentres
+from services.session.conformance.datacentres import NAMES, PATIENCE_S, node, pair
+from services.session.conformance.process import Process
+from wellspring.session.v1 import session_admin_pb2 as admin_pb
+from wellspring.session.v1 import session_admin_pb2_grpc, session_pb2_grpc
+from wellspring.session.v1 import session_pb2 as pb
+
+STATES = pb.RevokeResponse.Enforcement
+REALMS = [
+    {"name": "closed", "revocation_bound": "3s", "on_partition": "fail_closed"},
+    {"name": "open", "revocation_bound": "3s", "on_partition": "serve_local"},
+]
+
+
+def started(path, name):
+    given = datacentres.options(name)
+    (host, port), *_ = given.contact_points
+    backend = {
+        "contact_points": [f"{host}:{port}"],
+        "keyspace": given.keyspace,
+        "local_datacentre": name,
+        "request_timeout": "4s",
+    }
+    settings = [f"datacentre={name}", f"realms={json.dumps(REALMS)}", "failure_floor=0s"]
+    server = Process(path, *settings, backend=json.dumps({"cassandra": backend}))
+    server.start()
+    return server
+
+
+class Client:
+    """Of one data centre's server."""
+
+    def __init__(self, name, channel):
+        self.name = name
+        self._stub = session_pb2_grpc.SessionsStub(channel)
+        self.admin = session_admin_pb2_grpc.SessionAdminStub(channel)
+
+    async def create(self, realm, subject):
+        request = pb.CreateRequest(
+            realm=realm, subject=subject, assurance=pb.Assurance(level=1), request_id=str(uuid.uuid4())
+        )
+        return (await answered(lambda: self._stub.Create(request, timeout=30))).token.value
+
+    async def revoke(self, realm, **target):
+        request = pb.RevokeRequest(realm=realm, **target)
+        answer = await answered(lambda: self._stub.Revoke(request, timeout=30))
+        return {receipt.datacentre: receipt for receipt in answer.receipts}
+
+    async def state(self, realm, token):
+        """ "good", or the reason of the failure."""
+        request = pb.ValidateRequest(realm=realm, token=pb.Secret(value=token))
+        try:
+            await self._stub.Validate(request, timeout=30)
+        except grpc.aio.AioRpcError as error:
+            return reason(error)
+        return "good"
+
+    async def becomes(self, realm, token, wanted, *, never=()):
+        """Waits for a state; `never` names what must not be seen on the way."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (state := await self.state(realm, token)) != wanted:
+                assert state not in never, f"{self.name}: {state} before {wanted}"
+                await asyncio.sleep(0.1)
+
+
+def reason(error):
+    raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    if raw is None:
+        return error.code().name
+    status, info = status_pb2.Status.FromString(raw), error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(info)
+    return info.reason
+
+
+async def answered(call):
+    """The answer of a call that may be sent again while the server, or what it needs, is away."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+            await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def clients(servers):
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            Client(name, await stack.enter_async_context(grpc.aio.insecure_channel(server.address)))
+            for name, server in zip(NAMES, servers, strict=True)
+        ]
+
+
+async def both_up(east, west):
+    """A login of one is used in the other at once, and a logout is told truly and counts everywhere."""
+    for one, other in ((east, west), (west, east)):
+        for realm in ("closed", "open"):
+            token = await one.create(realm, "alice")
+            await answered_state(other, realm, token, "good")
+            receipts = await one.revoke(realm, token=pb.Secret(value=token))
+            assert receipts[one.name].state == STATES.STATE_ENFORCED
+            # Where the realm serves on alone, a receipt may also say that the other one is not heard just now.
+            assert receipts[other.name].state == STATES.STATE_PENDING or realm == "open"
+            assert receipts[other.name].HasField("enforced_by") == (realm == "closed")
+            await answered_state(one, realm, token, "SESSION_INVALID")
+            await other.becomes(realm, token, "SESSION_INVALID")
+
+
+async def answered_state(client, realm, token, wanted):
+    """A state that is there at once, but for a server that has not heard the others yet."""
+    unheard = ("REVOCATIONS_UNHEARD", "RESYNCHRONISING", "HOME_UNREACHABLE", "UNAVAILABLE", "STORE_UNAVAILABLE")
+    async with asyncio.timeout(PATIENCE_S):
+        while (state := await client.state(realm, token)) in unheard:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.1)
+    assert state == wanted
+
+
+async def other_away(east, west, away, back):
+    """West's node goes away and comes back; east goes on as its realms say."""
+    ended = {
+        realm: [await east.create(realm, "bob"), await west.create(realm, "carol")] for realm in ("closed", "open")
+    }
+    stays = {realm: await west.create(realm, "dora") for realm in ("closed", "open")}
+    for realm in ("closed", "open"):
+        for token in (*ended[realm], stays[realm]):
+            await answered_state(east, realm, token, "good")
+            await answered_state(west, realm, token, "good")
+    away()
+    try:
+        await east.becomes("closed", stays["closed"], "REVOCATIONS_UNHEARD", never=("SESSION_INVALID",))
+        receipts = await east.revoke("closed", token=pb.Secret(value=ended["closed"][0]))
+        assert receipts["west"].state == STATES.STATE_PENDING and receipts["west"].HasField("enforced_by")
+        # What is known here goes on where the realm says so, and nobody is told when the other hears of it.
+        await answered_state(east, "open", stays["open"], "good")
+        receipts = await east.revoke("open", token=pb.Secret(value=ended["open"][0]))
+        assert receipts["east"].state == STATES.STATE_ENFORCED
+        assert receipts["west"].state == STATES.STATE_UNREACHABLE and not receipts["west"].HasField("enforced_by")
+        for realm in ("closed", "open"):
+            await east.revoke(realm, subject="carol")
+        for token in ended["open"]:
+            await answered_state(east, "open", token, "SESSION_INVALID")
+        await answered_state(east, "open", await east.create("open", "erin"), "good")
+    finally:
+        back()
+    for realm in ("closed", "open"):
+        for token in ended[realm]:
+            for client in (east, west):
+                await client.becomes(realm, token, "SESSION_INVALID", never=("good",) if client is east else ())
+        await answered_state(east, realm, stays[realm], "good")
+        await answered_state(west, realm, stays[realm], "good")
+
+
+async def fenced(east, west):
+    """The administrators shut west out while it is away: east serves without it, and west not before it is let in."""
+    token = await east.create("closed", "alice")
+    node("west").pause()
+    try:
+        await east.becomes("closed", token, "REVOCATIONS_UNHEARD", never=("SESSION_INVALID",))
+        await east.admin.FenceDatacentre(
+            admin_pb.FenceDatacentreRequest(datacentre="west", reason="a test"), timeout=30
+        )
+        await answered_state(east, "closed", token, "good")
+    finally:
+        node("west").resume()
+    await west.becomes("closed", token, "DATACENTRE_FENCED")
+    await east.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="west"), timeout=30)
+    await west.becomes("closed", token, "good")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await east.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="north"), timeout=30)
+    assert reason(refused.value) == "FENCE_REFUSED"
+
+
+async def story(servers):
+    async with clients(servers) as (east, west):
+        await both_up(east, west)
+        await other_away(east, west, node("west").pause, node("west").resume)
+        await other_away(east, west, node("west").kill, node("west").restart)
+        await both_up(east, west)
+        await fenced(east, west)
+
+
+def test_ses_09_ses_10_ses_11_two_data_centres_and_one_of_them_away(tmp_path):
+    session = pair().connect()
+    session.execute(f"TRUNCATE {datacentres.options('east').keyspace}.notes", timeout=60)  # no keyring of a run before
+    session.cluster.shutdown()
+    servers = [started(tmp_path, name) for name in NAMES]
+    try:
+        asyncio.run(story(servers))
+    finally:
+        for name in NAMES:
+            node(name).resume()
+        for server in servers:
+            server.kill()
+
+
+def test_names_that_differ_are_refused(tmp_path):
+    given = datacentres.options("west")
+    (host, port), *_ = given.contact_points
+    where = f"contact_points: ['{host}:{port}'], keyspace: {given.keyspace}, local_datacentre: west"
+    status, words = Process(tmp_path, "datacentre=east", backend=f"{{cassandra: {{{where}}}}}").fails()
+    assert status and "the two are the same" in words and "Traceback" not in words
