@@ -261,12 +261,13 @@ class Session:
         timer = asyncio.get_running_loop().call_later(self._options.hedge_after_s, again)
         try:
             return await first
-        except Exception:
+        except Exception as error:
             if second is None:
                 raise
-            with contextlib.suppress(Exception):
+            try:
                 return await second
-            raise
+            except Exception:
+                raise error from None
         finally:
             timer.cancel()
             if second is not None:
