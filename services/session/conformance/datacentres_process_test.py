@@ -8,8 +8,9 @@ import uuid
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
 
+from libs.rpc.errors import DETAILS_KEY
+from libs.rpc.testing.harness import details
 from services.session.conformance import datacentres
 from services.session.conformance.datacentres import NAMES, PATIENCE_S, node, pair
 from services.session.conformance.process import Process
@@ -76,12 +77,7 @@ class Client:
 
 
 def reason(error):
-    raw = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
-    if raw is None:
-        return error.code().name
-    status, info = status_pb2.Status.FromString(raw), error_details_pb2.ErrorInfo()
-    status.details[0].Unpack(info)
-    return info.reason
+    return details(error).reason if DETAILS_KEY in dict(error.trailing_metadata() or ()) else error.code().name
 
 
 async def answered(call):
