@@ -15,7 +15,7 @@ from typing import TypeVar
 from libs.clock.clock import Clock
 from services.propagation.domain.signals import Signal
 
-REST_SHARE = 0.9
+REST_SHARE = 0.5
 """Of what a piece took: the loop is left to others for so long after it."""
 _LEAST_REST_S = 0.0005
 """Shorter rests are added to the next one: the loop's timers count milliseconds."""
