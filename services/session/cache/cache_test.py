@@ -233,7 +233,7 @@ def test_a_server_that_was_not_told_lets_nobody_in_for_longer_than_half_the_boun
     async def story():
         with Redis() as redis:
             store, ring = MemoryStore(), keyrings.generate(1)
-            short = {"revocation_bound_us": SECOND}
+            short = {"revocation_bound_us": 4 * SECOND}
             async with (
                 cached(redis, store, ring, **short) as other,
                 cached(redis, store, ring, seed=2, **short) as one,
