@@ -12,6 +12,7 @@ import click
 from tools.cli.failures import Failure
 from tools.cli.output import counted, iso, textual
 from tools.cli.session_audit import audit
+from tools.cli.session_fence import fence, unfence
 from tools.cli.session_keys import keys
 from tools.cli.session_migrate import migrate
 from tools.cli.target import Target, target_options
@@ -24,7 +25,7 @@ _LONGEST_TOKEN: Final = 4096
 
 @click.group()
 def session() -> None:
-    """Logins: create, validate, list, revoke; the service's keys and audit.
+    """Logins: create, validate, list, revoke; the service's keys, data centres and audit.
 
     Tokens are secrets: they are read from a file or from standard input, never from the command line, and are written
     where you say.
@@ -34,6 +35,8 @@ def session() -> None:
 session.add_command(audit)
 session.add_command(keys)
 session.add_command(migrate)
+session.add_command(fence)
+session.add_command(unfence)
 
 
 def _token_option(name: str, text: str) -> Callable[[Any], Any]:

@@ -49,6 +49,15 @@ def test_a_rotation_from_the_command_line(place: Process) -> None:
     assert not any(secret in text for secret in secrets)
 
 
+def test_one_data_centre_cannot_be_shut_out(place: Process) -> None:
+    where = ["--address", f"session={place.address}", "--timeout", "60"]
+    for words in (["fence", "dc2", "--reason", "burnt down"], ["unfence", "dc2"], ["fence", ""]):
+        done = CliRunner().invoke(session_group, [*words, *where], standalone_mode=False)
+        text = done.output + str(done.exception)
+        assert done.exception is not None and "Traceback" not in text
+        assert ("needs a second data centre" if words[1] else "datacentre") in text
+
+
 def test_a_realm_is_revoked_and_its_logins_come_back_one_after_the_other(place: Process) -> None:
     def session(*words: str) -> tuple[int, str]:
         where = ["--address", f"session={place.address}", "--timeout", "60"]

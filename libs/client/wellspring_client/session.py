@@ -354,6 +354,17 @@ class Sessions:
         """
         return await self.admin("RetireKey", admin.RetireKeyRequest(key_id=key_id), admin.Key, timeout=timeout)
 
+    async def fence_datacentre(self, datacentre: str, *, reason: str = "", timeout: float | None = None) -> None:
+        """Shut a data centre out: it refuses, and the others do not wait for it. Raises FailedPrecondition for one that
+        is not known, or the last; Unimplemented where there is only one."""
+        request = admin.FenceDatacentreRequest(datacentre=datacentre, reason=reason)
+        await self.admin("FenceDatacentre", request, admin.FenceDatacentreResponse, timeout=timeout)
+
+    async def unfence_datacentre(self, datacentre: str, *, timeout: float | None = None) -> None:
+        """Let a data centre in again. Raises as :meth:`fence_datacentre`."""
+        request = admin.UnfenceDatacentreRequest(datacentre=datacentre)
+        await self.admin("UnfenceDatacentre", request, admin.UnfenceDatacentreResponse, timeout=timeout)
+
     async def admin(
         self, method: str, request: Message, answer: type[_Answer], *, timeout: float | None = None
     ) -> _Answer:

@@ -130,6 +130,8 @@ class Sessions:
         self.list_keys = portal.call(sessions.list_keys)
         self.promote_key = portal.call(sessions.promote_key)
         self.retire_key = portal.call(sessions.retire_key)
+        self.fence_datacentre = portal.call(sessions.fence_datacentre)
+        self.unfence_datacentre = portal.call(sessions.unfence_datacentre)
         self.key_set = portal.call(sessions.key_set)
 
     def realm(self, name: str) -> Realm:
