@@ -10,6 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 
 from wellspring_client.channels import Channels
+from wellspring_client.endings import Ending
 from wellspring_client.errors import ClientClosed, DeadlineExceeded, Unavailable, from_call
 
 _Answer = TypeVar("_Answer", bound=Message)
@@ -82,10 +83,11 @@ class Caller:
         call = self._open().stream_unary(_path(service, method), serialize, answer.FromString)(
             requests, timeout=self._limit(timeout_s), metadata=self._metadata()
         )
+        ending = Ending(call)
         try:
             response: _Answer = await call
         except grpc.aio.AioRpcError as error:
-            raise from_call(error, self.target) from None
+            raise from_call(ending.of(error), self.target) from None
         return response
 
     async def resuming(
