@@ -25,6 +25,8 @@ from services.session.store.interface import End, SubjectKey
 
 ALICE, BOB = b"a" * 32, b"b" * 32
 KEY = SubjectKey(b"sealed key", fresh=True)
+REMEMBERED_US = 600_000_000
+"""Long after the first sessions are made, also where rows have a time to live in real seconds."""
 each = pytest.mark.parametrize("name", STORES)
 
 
@@ -48,7 +50,7 @@ def a_session(handle, *, realm="web", subject=ALICE, created_us=1000, **changes)
     return replace(session, **changes)
 
 
-async def create(store, session, items=(), *, key=KEY, request=None, until_us=5000, guard=None):
+async def create(store, session, items=(), *, key=KEY, request=None, until_us=REMEMBERED_US, guard=None):
     return await store.create(
         session,
         items,
@@ -156,7 +158,7 @@ def test_a_remembered_create_ends_what_it_made(name):
         assert (await store.created_by(request)).handle == a_session("x").handle
         await create(store, a_session("y"), request=request, key=SubjectKey(KEY.sealed, fresh=False))
         assert (await store.read("web", a_session("x").handle)).tombstone.cause == "orphan"
-        late = a_session("z", created_us=6000)
+        late = a_session("z", created_us=REMEMBERED_US + 1)
         await create(store, late, request=request, key=SubjectKey(KEY.sealed, fresh=False))
         assert (await store.read("web", a_session("y").handle)).session is not None
 
@@ -291,7 +293,7 @@ def test_what_has_an_end_is_pruned_at_its_end(name):
         assert (await store.read("web", a_session("y").handle)).tombstone is None
         assert await store.prune(3000, 100) == 1
         assert not (await store.read("web", session.handle, kinds=b"r")).items
-        assert await store.prune(5000, 100) == 2
+        assert await store.prune(REMEMBERED_US, 100) == 2
         assert await store.created_by(request) is None
         assert await store.subject_key("web", ALICE) is not None
         await store.remove("web", [session.handle, "never was".ljust(43, "h")])
