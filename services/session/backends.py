@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from libs.clock.clock import Clock
 from libs.config import wiring
 from libs.config.mistakes import ConfigError, Mistake
+from libs.config.origins import origin_of
 from libs.rpc.server import Server
-from services.session.origin import origin_of
 from services.session.store.embedded import EmbeddedStore
 from services.session.store.interface import Store
 from wellspring.config.v1 import session_pb2 as config_pb

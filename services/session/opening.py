@@ -5,6 +5,7 @@ from pathlib import Path
 
 from libs.clock.clock import Clock
 from libs.config import wiring
+from libs.config.origins import origin_of
 from libs.errors.errors import FailedPrecondition
 from services.session.crypto.keyring import Keyring
 from services.session.domain.hot import Hot
@@ -17,7 +18,6 @@ from services.session.domain.sweeping import CLOCK
 from services.session.domain.tools import Events, Tools, home_number
 from services.session.domain.vault import Vault
 from services.session.keyring_file import open_keyring
-from services.session.origin import origin_of
 from services.session.realm_messages import policy_of
 from services.session.store.interface import Store
 from wellspring.config.v1 import session_pb2 as config_pb

@@ -9,6 +9,7 @@ from typing import Final
 
 from libs.config import wiring
 from libs.config.mistakes import ConfigError, Mistake
+from libs.config.origins import origin_of
 from libs.rpc.options import StartError
 from libs.rpc.server import Server
 from services.storage.mirrors import Opener
@@ -35,16 +36,6 @@ async def open_backend(
     if config.backend.WhichOneof("kind") == "cached":
         store = await _open_cached(server, config, store, clock_us)
     return store, datacentres
-
-
-def origin_of(backend: storage_pb2.StorageBackend) -> storage_pb2.StorageBackend:
-    """Where the data is: the backend itself, or that behind its cache. Raises ConfigError for a cache of a cache."""
-    if backend.WhichOneof("kind") != "cached":
-        return backend
-    if backend.cached.origin.WhichOneof("kind") == "cached":
-        where, allowed = "backend.cached.origin", "embedded and cassandra are allowed"
-        raise ConfigError([Mistake("", 0, 0, where, "is cached itself", allowed)])
-    return backend.cached.origin
 
 
 async def _open_embedded(

@@ -14,12 +14,13 @@ from libs.clock.clock import SystemClock
 from libs.config import wiring
 from libs.config.command import from_command_line
 from libs.config.mistakes import ConfigError
+from libs.config.origins import origin_of
 from libs.errors.errors import WellspringError
 from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.storage.administration import Backups
-from services.storage.backends import mirror_openers, open_backend, origin_of
+from services.storage.backends import mirror_openers, open_backend
 from services.storage.domain.namespace import Deployment, Quota
 from services.storage.service import Options, add_storage
 from services.storage.store.local import LocalOptions

@@ -8,29 +8,27 @@ shared out to the servers, each its half.
 
 import argparse
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
+from tools.bench.cluster_driver import Driver, keep_best
 from tools.bench.figures import Figures, log
 from tools.bench.rpc import Started, cpu_s, started
-from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome, run_load
+from tools.bench.rpc_load import CONNECTIONS, Outcome, run_load
 from tools.bench.session_raw import ROW_BYTES
 from tools.bench.session_world import SERVICE, cluster_server, creates, tokens, validations
-from tools.bench.storage_world import environment
 from tools.dev.servers.cassandra import Cassandra
 from tools.dev.servers.redis import Redis
 
 IN_FLIGHT = 64
 _TRIAL = 64
 _SESSIONS = 1_000
+_ROWS: dict[str, str | int] = {"mode": "LWW", "value-bytes": ROW_BYTES, "item-bytes": 1, "batch": 1}
+"""What the driver writes and reads."""
 
 Make = Callable[[int], Sequence[bytes]]
 
@@ -46,9 +44,12 @@ class SessionClusterBench:
     def run(self) -> Figures:
         """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
         asked, figures = self._asked, self._figures
-        with Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node, self._driver(node.address) as raw:
+        with (
+            Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node,
+            Driver.running(node.address, self._folder, _ROWS) as raw,
+        ):
             self._node = node.nodes[0].pid
-            self._raw_round(raw, "put", _TRIAL)
+            raw.round("put", _TRIAL, IN_FLIGHT)
             with self._servers(node.address, warm=0) as running:
                 self._rounds(raw, "put", running, "create", "Create", creates)
                 self._validate(raw, running, "validate_store")
@@ -79,40 +80,25 @@ class SessionClusterBench:
                 for _ in range(self._asked.servers)
             ]
 
-    @contextmanager
-    def _driver(self, address: str) -> Iterator["subprocess.Popen[str]"]:
-        command = [sys.executable, "-m", "tools.bench.storage_driver", "--address", address, "--mode", "LWW"]
-        command += ["--value-bytes", str(ROW_BYTES), "--item-bytes", "1", "--batch", "1"]
-        with (self._folder / "driver.log").open("w") as errors:
-            driver = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        try:
-            yield driver
-        finally:
-            driver.kill()
-            driver.communicate()
-
-    def _validate(self, raw: "subprocess.Popen[str]", running: Sequence[Started], name: str) -> None:
+    def _validate(self, raw: Driver, running: Sequence[Started], name: str) -> None:
         made = _call(running, "Create", creates(_SESSIONS + len(running) * CONNECTIONS), _SESSIONS, keep=True)
         requests = validations(tokens(made.answers))
         self._rounds(raw, "get", running, name, "Validate", partial(_again, requests))
 
-    def _rounds(
-        self, raw: "subprocess.Popen[str]", peer: str, running: Sequence[Started], name: str, method: str, make: Make
-    ) -> None:
+    def _rounds(self, raw: Driver, peer: str, running: Sequence[Started], name: str, method: str, make: Make) -> None:
         """Rounds of the driver's work and of ours, each as many calls as fill its time."""
         seconds = self._asked.seconds
         extra = len(running) * CONNECTIONS
         for _ in range(2):  # the first warms all who take part
-            count = max(_TRIAL, int(self._raw_round(raw, peer, 8 * _TRIAL)["per_s"] * seconds))
+            count = max(_TRIAL, int(raw.round(peer, 8 * _TRIAL, IN_FLIGHT)["per_s"] * seconds))
             trial = _call(running, method, make(_TRIAL + extra), _TRIAL)
             calls = max(_TRIAL, int(trial.calls / trial.seconds * seconds))
         for _ in range(self._asked.rounds):
-            self._keep(f"driver_{peer}", self._raw_round(raw, peer, count))
+            keep_best(self._figures, f"driver_{peer}", raw.round(peer, count, IN_FLIGHT))
             node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
             outcome = _call(running, method, make(calls + extra), calls)
-            self._keep(
+            keep_best(
+                self._figures,
                 name,
                 {
                     "per_s": outcome.calls / outcome.seconds,
@@ -125,32 +111,6 @@ class SessionClusterBench:
         log(
             f"{name}: {self._figures[f'{name}_per_s']:,} a second, the driver {self._figures[f'driver_{peer}_per_s']:,}"
         )
-
-    def _raw_round(self, driver: "subprocess.Popen[str]", work: str, count: int) -> dict[str, Any]:
-        assert driver.stdin is not None and driver.stdout is not None
-        try:
-            driver.stdin.write(f"{work} {count} {IN_FLIGHT}\n")
-            driver.stdin.flush()
-            line = driver.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise LoadError(f"the driver alone failed: {(self._folder / 'driver.log').read_text()[-2000:]}")
-        told: dict[str, Any] = json.loads(line)
-        return told
-
-    def _keep(self, name: str, found: dict[str, float]) -> None:
-        """The best of each figure so far."""
-        figures = self._figures
-        for kind, value in found.items():
-            kept, told, better = {
-                "per_s": (f"{name}_per_s", round(value), max),
-                "cpu_us": (f"{name}_cpu_s_per_10k", round(value / 100, 3), min),
-                "node_cpu_us": (f"{name}_node_cpu_s_per_10k", round(value / 100, 3), min),
-                "p50_ms": (f"{name}_p50_ms", round(value, 2), min),
-                "p99_ms": (f"{name}_p99_ms", round(value, 2), min),
-            }[kind]
-            figures[kept] = better(figures.get(kept, told), told)
 
 
 def _again(requests: Sequence[bytes], count: int) -> Sequence[bytes]:

@@ -1,6 +1,5 @@
 """What the session bench measures: servers by the commands that start them, and requests, already serialised."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import wellspring_client
 from tools.bench.rpc_load import LoadError
 from tools.bench.rpc_targets import Target
 from tools.bench.session_raw import ROW_BYTES, ROWS, row_name
-from tools.bench.storage_world import environment
+from tools.bench.storage_world import make_tables
 from wellspring.bench.v1 import echo_pb2
 from wellspring.session.v1 import session_pb2 as pb
 from wellspring_client.tokens import request_id
@@ -74,10 +73,7 @@ def cluster_server(address: str, folder: Path, *, warm: int, redis: str = "") ->
         }
         path = str(own / "config.yaml")
         Path(path).write_text(yaml.safe_dump(config))
-        migrate = [sys.executable, "-m", "services.session.migrate", "--config", path]
-        done = subprocess.run(migrate, env=environment(), capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            raise LoadError(f"the tables could not be made: {done.stderr[-2000:]}")
+        make_tables("session", path)
         return [sys.executable, "-m", "services.session.main", "--config", path]
 
     return Target("session-cassandra", command, [])

@@ -6,20 +6,15 @@ tables serve a namespace does not matter here.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from tools.bench.cluster_driver import Driver, keep_best
 from tools.bench.figures import Figures, log
 from tools.bench.rpc import Started, cpu_s, started
-from tools.bench.rpc_load import CONNECTIONS, LoadError
+from tools.bench.rpc_load import CONNECTIONS
 from tools.bench.storage_calls import IN_FLIGHT, TRIAL, Work, call
-from tools.bench.storage_world import Requests, check, check_many, cluster_server, environment
+from tools.bench.storage_world import Requests, check, check_many, cluster_server
 from tools.dev.servers.cassandra import Cassandra
 
 BATCHES_IN_FLIGHT = 8
@@ -53,7 +48,7 @@ class ClusterBench:
             with started(cluster_server(node.address, asked.mode, 1)):
                 log(f"a namespace of mode {asked.mode}")
             with (
-                self._driver(node.address) as driver,
+                Driver.running(node.address, self._folder, self._rows()) as driver,
                 started(cluster_server(node.address, None, asked.servers, asked.engine)) as running,
             ):
                 self._measure(driver, running, node.nodes[0].pid)
@@ -67,23 +62,17 @@ class ClusterBench:
         )
         return figures
 
-    @contextmanager
-    def _driver(self, address: str) -> Iterator["subprocess.Popen[str]"]:
+    def _rows(self) -> dict[str, str | int]:
+        """What the driver writes and reads."""
         asked = self._asked
-        command = [sys.executable, "-m", "tools.bench.storage_driver", "--address", address, "--mode", asked.mode]
-        for name in ("value-bytes", "item-bytes", "batch"):
-            command += [f"--{name}", str(getattr(asked, name.replace("-", "_")))]
-        with (self._folder / "driver.log").open("w") as errors:
-            driver = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        try:
-            yield driver
-        finally:
-            driver.kill()
-            driver.communicate()
+        return {
+            "mode": asked.mode,
+            "value-bytes": asked.value_bytes,
+            "item-bytes": asked.item_bytes,
+            "batch": asked.batch,
+        }
 
-    def _measure(self, driver: "subprocess.Popen[str]", running: Started, node: int) -> None:
+    def _measure(self, driver: Driver, running: Started, node: int) -> None:
         asked = self._asked
         requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
         works = [
@@ -97,7 +86,7 @@ class ClusterBench:
             calls = self._calls(driver, running, work, width)
             for _ in range(asked.rounds):
                 before = cpu_s(node)
-                self._keep(f"driver_{work.name}", self._raw(driver, work.name, calls[0], width), width=width)
+                self._keep(f"driver_{work.name}", driver.round(work.name, calls[0], width), width=width)
                 between = cpu_s(node)
                 per_s, cpu_us, outcome = call(running, work, calls[1], width)
                 after = cpu_s(node)
@@ -112,7 +101,7 @@ class ClusterBench:
                 raw_node_us = (between - before) * 1e6 / (calls[0] * work.items)
                 self._keep(f"driver_{work.name}", {"node_cpu_us": raw_node_us}, width=width)
 
-    def _calls(self, driver: "subprocess.Popen[str]", running: Started, work: Work, width: int) -> tuple[int, int]:
+    def _calls(self, driver: Driver, running: Started, work: Work, width: int) -> tuple[int, int]:
         """How many calls make a round, the driver's and ours: by trials, in turn, for as long as all concerned are to
         warm up. The node compiles what it runs often: our statements are many, and take it longer than the driver's."""
         least = width if work.items > 1 else TRIAL
@@ -120,36 +109,14 @@ class ClusterBench:
         raw = ours = 0.0
         trials = 0
         while trials < _TRIALS or time.monotonic() < ends:
-            raw = self._raw(driver, work.name, max(least, int(raw * _TRIAL_S / work.items)), width)["per_s"]
+            raw = driver.round(work.name, max(least, int(raw * _TRIAL_S / work.items)), width)["per_s"]
             ours = call(running, work, max(least, int(ours * _TRIAL_S / work.items)), width)[0]
             trials += 1
         seconds = self._asked.seconds
         return max(least, int(raw * seconds / work.items)), max(least, int(ours * seconds / work.items))
 
-    def _raw(self, driver: "subprocess.Popen[str]", work: str, count: int, width: int) -> dict[str, Any]:
-        assert driver.stdin is not None and driver.stdout is not None
-        try:
-            driver.stdin.write(f"{work} {count} {width}\n")
-            driver.stdin.flush()
-            line = driver.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise LoadError(f"the driver alone failed: {(self._folder / 'driver.log').read_text()[-2000:]}")
-        told: dict[str, Any] = json.loads(line)
-        return told
-
     def _keep(self, name: str, found: dict[str, float], width: int) -> None:
-        """The best of each figure so far."""
-        figures = self._figures
-        for kind, value in found.items():
-            kept, told, better = {
-                "per_s": (f"{name}_per_s", round(value), max),
-                "cpu_us": (f"{name}_cpu_s_per_10k", round(value / 100, 3), min),
-                "node_cpu_us": (f"{name}_node_cpu_s_per_10k", round(value / 100, 3), min),
-                "p50_ms": (f"{name}_p50_ms", round(value, 2), min),
-                "p99_ms": (f"{name}_p99_ms", round(value, 2), min),
-            }[kind]
-            figures[kept] = better(figures.get(kept, told), told)
+        """The best of each figure so far; tells what a round came to."""
+        keep_best(self._figures, name, found)
         if "per_s" in found:
             log(f"{name}: {found['per_s']:,.0f} a second, {found['cpu_us']:.0f} us of CPU each, {width} under way")

@@ -64,10 +64,7 @@ def cluster_server(address: str, mode: Literal["LWW", "CAS"] | None, processes: 
         }
         path = str(folder / "config.yaml")
         Path(path).write_text(yaml.safe_dump(config))
-        migrate = [sys.executable, "-m", "services.storage.migrate", "--config", path]
-        done = subprocess.run(migrate, env=environment(), capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            raise LoadError(f"the tables could not be made: {done.stderr[-2000:]}")
+        make_tables("storage", path)
         return [sys.executable, "-m", "services.storage.main", "--config", path]
 
     def prepare(address: str) -> None:
@@ -75,6 +72,14 @@ def cluster_server(address: str, mode: Literal["LWW", "CAS"] | None, processes: 
             client.storage.create_namespace(SPACE, mode=mode or "LWW")
 
     return Target("storage-cassandra", command, [], prepare if mode else None)
+
+
+def make_tables(service: str, config: str) -> None:
+    """Runs a service's migrations with the configuration in a file. Raises LoadError."""
+    migrate = [sys.executable, "-m", f"services.{service}.migrate", "--config", config]
+    done = subprocess.run(migrate, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise LoadError(f"the tables could not be made: {done.stderr[-2000:]}")
 
 
 class Requests:

@@ -5,7 +5,6 @@ DEADLINE_EXCEEDED is TIMEOUT, an answer beyond the bound is TOO_LARGE; the rest 
 google/rpc/code.proto gives them.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import grpc
 
 from services.propagation.targets.exchange import CONNECTION_LOST, TIMEOUT, TOO_LARGE, UNREACHABLE, Exchange
 from services.propagation.targets.settings import TargetInvalid, TargetSettings
+from services.propagation.targets.tasks import ExchangeTasks
 
 MAX_ANSWER_BYTES = 64 << 20
 
@@ -36,34 +36,25 @@ class GrpcSender:
     when its TLS files cannot be read."""
 
     def __init__(self, settings: TargetSettings, method: str, on_end: Callable[[Sequence[Exchange]], None]) -> None:
-        self._on_end = on_end
         self._connect_timeout_s = settings.connect_timeout_s
         self._metadata = (("authorization", settings.authorization),) if settings.authorization else ()
         self._channel = _channel(settings)
         # Bytes in, bytes out: the caller builds and reads the messages.
         self._method = self._channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
-        self._tasks: dict[Exchange, asyncio.Task[None]] = {}
+        self._tasks = ExchangeTasks(self._call, on_end)
 
     def send(self, exchanges: Sequence[Exchange]) -> None:
         """Begins the calls."""
-        loop = asyncio.get_running_loop()
         for exchange in exchanges:
-            # Owned here: `abort` and `close` cancel it, and it ends within its deadline.
-            self._tasks[exchange] = loop.create_task(self._call(exchange))
+            self._tasks.begin(exchange)
 
     def abort(self, exchange: Exchange) -> None:
         """Cancels the call, without calling `on_end`."""
-        task = self._tasks.pop(exchange, None)
-        if task is not None:
-            task.cancel()
+        self._tasks.abort(exchange)
 
     async def close(self) -> None:
         """Ends calls and channel."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._channel.close(None)
 
     async def _call(self, exchange: Exchange) -> None:
@@ -73,8 +64,6 @@ class GrpcSender:
             _failed(exchange, error)
         else:
             exchange.status, exchange.body = 200, body
-        if self._tasks.pop(exchange, None) is not None:
-            self._on_end((exchange,))
 
 
 def _failed(exchange: Exchange, error: grpc.aio.AioRpcError) -> None:

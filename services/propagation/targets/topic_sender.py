@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from libs.errors.errors import InvalidArgument, WellspringError
 from services.propagation.targets.exchange import Exchange
+from services.propagation.targets.tasks import ExchangeTasks
 
 
 class Message(NamedTuple):
@@ -43,30 +44,21 @@ class TopicSender:
     def __init__(self, messages: Messages, topic: str, on_end: Callable[[Sequence[Exchange]], None]) -> None:
         self._messages = messages
         self._topic = topic
-        self._on_end = on_end
-        self._tasks: dict[Exchange, asyncio.Task[None]] = {}
+        self._tasks = ExchangeTasks(self._send, on_end)
 
     def send(self, exchanges: Sequence[Exchange]) -> None:
         """Begins to send."""
-        loop = asyncio.get_running_loop()
         for exchange in exchanges:
             assert isinstance(exchange, TopicExchange)  # the only kind that is given to a topic
-            # Owned here: `abort` and `close` cancel it, and it ends within its deadline.
-            self._tasks[exchange] = loop.create_task(self._send(exchange))
+            self._tasks.begin(exchange)
 
     def abort(self, exchange: Exchange) -> None:
         """Waits no more for its messages, without calling `on_end`; they may still come to be in the topic."""
-        task = self._tasks.pop(exchange, None)
-        if task is not None:
-            task.cancel()
+        self._tasks.abort(exchange)
 
     async def close(self) -> None:
         """Waits for nothing any more."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
 
     async def _send(self, exchange: TopicExchange) -> None:
         # Each is given to the producer before any is waited for: those of one key keep their order.
@@ -81,5 +73,3 @@ class TopicSender:
             exchange.error, exchange.detail = hard[0].reason, hard[0].message
         else:
             exchange.status = 200
-        if self._tasks.pop(exchange, None) is not None:
-            self._on_end((exchange,))

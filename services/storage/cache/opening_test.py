@@ -4,9 +4,9 @@ import pytest
 
 from libs.config.config import parse
 from libs.config.mistakes import ConfigError
+from libs.config.origins import origin_of
 from libs.config.redis import redis_options
 from libs.rpc.testing.certificates import Authority
-from services.storage.backends import origin_of
 from wellspring.config.v1 import backend_pb2, server_pb2, storage_pb2
 
 CACHED = """

@@ -1,10 +1,14 @@
-"""Where the data is: the backend that a configuration names, or the one behind its cache."""
+"""Where data is: the backend that a configuration names, or the one behind its cache."""
+
+from typing import TypeVar
 
 from libs.config.mistakes import ConfigError, Mistake
-from wellspring.config.v1 import session_pb2 as config_pb
+from wellspring.config.v1 import session_pb2, storage_pb2
+
+_Backend = TypeVar("_Backend", session_pb2.SessionBackend, storage_pb2.StorageBackend)
 
 
-def origin_of(backend: config_pb.SessionBackend) -> config_pb.SessionBackend:
+def origin_of(backend: _Backend) -> _Backend:
     """The backend that keeps the data. Raises ConfigError for a cache of a cache."""
     if backend.WhichOneof("kind") != "cached":
         return backend
