@@ -122,7 +122,9 @@ def test_a_cache_that_does_not_answer_is_a_failure_of_what_it_did_not_answer(pla
         assert {index: what in str(error) for index, error in failed.items()} == dict.fromkeys(failed, True)
         assert 2 in failed and cache.url in str(failed[2])
         cache.plan = {}
-        assert await client.purge([Purge("/after")]) == {}
+        async with asyncio.timeout(60):
+            while await client.purge([Purge("/after")]) != {}:
+                pass  # a busy machine may not answer in time, either
 
     purged(test, plan, timeout_s=0.3, depth=1)
 
@@ -137,9 +139,13 @@ def test_a_cache_that_hangs_is_not_asked_the_rest():
 
 def test_who_gives_up_leaves_no_answers_to_the_next():
     async def test(cache, client):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await client.purge([Purge("/1"), Purge("/2")])
+        asking = asyncio.create_task(client.purge([Purge("/1"), Purge("/2")]))
+        async with asyncio.timeout(60):
+            while len(cache.seen) < 2:  # noqa: ASYNC110 - the cache tells nobody
+                await asyncio.sleep(0.01)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
         assert await client.purge([Purge("/3")]) == {}
         assert cache.connections == 2
 

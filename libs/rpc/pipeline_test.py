@@ -192,10 +192,14 @@ def test_no_call_gets_more_than_the_longest_deadline(engine: str) -> None:
 def test_work_ends_at_the_callers_deadline(engine: str) -> None:
     async def main() -> None:
         async with echo_server(engine=engine) as running:
-            error = await failure(running.stub.Say(behave(wait_ms=60_000), timeout=0.2))
-            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            await until(lambda: not any(in_flight(running)))
-            assert running.telemetry.rpc.of(SAY).codes[Code.DEADLINE_EXCEEDED] == 1
+            codes = running.telemetry.rpc.of(SAY).codes
+            async with asyncio.timeout(60):
+                # On a busy machine the server may never hear of a call, or hear of the caller's end first.
+                while not codes[Code.DEADLINE_EXCEEDED]:
+                    error = await failure(running.stub.Say(behave(wait_ms=60_000), timeout=0.2))
+                    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+                    await until(lambda: not any(in_flight(running)))
+            assert not codes[Code.OK]
 
     asyncio.run(main())
 
@@ -204,7 +208,7 @@ def test_calls_above_the_limit_are_sent_away_and_told_when_to_come_back(engine: 
     async def main() -> None:
         policies = {"Say": Policy(max_in_flight=2)}
         async with echo_server(engine=engine, policies=policies, overload_retry_s=0.25) as running:
-            held = [running.stub.Say(behave(wait_ms=400)) for _ in range(2)]
+            held = [running.stub.Say(behave(wait_ms=60_000)) for _ in range(2)]
             await until(lambda: running.servicer.worked == 2)
             told = details(await failure(running.stub.Say(behave())))
             assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_OVERLOADED")
@@ -214,7 +218,9 @@ def test_calls_above_the_limit_are_sent_away_and_told_when_to_come_back(engine: 
             assert running.servicer.worked == 2
             # Another method has room of its own.
             await running.stub.SayBatch(pb.SayBatchRequest())
-            await asyncio.gather(*held)
+            for call in held:
+                call.cancel()
+            await until(lambda: not any(in_flight(running)))
             await running.stub.Say(behave())
 
     asyncio.run(main())
@@ -227,16 +233,17 @@ def test_places_are_given_back_however_a_call_ends(engine: str) -> None:
                 await failure(running.stub.Say(behave(fail_with="NotFound")))
                 await failure(running.stub.Say(behave(fail_with="unknown")))
                 await failure(running.stub.Say(behave(wait_ms=60_000), timeout=0.03))
-                call = running.stub.Say(behave(wait_ms=60_000))
-                before = running.servicer.worked
-                await until(lambda before=before: running.servicer.worked > before)
+                # A call without a deadline: the one before may come only now, and end at once.
+                call = running.stub.Say(behave(wait_ms=60_000), timeout=600)
+                await until(lambda: running.servicer.last_call and running.servicer.last_call.remaining_s > 60)
                 call.cancel()
                 stream = running.stub.Repeat(pb.RepeatRequest(wait_ms=5))
                 assert (await stream.read()).index == 0
                 stream.cancel()
                 await until(lambda: not any(in_flight(running)))
             assert running.servicer.closed_streams == 4
-            assert running.telemetry.rpc.of(SAY).codes[Code.CANCELLED] == 4
+            # The server may hear of the caller's end before the deadline that was its reason.
+            assert 4 <= running.telemetry.rpc.of(SAY).codes[Code.CANCELLED] <= 8
 
     asyncio.run(main())
 

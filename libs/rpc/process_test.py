@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from wellspring.bench.v1 import echo_pb2 as pb
 from wellspring.bench.v1 import echo_pb2_grpc
 
 PATIENCE_S = 60
+LONG_MS = 4000
+"""So long a call is under way: longer than a busy machine takes to see that it is."""
+IN_FLIGHT = 'wellspring_rpc_in_flight{method="wellspring.bench.v1.Echo/Say"} '
 
 
 def say(address: str, **behaviour: Any) -> pb.SayResponse:
@@ -68,8 +72,8 @@ def test_the_ready_line_says_where_it_listens_and_sigterm_lets_calls_finish(engi
             asking.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
             assert b"wellspring_rpc_in_flight" in asking.makefile("rb").read()
         with ThreadPoolExecutor() as threads:
-            under_way = threads.submit(say, echo.address, wait_ms=1500)
-            until(lambda: b'in_flight{method="wellspring.bench.v1.Echo/Say"} 1.0' in scrape(echo))
+            under_way = threads.submit(say, echo.address, wait_ms=LONG_MS)
+            until(lambda: in_flight(echo) == 1)
             assert echo.terminate() == 0
             assert under_way.result().payload == b"x"
         assert [line for line in echo.stderr().splitlines() if line.startswith("closed")] == [
@@ -78,17 +82,24 @@ def test_the_ready_line_says_where_it_listens_and_sigterm_lets_calls_finish(engi
         ]
 
 
-def scrape(echo: Process) -> bytes:
-    host, _, port = echo.ready["metrics"][0].rpartition(":")
-    with socket.create_connection((host, int(port))) as asking:
-        asking.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
-        return asking.makefile("rb").read()
+def in_flight(echo: Process) -> int:
+    """Calls of Say that its processes work on now."""
+    found = 0
+    for address in echo.ready["metrics"]:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE_S) as answer:
+            lines = answer.read().decode().splitlines()
+        found += sum(int(float(line.split()[-1])) for line in lines if line.startswith(IN_FLIGHT))
+    return found
 
 
 def test_a_call_that_outlasts_the_grace_is_ended() -> None:
-    with echo_process(drain_wait_s=0.0, drain_grace_s=0.3) as echo, ThreadPoolExecutor() as threads:
+    metrics = {"metrics_listen": "127.0.0.1:0"}
+    with (
+        echo_process(drain_wait_s=0.0, drain_grace_s=0.3, telemetry=metrics) as echo,
+        ThreadPoolExecutor() as threads,
+    ):
         under_way = threads.submit(say, echo.address, wait_ms=50_000)
-        time.sleep(0.3)
+        until(lambda: in_flight(echo) == 1)
         assert echo.terminate() == 0
         assert isinstance(under_way.exception(), grpc.RpcError)
 
@@ -182,17 +193,17 @@ def test_workers_share_the_port_and_one_that_crashes_is_started_again(engine: st
 
 
 def test_workers_finish_their_calls_when_the_supervisor_is_told_to_stop() -> None:
-    with echo_process(workers=2) as echo, ThreadPoolExecutor() as threads:
-        under_way = [threads.submit(say, echo.address, wait_ms=1500) for _ in range(4)]
-        time.sleep(0.7)
+    with echo_process(workers=2, telemetry={"metrics_listen": "127.0.0.1:0"}) as echo, ThreadPoolExecutor() as threads:
+        under_way = [threads.submit(say, echo.address, wait_ms=LONG_MS) for _ in range(4)]
+        until(lambda: in_flight(echo) == 4)
         assert echo.terminate() == 0
         assert [call.result().payload for call in under_way] == [b"x"] * 4
 
 
 def test_ctrl_c_in_a_terminal_drains_supervisor_and_workers() -> None:
-    with echo_process(workers=2) as echo, ThreadPoolExecutor() as threads:
-        under_way = threads.submit(say, echo.address, wait_ms=1500)
-        time.sleep(0.7)
+    with echo_process(workers=2, telemetry={"metrics_listen": "127.0.0.1:0"}) as echo, ThreadPoolExecutor() as threads:
+        under_way = threads.submit(say, echo.address, wait_ms=LONG_MS)
+        until(lambda: in_flight(echo) == 1)
         os.killpg(echo.process.pid, signal.SIGINT)
         assert echo.wait() == 0
         assert under_way.result().payload == b"x"
