@@ -8,22 +8,21 @@ from libs.errors.errors import InvalidArgument, WellspringError
 from libs.rpc.errors import to_status
 from services.storage import requests
 from services.storage.domain import limits
-from services.storage.domain.commands import put_digest
-from services.storage.domain.model import Command, ConditionKind, Outcome, Put, Receipt, WriteToken
+from services.storage.domain.commands import put_digests
+from services.storage.domain.model import ConditionKind, Outcome, Put, Receipt, WriteToken
 from services.storage.domain.namespace import Namespace
+from services.storage.store.alike import Alike
+from services.storage.store.interface import Write
 from wellspring.storage.v1 import storage_pb2 as pb
 
 _APPLIED: Final = Outcome.APPLIED
-_FIRST: Final = (0,)
-_tuple: Final = tuple.__new__
-
 
 Refused = dict[int, WellspringError]
 """Why puts were refused, by their index in the request."""
 
 
-def read(request: pb.PutManyRequest, space: Namespace, reader: requests.Reader) -> tuple[list[Command], Refused]:
-    """The commands, each that of a put of its own with the request's token, without those whose record or value cannot
+def read(request: pb.PutManyRequest, space: Namespace, reader: requests.Reader) -> tuple[Sequence[Write], Refused]:
+    """The writes, each that of a put of its own with the request's token, without those whose record or value cannot
     be. Raises InvalidArgument for what is wrong in all of them."""
     records, values = list(request.records), list(request.values)
     _check_columns(records, values)
@@ -36,20 +35,12 @@ def read(request: pb.PutManyRequest, space: Namespace, reader: requests.Reader) 
     requests.check_key(key, "item_key")
     requests.check_content_type(content_type, "content_type")
     refused = _refused(records, values, space, reader.max_value)
-    expires = bool(space.settings.retention.default_ttl_us)
-    commands = []
-    for index, (record, value) in enumerate(zip(records, values, strict=True)):
-        if refused and index in refused:
-            continue
-        put = _tuple(Put, (key, value, content_type, (), 0, condition, False))
-        puts: tuple[Put, ...] = (put,)
-        if expires:
-            # One token, yet many expiries: they are spread by the record.
-            own = WriteToken(token.time_us, blake2b(record, key=token.nonce, digest_size=16).digest())
-            puts = reader.with_ttl(puts, own, space)
-        parts = (record, token, puts, (), _FIRST, put_digest(put), None, None, False, False, False)
-        commands.append(_tuple(Command, parts))
-    return commands, refused
+    if refused:
+        records = [record for index, record in enumerate(records) if index not in refused]
+        values = [value for index, value in enumerate(values) if index not in refused]
+    pattern = Put(key, b"", content_type, condition=condition)
+    writes = Alike(space, token, pattern, records, values, put_digests(pattern, values))
+    return (_expiring(writes, reader) if space.settings.retention.default_ttl_us else writes), refused
 
 
 def answer(results: Sequence[Receipt | WellspringError], refused: Refused) -> tuple[pb.PutManyResponse, Receipt | None]:
@@ -69,6 +60,17 @@ def answer(results: Sequence[Receipt | WellspringError], refused: Refused) -> tu
             told.refusals.add(index=index).status.CopyFrom(to_status(given))
     told.outcomes = bytes(outcomes)
     return told, newest
+
+
+def _expiring(writes: Alike, reader: requests.Reader) -> list[Write]:
+    """With the namespace's default expiry: one token, yet many expiries, for they are spread by the record."""
+    made = []
+    for space, command in writes:
+        own = WriteToken(
+            command.token.time_us, blake2b(command.record, key=command.token.nonce, digest_size=16).digest()
+        )
+        made.append(Write(space, command._replace(puts=reader.with_ttl(command.puts, own, space))))
+    return made
 
 
 def _check_columns(records: list[bytes], values: list[bytes]) -> None:

@@ -118,8 +118,7 @@ class StorageServicer:
         gate = self._registry.enter(request.namespace, call.identity, write=True, count=max(1, count))
         try:
             space = gate.namespace
-            commands, refused = many.read(request, space, self._reader)
-            writes = [_tuple(Write, (space, command)) for command in commands]
+            writes, refused = many.read(request, space, self._reader)
             results = await self._store.mutate(writes) if writes else []
         finally:
             gate.leave()

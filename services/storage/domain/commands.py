@@ -58,20 +58,39 @@ def put_digest(put: Put) -> bytes:
     return blake2b(_put_bytes(put, None), digest_size=16).digest()
 
 
+def put_digests(pattern: Put, values: Iterable[bytes]) -> list[bytes]:
+    """Those of puts that are ``pattern`` with other values."""
+    notes = _notes(pattern.content_type, pattern.attributes) if pattern.content_type or pattern.attributes else b""
+    heads: dict[int, bytes] = {}
+    digests = []
+    for value in values:
+        size = len(value)
+        head = heads.get(size)
+        if head is None:
+            head = heads[size] = _put_head(pattern, size)
+        content = value if size <= _SHORT else _SUMS.pack(crc32c(value), crc32(value))
+        digests.append(blake2b(head + content + notes, digest_size=16).digest())
+    return digests
+
+
 def _put_bytes(put: Put, value_digest: bytes | None) -> bytes:
-    key, value, content_type, attributes, expire_us, condition, _ = put
-    if value_digest is not None:
-        value = value_digest
+    value = put[1] if value_digest is None else value_digest
+    size, content_type, attributes = len(value), put[2], put[3]
+    head = _put_head(put, size)
+    content = value if size <= _SHORT else _SUMS.pack(crc32c(value), crc32(value))
+    if not (content_type or attributes):
+        return head + content
+    return b"".join((head, content, _notes(content_type, attributes)))
+
+
+def _put_head(put: Put, size: int) -> bytes:
+    """What stands before the content of a put whose value has that size."""
+    key, _, _, attributes, expire_us, condition, _ = put
     kind, operand = 0, b""
     if condition is not None:
         how, operand = condition
         kind = 3 if how is _OLDER_THAN else _KINDS[how]  # by identity: an enum's hash is a call
-    size = len(value)
-    head = _PUT.pack(1, len(key), size, expire_us, kind, len(attributes))
-    content = value if size <= _SHORT else _SUMS.pack(crc32c(value), crc32(value))
-    if not (content_type or attributes):
-        return head + operand + key + content
-    return b"".join((head, operand, key, content, _notes(content_type, attributes)))
+    return _PUT.pack(1, len(key), size, expire_us, kind, len(attributes)) + operand + key
 
 
 @lru_cache(maxsize=256)

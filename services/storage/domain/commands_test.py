@@ -5,14 +5,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.storage.domain.commands import body_digest, put_digest, with_default_ttl
+from services.storage.domain.commands import body_digest, put_digest, put_digests, with_default_ttl
 from services.storage.domain.model import ALL, Condition, ConditionKind, Delete, Put, Selection, WriteToken
 
 texts = st.text(max_size=5)
 keys = st.binary(max_size=3)
 conditions = st.none() | st.builds(Condition, st.sampled_from(ConditionKind), st.binary(max_size=2))
 pairs = st.lists(st.tuples(texts, texts), max_size=2).map(tuple)
-puts = st.builds(Put, keys, st.binary(max_size=3), texts, pairs, st.integers(0, 3), conditions)
+# An upload is told from a put by the digest that stands for its value: ``chunked`` is no part of a body.
+puts = st.builds(Put, keys, st.binary(max_size=3), texts, pairs, st.integers(0, 3), conditions, st.just(False))
 selections = (
     st.just(ALL)
     | st.lists(keys, max_size=2).map(lambda some: Selection(tuple(some)))
@@ -29,6 +30,11 @@ bodies = st.tuples(
 @given(puts)
 def test_one_put_has_one_digest(put: Put) -> None:
     assert put_digest(put) == body_digest((put,), (), None, None)
+
+
+@given(puts, st.lists(st.binary(max_size=3) | st.binary(min_size=255, max_size=258), max_size=4))
+def test_of_puts_that_are_alike_each_has_its_own(pattern: Put, values: list[bytes]) -> None:
+    assert put_digests(pattern, values) == [put_digest(pattern._replace(value=value)) for value in values]
 
 
 @given(bodies, bodies)

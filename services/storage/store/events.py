@@ -53,9 +53,18 @@ def encode_put(
 
 def encode_plain(record: bytes, version: bytes, created: bool, time_us: int, content_type: str, size: int) -> bytes:
     """The same without annotations."""
+    return b"".join((plain_start(version, created, time_us, len(record)), record, plain_end(content_type, size)))
+
+
+def plain_start(version: bytes, created: bool, time_us: int, record_size: int) -> bytes:
+    """What stands before the record in such a row."""
+    return _EVENT.pack(version, created, time_us, 1, 1, 0, record_size)
+
+
+def plain_end(content_type: str, size: int) -> bytes:
+    """What stands behind the record in such a row."""
     kind = content_type.encode()
-    head = _EVENT.pack(version, created, time_us, 1, 1, 0, len(record))
-    return b"".join((head, record, _FLAT.pack(0, False, size, len(kind)), kind))
+    return _FLAT.pack(0, False, size, len(kind)) + kind
 
 
 def decode(row: bytes) -> ChangeEvent:

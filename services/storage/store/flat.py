@@ -25,7 +25,8 @@ _NOTHING: Final = (b"", 0)
 _tuple: Final = tuple.__new__
 _U64: Final = struct.Struct(">Q")
 TOKEN: Final = struct.Struct(">16sB16sIQ")
-_Row = tuple[bytes, bytes]
+Row = tuple[bytes, bytes]
+"""A key and its value."""
 
 
 def token_row(body: bytes, outcome: Outcome, version: bytes, deleted_items: int, sequence: int) -> bytes:
@@ -55,17 +56,17 @@ class Lane:
 
 
 class FlatPuts:
-    """The quick puts of one batch."""
+    """The quick puts of one batch: their rows by family, and the time that they carry."""
 
-    __slots__ = ("_families", "_feed", "_now_us", "_records", "_samples", "_tokens")
+    __slots__ = ("_families", "feed", "now_us", "records", "samples", "tokens")
 
     def __init__(self, families: Families, now_us: int) -> None:
         self._families = families
-        self._now_us = now_us
-        self._records: list[_Row] = []
-        self._feed: list[_Row] = []
-        self._tokens: list[_Row] = []
-        self._samples: list[_Row] = []
+        self.now_us = now_us
+        self.records: list[Row] = []
+        self.feed: list[Row] = []
+        self.tokens: list[Row] = []
+        self.samples: list[Row] = []
 
     def put(
         self, lane: Lane, account: Account, command: Command, place: bytes, row: bytes | None, token_key: bytes
@@ -90,7 +91,7 @@ class FlatPuts:
             if not rows.is_whole(row, ROW.size):
                 return None
             before, old_version = (newest, flags & ORDERED), rows.version_at(row, ROW.size)
-        now_us = self._now_us
+        now_us = self.now_us
         if cas:
             version, ordered = assigned_version(now_us, account.newest, token.nonce), 0
             newest, flags = version, 0
@@ -113,7 +114,7 @@ class FlatPuts:
             account.records += 1
             account.items += 1
             if layout.sampled(record):
-                self._samples.append((place, b""))
+                self.samples.append((place, b""))
         account.size += size - was
         if version > account.newest:
             account.newest = version
@@ -121,26 +122,26 @@ class FlatPuts:
         if token[0] > account.newest_token_us:
             account.newest_token_us = token[0]
         head = ROW.pack(FLAT_ONLY | flags, newest, 1, 1, 0, 0, size)
-        self._records.append((place, b"".join((head, cell, meta, value))))
+        self.records.append((place, b"".join((head, cell, meta, value))))
         if annotations:
             notes = tuple(sorted(annotations.items()))
             change = events.encode_put(record, version, row is None, now_us, content_type, value_size, notes)
         else:
             change = events.encode_plain(record, version, row is None, now_us, content_type, value_size)
-        self._feed.append((layout.feed_key(lane.number, sequence), change))
-        self._tokens.append((token_key, TOKEN.pack(body, _APPLIED_NUMBER, version, 0, sequence)))
+        self.feed.append((layout.feed_key(lane.number, sequence), change))
+        self.tokens.append((token_key, TOKEN.pack(body, _APPLIED_NUMBER, version, 0, sequence)))
         return _tuple(Receipt, (_APPLIED, version, 0, sequence, None))
 
     def fill(self, batch: Any) -> None:
         """Adds the rows to a batch, and begins anew. No place and no key is among them twice, so that their order does
         not matter."""
-        if not self._records:
+        if not self.records:
             return
         families = self._families
-        batch.put_many(families.records, self._records)
-        batch.put_many(families.feed, self._feed)
-        batch.put_many(families.tokens, self._tokens)
-        if self._samples:
-            batch.put_many(families.samples, self._samples)
-            self._samples = []
-        self._records, self._feed, self._tokens = [], [], []
+        batch.put_many(families.records, self.records)
+        batch.put_many(families.feed, self.feed)
+        batch.put_many(families.tokens, self.tokens)
+        if self.samples:
+            batch.put_many(families.samples, self.samples)
+            self.samples = []
+        self.records, self.feed, self.tokens = [], [], []

@@ -12,7 +12,8 @@ from services.storage.domain.errors import NamespaceNotFound, TokenReused
 from services.storage.domain.model import Command, Cost, Outcome, Receipt
 from services.storage.domain.namespace import Namespace
 from services.storage.domain.versions import check_drift
-from services.storage.store import layout
+from services.storage.store import columns, layout
+from services.storage.store.alike import Alike
 from services.storage.store.families import Operation, fill
 from services.storage.store.flat import TOKEN, FlatPuts, Lane, token_row
 from services.storage.store.interface import Write
@@ -63,6 +64,8 @@ class Turn:
 
     def run(self, writes: Sequence[Write], plan: Planner | None = None) -> list[Receipt | WellspringError]:
         """The answers, once :meth:`finish` has waited for them to be durable."""
+        if isinstance(writes, Alike):
+            return self._run_alike(writes)
         families = self._writer.families
         lanes, places, tokens = self._keys(writes)
         record_rows = families.records.get_many(places) if len(places) > 1 else [families.records.get(places[0])]
@@ -92,6 +95,34 @@ class Turn:
             await settling.settle()
         else:
             await settling.wait(self._waits)
+
+    def _run_alike(self, writes: Alike) -> list[Receipt | WellspringError]:
+        """As :meth:`run`: in columns what can be, each for itself what is left."""
+        lane, records, token = self._lane(writes.namespace), writes.records, writes.token
+        places = [lane.prefix + record for record in records]
+        head = layout.token_key(lane.number, token.time_us, token.nonce, b"")
+        tokens = [head + record for record in records]
+        families = self._writer.families
+        rows = families.records.get_many(places)
+        known = families.tokens.get_many(tokens) if token.time_us <= lane.seen_us else [None] * len(tokens)
+        taken: Sequence[Receipt | None] = [None] * len(records)
+        if lane.account is not None and lane.first_us <= token.time_us <= lane.last_us:
+            taken = columns.take(self._flat, lane, lane.account, writes, places, rows, tokens, known)
+        self._grows = self._grows or any(taken)
+        results: list[Receipt | WellspringError] = []
+        pending: list[int] = []
+        for index, receipt in enumerate(taken):
+            try:
+                if receipt is None:
+                    command = writes[index].command
+                    receipt = self._one(lane, command, places[index], rows[index], tokens[index], known[index], None)
+                results.append(receipt)
+                pending.append(index)
+            except WellspringError as error:
+                results.append(error)
+        self._touched.update(places[index] for index in pending)
+        self._submit(results, pending)
+        return results
 
     def _keys(self, writes: Sequence[Write]) -> tuple[list[Lane], list[bytes], list[bytes]]:
         """Of each write its lane, the key of its record and the key of its token."""
