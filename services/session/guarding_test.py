@@ -65,7 +65,7 @@ def test_ses_33_a_flood_of_anonymous_logins_is_refused_and_those_of_subjects_are
 
         flood = await asyncio.gather(*(visitor() for _ in range(60)), return_exceptions=True)
         refused = [error for error in flood if isinstance(error, grpc.aio.AioRpcError)]
-        assert 40 <= len(refused) < 60
+        assert len(refused) == 40
         assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         code, _, reason, _ = await failure(visitor())
         assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "ANONYMOUS_QUOTA")
@@ -82,14 +82,8 @@ def test_ses_33_a_flood_of_anonymous_logins_is_refused_and_those_of_subjects_are
 def test_a_caller_has_its_own_quota_on_every_verb():
     async def test(r):
         made = await r.create()
-        codes = []
-        for _ in range(60):
-            try:
-                await r.validate(made.token)
-            except grpc.aio.AioRpcError as error:
-                codes.append(error.code())
-        assert codes and set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         for call in (
+            r.validate(made.token),
             r.sessions.Get(pb.GetRequest(realm="web", handle=made.session.handle)),
             r.sessions.Revoke(pb.RevokeRequest(realm="web", token=made.token)),
         ):

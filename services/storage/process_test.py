@@ -23,6 +23,7 @@ SEED = int(os.environ.get("WELLSPRING_SEED", "0")) or random.SystemRandom().rand
 KILLS = int(os.environ.get("WELLSPRING_KILLS", "4"))
 WRITERS = 8
 COUNTERS = 4
+PATIENCE_S = 300.0
 
 
 async def until_answered(call: Callable[[], Awaitable[Any]]) -> Any:
@@ -92,9 +93,20 @@ class Load:
                 assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
                 await asyncio.sleep(0.02)
 
+    async def goes_on(self) -> None:
+        """Waits until every writer and some counter was answered once more, whatever the speed of the machine."""
+        before, counted = {record: len(told) for record, told in self.written.items()}, self.counted
+        async with asyncio.timeout(PATIENCE_S):
+            while (  # noqa: ASYNC110 - it tells nobody
+                len(self.written) < WRITERS
+                or any(len(told) < before.get(record, 0) + 3 for record, told in self.written.items())
+                or self.counted < counted + 2
+            ):
+                await asyncio.sleep(0.01)
+
     async def everything_seen(self, expected: dict[str, int]) -> None:
-        """Waits until the watchers have seen so many changes; the test's own time limit is the only one."""
-        for _ in range(3000):
+        """Waits until the watchers have seen so many changes."""
+        for _ in range(int(PATIENCE_S / 0.02)):
             if all(len(set(self.seen[name])) >= count for name, count in expected.items()):
                 return
             await asyncio.sleep(0.02)
@@ -107,7 +119,7 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path) -> None:
     process = Process(tmp_path / "data")
     process.start()
 
-    async def story() -> Load:
+    async def story() -> None:
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
         async with grpc.aio.insecure_channel(process.address, options=options) as channel:
             load = Load(channel)
@@ -120,11 +132,12 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path) -> None:
                 work = [tasks.create_task(load.write(number)) for number in range(WRITERS)]
                 work += [tasks.create_task(load.count()) for _ in range(COUNTERS)]
                 for _ in range(KILLS):
-                    await asyncio.sleep(chance.uniform(0.1, 0.8))
+                    await load.goes_on()
+                    await asyncio.sleep(chance.uniform(0.0, 0.7))
                     process.end()
                     # Not in a thread: the server ends with the thread that started it.
                     process.start()
-                await asyncio.sleep(0.3)
+                await load.goes_on()
                 load.stopping.set()
                 await asyncio.gather(*work)
                 expected = {"lww": sum(map(len, load.written.values())), "cas": load.counted + 1}
@@ -132,13 +145,11 @@ def test_nothing_acknowledged_is_lost_by_kills(tmp_path: Path) -> None:
                 for watcher in watchers:
                     watcher.cancel()
             await verify(load)
-            return load
 
     try:
-        load = asyncio.run(story())
+        asyncio.run(story())
     finally:
         assert process.end(signal.SIGTERM) == 0
-    assert sum(map(len, load.written.values())) > 20 * KILLS and load.counted > KILLS, "too little was tried"
 
 
 async def verify(load: Load) -> None:
