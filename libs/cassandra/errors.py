@@ -39,7 +39,7 @@ def translate(error: Exception, *, write: bool, conditional: bool = False) -> We
     if isinstance(error, WellspringError):
         return error
     if isinstance(error, TooFewReplicas) and conditional and error.consistency not in _SERIAL:
-        return _unknown()  # it was decided, and then found too few replicas that take what was decided
+        return unknown()  # it was decided, and then found too few replicas that take what was decided
     if isinstance(error, TooFewReplicas):
         return Unavailable("too few replicas of the store are up for this consistency", retry_after_s=_RETRY_S)
     if isinstance(error, OverloadedErrorMessage | IsBootstrappingErrorMessage):
@@ -48,22 +48,22 @@ def translate(error: Exception, *, write: bool, conditional: bool = False) -> We
         # Raised before anything was sent, or after each host refused: unless one of them lost it on the way.
         tried = list(error.errors.values()) if isinstance(error.errors, dict) else []
         if write and any(_lost(one) for one in tried):
-            return _unknown()
+            return unknown()
         return Unavailable("no node of the store can be reached", retry_after_s=_RETRY_S)
     if isinstance(error, WriteTimeout | WriteFailure):
-        return _unknown()
+        return unknown()
     if isinstance(error, ReadTimeout | ReadFailure):
         return Unavailable("the replicas of the store did not answer in time", retry_after_s=_RETRY_S)
     if isinstance(error, OperationTimedOut | ConnectionException):
         if write:
-            return _unknown()
+            return unknown()
         return Unavailable("the store did not answer in time", retry_after_s=_RETRY_S)
     if isinstance(error, Unauthorized | AuthenticationFailed):
         logger.error("the store refuses this service's user", exc_info=error)
         return Unavailable("the store refuses this service", reason="STORE_DENIED")
     logger.error("a statement failed", exc_info=error)
     if isinstance(error, RequestExecutionException):
-        return _unknown() if write else Unavailable("the store failed to answer", retry_after_s=_RETRY_S)
+        return unknown() if write else Unavailable("the store failed to answer", retry_after_s=_RETRY_S)
     return Internal("the store did not understand this service")
 
 
@@ -71,7 +71,8 @@ def _lost(error: object) -> bool:
     return isinstance(error, OperationTimedOut | ConnectionException | WriteTimeout | WriteFailure)
 
 
-def _unknown() -> OutcomeUnknown:
+def unknown() -> OutcomeUnknown:
+    """What is said of a write that may have happened."""
     return OutcomeUnknown(
         "the store did not say in time whether the write happened; send the same write again, with its token",
         retry_after_s=_RETRY_S,

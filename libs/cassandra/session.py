@@ -22,6 +22,7 @@ from libs.cassandra.bridge import Bridge
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
 from libs.cassandra.policies import Resend
+from libs.cassandra.routing import Routed
 from libs.errors.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -115,10 +116,12 @@ class Session:
         *,
         serial: int | None = None,
         timeout_s: float | None = None,
+        key: bytes | None = None,
     ) -> list[Row]:
-        """The rows of a statement (all: it must not page). Raises OutcomeUnknown for a write that may have happened,
-        else Unavailable."""
-        bound = statement.prepared.bind(values)
+        """The rows of a statement (all: it must not page). ``key``: of the partition whose replicas are asked first,
+        when the statement does not tell it, for it reads several. Raises OutcomeUnknown for a write that may have
+        happened, else Unavailable."""
+        bound = statement.prepared.bind(values) if key is None else Routed(statement.prepared, key).bind(values)
         bound.consistency_level = consistency
         if serial is not None:
             bound.serial_consistency_level = serial
@@ -233,6 +236,13 @@ class Session:
         """Where the nodes of a data centre listen."""
         hosts = [host for host in self._cluster.metadata.all_hosts() if host.datacenter == datacentre]
         return tuple(sorted((host.endpoint.address, host.endpoint.port) for host in hosts))
+
+    def near(self, key: bytes) -> str:
+        """Names the first replica in the own data centre of the partition with a key: those that have it in common are
+        asked for together without a detour. Empty when it is not known."""
+        hosts = self._cluster.metadata.get_replicas(self._options.keyspace, key)
+        own = (host for host in hosts if host.datacenter == self._options.local_datacentre)
+        return next((f"{host.endpoint.address}:{host.endpoint.port}" for host in own), "")
 
     async def close(self) -> None:
         """Ends the connections; what is under way fails."""

@@ -42,12 +42,12 @@ class Standing:
         self.changed = False
         self.waiting: set[asyncio.Future[None]] = set()
 
-    def account(self, floor: int, now_us: int, newest: bytes) -> Account:
-        """What a step of work begins with: its change comes after ``floor`` and not before ``now_us``, its version
-        after ``newest``."""
+    def account(self, floor: int, now_us: int, newest: bytes, *, many: int = 1) -> Account:
+        """What a step of work begins with: its changes, ``many`` at most, come after ``floor`` and not before
+        ``now_us``, their versions after ``newest``."""
         account = Account(self.number)
-        self.sequence = max(self.sequence + 1, floor + 1, now_us)
-        account.sequence = self.sequence - 1
+        account.sequence = max(self.sequence, floor, now_us - 1)
+        self.sequence = account.sequence + many
         account.newest = max(self.newest, newest)
         account.records = self.mine.records + self.others.records
         account.items = self.mine.items + self.others.items

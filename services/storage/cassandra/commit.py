@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final
 
-from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.errors import OutcomeUnknown, unknown
 from libs.cassandra.session import LOCAL_QUORUM, Session
 from libs.errors.errors import FailedPrecondition, Unavailable, WellspringError
 from services.storage.cassandra import outbox
@@ -205,7 +205,7 @@ class Committer:
         try:
             await self._loader.rows(place, wanted, loaded, scope.serial)
         except Unavailable:
-            raise _unknown() from None
+            raise unknown() from None
         partition = loaded.partition(place)
         if partition.rev == rev:
             return True
@@ -213,7 +213,7 @@ class Committer:
             row = partition.spans[TOKENS].rows.get(change.token[0])
             if row is not None:
                 return row[:-8] == change.token[1]
-        raise _unknown()
+        raise unknown()
 
     async def _finish(self, change: Change, partition: Partition, lane: Lane, intent: Intent | None) -> None:
         number, record = change.place or (0, b"")
@@ -244,13 +244,6 @@ class Committer:
 
     async def _plain(self, name: str, values: Sequence[Any]) -> None:
         await self._session.execute(self._write[name], values, LOCAL_QUORUM)
-
-
-def _unknown() -> OutcomeUnknown:
-    return OutcomeUnknown(
-        "the store did not say in time whether the write happened; send the same write again, with its token",
-        retry_after_s=0.5,
-    )
 
 
 async def late(work: Any) -> None:

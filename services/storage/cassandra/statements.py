@@ -20,6 +20,7 @@ _READS: Final = {
     "indexed": "SELECT record FROM record_index WHERE space = ? AND shard = ? AND record >= ? LIMIT ?",
     "sampled": "SELECT record FROM samples WHERE space = ?",
     "lww_rows": f"SELECT kind, key, value, more FROM lww {_RECORD} AND (kind, key) IN ?",
+    "lww_many": "SELECT record, kind, key, value, more FROM lww WHERE space = ? AND record IN ? AND (kind, key) IN ?",
     "lww_begin": f"SELECT kind, key, value, more FROM lww {_RECORD} AND kind < 2 LIMIT ?",
     "lww_slice": f"{_LWW_SLICE} LIMIT ?",
     "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from libs.cassandra.session import QUORUM, Session
-from libs.errors.errors import Unavailable
+from libs.errors.errors import Unavailable, WellspringError
 from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts, Standing
 from services.storage.cassandra.commit import Change, Committer
 from services.storage.cassandra.lanes import Lane
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.lww.steps import LwwSteps
+from services.storage.cassandra.lww.together import LwwTogether
 from services.storage.cassandra.partition import Loaded, NotLoaded, Place, Rows
 from services.storage.cassandra.scope import STRONG, Scope, check_home, scope_of
 from services.storage.cassandra.statements import Statements
@@ -25,11 +26,11 @@ from services.storage.cassandra.tasks import KeyedLocks
 from services.storage.cassandra.view import View
 from services.storage.cassandra.wanted import wanted_by
 from services.storage.domain.errors import ConditionFailed, ItemNotFound, VersionNotFound
-from services.storage.domain.model import NO_VERSION
+from services.storage.domain.model import NO_VERSION, Receipt
 from services.storage.domain.namespace import Namespace
 from services.storage.store import events
 from services.storage.store.families import Families
-from services.storage.store.interface import Page, Read
+from services.storage.store.interface import Page, Read, Write
 from services.storage.store.ledger import Account, Ledger
 from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.record import version_of
@@ -57,6 +58,7 @@ class Steps:
         clock_us: Callable[[], int],
         options: LocalOptions,
         lww: LwwSteps,
+        together: LwwTogether,
     ) -> None:
         self._session = session
         self._statements = statements
@@ -70,6 +72,7 @@ class Steps:
         self._locks: KeyedLocks[Place] = KeyedLocks()
         self._lanes: dict[int, Lane] = {}
         self._lww = lww
+        self._together = together
 
     def scope(self, space: Namespace) -> Scope:
         """How many replicas the namespace's statements ask."""
@@ -149,6 +152,24 @@ class Steps:
         Unavailable (nothing was written) and OutcomeUnknown."""
         check_home(space, self._datacentre)
         return await self._tasks.run(self._change(space, place, wanted, work, due))
+
+    async def change_alike(self, space: Namespace, writes: Sequence[Write]) -> list[Receipt | WellspringError | None]:
+        """What became of writes that are one step (``lww/together.py``), each of another record; None of one that takes
+        a step of its own. They go on to their end when the caller goes away. Raises Unavailable."""
+        check_home(space, self._datacentre)
+        return await self._tasks.run(self._change_alike(space, writes))
+
+    async def _change_alike(self, space: Namespace, writes: Sequence[Write]) -> list[Receipt | WellspringError | None]:
+        standing = await self._accounts.standing(space.number)
+        async with self._locks.hold_all(sorted((space.number, write.command.record) for write in writes)):
+            return await self._together.change(
+                space,
+                writes,
+                lambda view, some: self._engine(view).mutate(some),
+                self._view,
+                standing,
+                self.lane(space),
+            )
 
     async def clean(self, spaces: Sequence[Namespace], work: Work[T], due: Sequence[bytes]) -> T:
         """A step of the sweeper that touches no record."""

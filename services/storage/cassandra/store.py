@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
@@ -24,14 +24,15 @@ from services.storage.cassandra.lww.far import Datacentres
 from services.storage.cassandra.lww.far import Place as Address
 from services.storage.cassandra.lww.resolving import Resolver
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
-from services.storage.cassandra.partition import Loaded, Place, Rows
+from services.storage.cassandra.lww.together import LwwTogether
+from services.storage.cassandra.mutations import Mutations
+from services.storage.cassandra.partition import Loaded, Rows
 from services.storage.cassandra.scope import read_level
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
 from services.storage.cassandra.sweeper import Sweeper
-from services.storage.cassandra.wanted import token_row, wanted, wanted_by
+from services.storage.cassandra.wanted import token_row, wanted_by
 from services.storage.domain.copying import Copied
-from services.storage.domain.errors import NamespaceNotFound
 from services.storage.domain.model import Command, Item, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store.interface import (
@@ -100,8 +101,12 @@ class CassandraStore:
             options.grace_us,
         )
         lww = LwwSteps(tools)
+        together = LwwTogether(tools, lww)
         resolver = Resolver(self._datacentres, lww, self._accounts, clock_us, time.monotonic, timing.patience_s)
-        self._steps = Steps(session, statements, loader, committer, self._accounts, self._tasks, clock_us, options, lww)
+        self._steps = Steps(
+            session, statements, loader, committer, self._accounts, self._tasks, clock_us, options, lww, together
+        )
+        self._mutations = Mutations(self._catalog, self._steps)
         self._feed = Feed(
             session,
             statements,
@@ -159,35 +164,7 @@ class CassandraStore:
     # Records
 
     async def mutate(self, writes: Sequence[Write]) -> list[Receipt | WellspringError]:
-        results: list[Any] = [None] * len(writes)
-        if len(writes) == 1:
-            return [await self._one(writes[0])]
-        by_place: dict[Place, list[int]] = {}
-        for index, write in enumerate(writes):
-            by_place.setdefault((write.namespace.number, write.command.record), []).append(index)
-        room = asyncio.Semaphore(_TOGETHER)
-
-        async def some(indexes: list[int]) -> None:
-            async with room:
-                for index in indexes:
-                    results[index] = await self._one(writes[index])
-
-        await asyncio.gather(*(some(indexes) for indexes in by_place.values()))
-        return results
-
-    async def _one(self, write: Write) -> Receipt | WellspringError:
-        space, command = write
-        place = (space.number, command.record)
-        try:
-            await self._check_known(space)
-            results = await self._steps.change(space, place, wanted(write), lambda store: store.mutate((write,)))
-        except WellspringError as error:
-            return error
-        return results[0]
-
-    async def _check_known(self, space: Namespace) -> None:
-        if await self._catalog.known(space.number) is None:
-            raise NamespaceNotFound.named(space.name)  # it was purged while the request was under way
+        return await self._mutations.run(writes)
 
     async def read(self, read: Read) -> Page:
         return await self._steps.read(read, self._level(read))
@@ -278,7 +255,7 @@ class CassandraStore:
         )
 
     async def undelete(self, namespace: Namespace, command: Command, selection: Selection, version: bytes) -> Receipt:
-        await self._check_known(namespace)
+        await self._mutations.check_known(namespace)
         place = (namespace.number, command.record)
         wanted = Rows(place, (token_row(command),))
         return await self._steps.change(
@@ -324,7 +301,7 @@ class CassandraStore:
                         yield chunk
 
     async def load(self, namespace: Namespace, items: Sequence[Copied], *, free: bool) -> list[bool]:
-        await self._check_known(namespace)
+        await self._mutations.check_known(namespace)
         return await self._copying.load(namespace, items, free=free)
 
     async def profile(self, namespace: Namespace, start: bytes, limit: int) -> list[RecordProfile]:

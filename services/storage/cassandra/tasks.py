@@ -1,6 +1,8 @@
 """Turns: steps on the same thing come one after the other."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -15,6 +17,14 @@ class KeyedLocks(Generic[K]):
     def hold(self, key: K) -> "_Held[K]":
         """``async with locks.hold(key):``."""
         return _Held(self._locks, key)
+
+    @contextlib.asynccontextmanager
+    async def hold_all(self, keys: Iterable[K]) -> AsyncIterator[None]:
+        """Holds several keys at once. They are to come sorted, each once: then no two who do so wait for each other."""
+        async with contextlib.AsyncExitStack() as stack:
+            for key in keys:
+                await stack.enter_async_context(self.hold(key))
+            yield
 
 
 class _Held(Generic[K]):

@@ -233,7 +233,7 @@ def test_a_writer_that_stops_for_long_tells_again(monkeypatch: pytest.MonkeyPatc
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
         stopped, go_on = asyncio.Event(), asyncio.Event()
-        send = LwwSteps._send
+        send = LwwSteps.send
 
         async def slow(self: LwwSteps, *args: Any) -> None:
             if not stopped.is_set():
@@ -241,7 +241,7 @@ def test_a_writer_that_stops_for_long_tells_again(monkeypatch: pytest.MonkeyPatc
                 await go_on.wait()
             await send(self, *args)
 
-        monkeypatch.setattr(LwwSteps, "_send", slow)
+        monkeypatch.setattr(LwwSteps, "send", slow)
         writing = asyncio.create_task(first.put(space, b"r", {b"": b"late"}))
         await stopped.wait()
         start = await second.store.feed_start(space, from_beginning=True)
@@ -273,7 +273,7 @@ def test_what_was_announced_and_not_written_holds_nobody_up(monkeypatch: pytest.
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
         with monkeypatch.context() as patch:
-            dying(patch, LwwSteps, "_send")
+            dying(patch, LwwSteps, "send")
             with pytest.raises(Unavailable):
                 await first.put(space, b"r", {b"": b"never"})
         receipt = await first.put(space, b"s", {b"": b"1"})

@@ -61,7 +61,7 @@ class LwwLoader(Loader):
     async def _some(self, partition: LwwPartition, wanted: Sequence[tuple[int, bytes]], consistency: int) -> None:
         for first in range(0, len(wanted), _TOGETHER):
             piece = list(wanted[first : first + _TOGETHER])
-            self._take(partition, await self._ask("lww_rows", (*partition.place, piece), consistency), piece)
+            self.take(partition, await self._ask("lww_rows", (*partition.place, piece), consistency), piece)
 
     async def items(self, partition: LwwPartition, start: bytes, end: bytes | None, consistency: int) -> None:
         """Reads all cells of the items in [start, end), of the first 20,000 of the record."""
@@ -96,7 +96,7 @@ class LwwLoader(Loader):
 
     @classmethod
     def _begun(cls, partition: LwwPartition, found: Sequence[Any]) -> None:
-        cls._take(partition, found, _OWN)
+        cls.take(partition, found, _OWN)
         keys = [key for kind, key, _, _ in found if kind == ITEMS]
         partition.known.cover(b"", keys[-1] + b"\0" if len(found) > _FIRST and keys else None)
 
@@ -124,7 +124,7 @@ class LwwLoader(Loader):
         return found
 
     @staticmethod
-    def _take(partition: LwwPartition, found: Sequence[Any], wanted: Sequence[tuple[int, bytes]]) -> None:
+    def take(partition: LwwPartition, found: Sequence[Any], wanted: Sequence[tuple[int, bytes]]) -> None:
         """Notes the rows found, and of the others that they are not there."""
         there: Mapping[tuple[int, bytes], tuple[bytes | None, Mapping[bytes, bytes] | None]] = {
             (kind, key): (value, more) for kind, key, value, more in found

@@ -126,7 +126,7 @@ class LwwSteps:
         after = Ledger(Families(view)).account(space.number)
         announced = None
         if change.event is not None:
-            announced = lane.announce(change.sequence, place[1], self._found_by(change, partition))
+            announced = lane.announce(change.sequence, place[1], self.found_by(change, partition))
         await self._commit(change, partition, lane, announced)
         standing.add(before, after)
         if announced is not None and change.event is not None:
@@ -157,7 +157,7 @@ class LwwSteps:
             intent = await self._prepare(change, writing, partition, lane, announced)
             if partition.ranges:
                 await self._uncover(writing, partition)
-            await self._send(writing.batch(intent.lane if intent is not None else 0), lane, intent)
+            await self.send(writing.batch(intent.lane if intent is not None else 0), lane, intent)
         finally:
             if intent is not None:
                 lane.done(intent)
@@ -183,7 +183,7 @@ class LwwSteps:
         if announced is not None:
             work.append(lane.write(announced))
         else:
-            found_by = self._found_by(change, partition)
+            found_by = self.found_by(change, partition)
             work += [tools.session.execute(write, values, LOCAL_QUORUM) for write, values in found_by]
         if len(work) == 1:
             await work.pop()  # most often the intent, which needs no task of its own
@@ -196,7 +196,9 @@ class LwwSteps:
             raise failed[0]
         return intent
 
-    async def _send(self, writes: Writes, lane: Lane, intent: Intent | None) -> None:
+    async def send(self, writes: Writes, lane: Lane, intent: Intent | None) -> None:
+        """Writes the cells of one record; ``intent`` is void when they were not written. Raises Unavailable (nothing
+        was) and OutcomeUnknown."""
         session = self._tools.session
         try:
             await session.batch(writes, LOCAL_QUORUM)
@@ -219,7 +221,7 @@ class LwwSteps:
         for first in range(0, len(writes), _TOGETHER):
             await self._tools.session.batch(writes[first : first + _TOGETHER], LOCAL_QUORUM)
 
-    def _found_by(self, change: Change, partition: LwwPartition) -> Writes:
+    def found_by(self, change: Change, partition: LwwPartition) -> Writes:
         """The rows by which a scan finds the record, when it may be new."""
         if change.head is None or partition.items:
             return []

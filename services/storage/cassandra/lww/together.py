@@ -1,0 +1,316 @@
+"""Puts that are alike, each of a record of its own, as one step: read together, decided by one run of the engine,
+announced together, written by few requests, settled together.
+
+Alike are puts of one item of the same key under one token, as ``PutMany`` makes them. Each record is still for itself:
+its cells go all or none of them, and it succeeds or fails whatever becomes of the others. A record that takes more than
+its own cells to decide on is left to a step of its own.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from libs.cassandra.errors import unknown
+from libs.cassandra.routing import routing_key
+from libs.cassandra.session import LOCAL_QUORUM
+from libs.errors.errors import WellspringError
+from services.storage.cassandra.accounts import Standing
+from services.storage.cassandra.commit import Change, late
+from services.storage.cassandra.lanes import Intent, Lane
+from services.storage.cassandra.lww.record import LwwPartition, parsed
+from services.storage.cassandra.lww.steps import LwwSteps, Tools
+from services.storage.cassandra.lww.writing import Writes, Writing
+from services.storage.cassandra.partition import HEAD, ITEMS, Loaded, NotLoaded, Place, Range, Rows
+from services.storage.cassandra.view import Op, View, split
+from services.storage.cassandra.wanted import token_row
+from services.storage.domain.model import NO_VERSION, Receipt
+from services.storage.domain.namespace import Namespace
+from services.storage.store import layout as keys
+from services.storage.store.families import Families
+from services.storage.store.interface import Write
+from services.storage.store.ledger import Account, Ledger
+
+MOST: Final = 100
+"""Records of one step."""
+_FEW: Final = 16
+"""Records whose items are read by one request: of 1 MiB each at most."""
+_TRIES: Final = 3
+"""Runs of the engine until all that is left is left to steps of their own."""
+_BYTES: Final = 4096
+"""Of a request that writes several records: Cassandra warns of such from 5 KiB on, and refuses 50 KiB."""
+_ROW_BYTES: Final = 64
+"""What a row has beside its values, with room to spare."""
+
+Result = Receipt | WellspringError | None
+Decide = Callable[[View, Sequence[Write]], Awaitable[list[Receipt | WellspringError]]]
+ViewOf = Callable[[Loaded, Sequence[tuple[Namespace, Account]]], View]
+
+
+def alike(writes: Sequence[Write]) -> list[list[int]]:
+    """The writes that make one step, by index, two of them at least; not one record is there twice in a step."""
+    steps: dict[tuple[int, tuple[int, bytes], bytes], dict[bytes, int]] = {}
+    for index, (space, command) in enumerate(writes):
+        puts = command.puts
+        if not space.stamped or len(puts) != 1 or command.deletes or command.dry_run or command.want_cost:
+            continue
+        quota = space.settings.quota
+        if puts[0].chunked or quota.max_bytes or quota.max_records:
+            continue
+        steps.setdefault((space.number, token_row(command), puts[0].key), {}).setdefault(command.record, index)
+    found = []
+    for step in steps.values():
+        indexes = list(step.values())
+        pieces = [indexes[first : first + MOST] for first in range(0, len(indexes), MOST)]
+        found += [piece for piece in pieces if len(piece) > 1]
+    return found
+
+
+@dataclasses.dataclass(slots=True)
+class _Part:
+    """What the step does to one record; ``index`` is that of its write. ``error``: why it did not happen."""
+
+    index: int
+    partition: LwwPartition
+    change: Change
+    writing: Writing
+    announced: "asyncio.Future[Intent] | None" = None
+    intent: Intent | None = None
+    error: WellspringError | None = None
+    writes: Writes = dataclasses.field(default_factory=list)
+
+
+class LwwTogether:
+    """Runs such steps."""
+
+    def __init__(self, tools: Tools, steps: LwwSteps) -> None:
+        self._tools = tools
+        self._steps = steps
+        self._read = tools.statements.read
+        self._write = tools.statements.write
+
+    async def change(
+        self, space: Namespace, writes: Sequence[Write], decide: Decide, view_of: ViewOf, standing: Standing, lane: Lane
+    ) -> list[Result]:
+        """What became of each of the writes, which are alike; None of one that takes a step of its own. Raises
+        Unavailable: nothing was written."""
+        tools, loaded = self._tools, Loaded()
+        begun_s = tools.monotonic_s()
+        places = [(space.number, write.command.record) for write in writes]
+        partitions = await self._load(writes, places, loaded)
+        results: list[Result] = [None] * len(writes)
+        left = [index for index, partition in enumerate(partitions) if not partition.ranges]
+        for _ in range(_TRIES):
+            if not left:
+                return results
+            floor = max(partitions[index].stamp for index in left)
+            before = standing.account(floor, tools.clock_us(), NO_VERSION, many=len(left))
+            view = view_of(loaded, [(space, before)])
+            try:
+                decided = await decide(view, [writes[index] for index in left])
+                break
+            except NotLoaded as missing:
+                alone = missing.need.place if isinstance(missing.need, Rows | Range) else None
+                left = [index for index in left if alone is not None and places[index] != alone]
+        else:
+            return results
+        after = Ledger(Families(view)).account(space.number)
+        for index, result in zip(left, decided, strict=True):
+            results[index] = result
+        parts, dues = self._parts(view.ops, before.sequence, [(index, partitions[index]) for index in left], results)
+        await self._commit(parts, dues, lane)
+        _uncount(after, [part for part in parts if part.error is not None])
+        standing.add(before, after)
+        slow = tools.monotonic_s() - begun_s > tools.patience_s / 2
+        for part in parts:
+            if part.error is not None:
+                results[part.index] = part.error
+            elif part.intent is not None and part.change.event is not None:
+                if slow:
+                    await late(self._steps.tell(standing, lane, part.partition.place[1], part.change.event))
+                self._steps.settling(lane).add(part.intent, part.change.event)
+        standing.wake()
+        return results
+
+    # What there is
+
+    async def _load(self, writes: Sequence[Write], places: Sequence[Place], loaded: Loaded) -> list[LwwPartition]:
+        """The records' own cells and the token's; then, of those that are there, the item's."""
+        command = writes[0].command
+        partitions = [self._steps.loader.partition(place, loaded) for place in places]
+        await self._cells(partitions, [(HEAD, b""), token_row(command)], MOST)
+        there = [partition for partition in partitions if partition.head_cell is not None]
+        await self._cells(there, list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)])), _FEW)
+        now_us = self._tools.clock_us()
+        for partition in partitions:
+            partition.derive(now_us)
+        return partitions
+
+    async def _cells(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]], many: int) -> None:
+        near: dict[Any, list[LwwPartition]] = {}
+        for partition in partitions:
+            near.setdefault(self._near(partition), []).append(partition)
+        work = [
+            self._cells_of(some[first : first + many], rows)
+            for some in near.values()
+            for first in range(0, len(some), many)
+        ]
+        await asyncio.gather(*work)
+
+    async def _cells_of(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]]) -> None:
+        found: dict[bytes, list[Any]] = {partition.place[1]: [] for partition in partitions}
+        number, record = partitions[0].place
+        answer = await self._tools.session.execute(
+            self._read["lww_many"], (number, list(found), rows), LOCAL_QUORUM, key=_key(number, record)
+        )
+        for name, *row in answer:
+            found[name].append(row)
+        for partition in partitions:
+            self._steps.loader.take(partition, found[partition.place[1]], rows)
+
+    # What is done
+
+    def _parts(
+        self, ops: Sequence[Op], base: int, decided: Sequence[tuple[int, LwwPartition]], results: list[Result]
+    ) -> tuple[list[_Part], list[bytes]]:
+        """The step's writes by record, and its entries for the sweeper. What is too big becomes an error."""
+        tools, dues = self._tools, []
+        of: dict[Place, list[Op]] = {partition.place: [] for _, partition in decided}
+        events: dict[int, Op] = {}
+        for op in ops:
+            family, key, _ = op
+            if family == "feed":
+                events[keys.feed_sequence(key)] = op
+            elif family == "due":
+                dues.append(key)
+            elif family != "meta":
+                of[_place(family, key)].append(op)
+        parts = []
+        for index, partition in decided:
+            result, mine = results[index], of[partition.place]
+            if not mine or not isinstance(result, Receipt):
+                continue
+            # Without a change it has no sequence of its own, and needs none: no other writes this record now.
+            sequence = result.sequence or base + 1
+            change = Change([*mine, *([events[sequence]] if result.sequence else [])], sequence)
+            try:
+                change.check_size()
+            except WellspringError as error:
+                results[index] = error
+                continue
+            writing = Writing(change, partition, self._write, tools.clock_us(), tools.token_ttl_s)
+            writing.cells()
+            dues += writing.dues
+            parts.append(_Part(index, partition, change, writing))
+        return parts, dues
+
+    async def _commit(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
+        """Makes them durable; notes in each what kept it from that."""
+        for part in parts:
+            if part.change.event is not None:
+                found_by = self._steps.found_by(part.change, part.partition)
+                part.announced = lane.announce(part.change.sequence, part.partition.place[1], found_by)
+        try:
+            await self._prepare(parts, dues, lane)
+            for part in parts:
+                if part.error is None:
+                    part.writes = part.writing.batch(part.intent.lane if part.intent is not None else 0)
+            ready = [part for part in parts if part.error is None]
+            await asyncio.gather(*(self._send(some, lane) for some in self._requests(ready)))
+        finally:
+            for part in parts:
+                if part.intent is not None:
+                    lane.done(part.intent)
+
+    async def _prepare(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
+        """What may be there for nothing."""
+        tools = self._tools
+        work: list[Any] = [tools.dues.enter(dues)] if dues else []
+        for part in parts:
+            if part.announced is None:
+                found_by = self._steps.found_by(part.change, part.partition)
+                work += [tools.session.execute(write, values, LOCAL_QUORUM) for write, values in found_by]
+        announced = [part.announced for part in parts if part.announced is not None]
+        # Intents are written in order: with the last one all have been, each well or not.
+        written = asyncio.gather(*(lane.write(one) for one in announced[-1:]), return_exceptions=True)
+        failed = [one for one in await asyncio.gather(*work, return_exceptions=True) if isinstance(one, BaseException)]
+        await written
+        for part in parts:
+            if part.announced is not None:
+                wrong = part.announced.exception()
+                if wrong is None:
+                    part.intent = part.announced.result()
+                elif isinstance(wrong, WellspringError):
+                    part.error = wrong
+                else:
+                    raise wrong
+        if failed:
+            await self._void(parts, lane)
+            raise failed[0]
+
+    async def _void(self, parts: Sequence[_Part], lane: Lane) -> None:
+        """Nothing of what was announced will happen."""
+        for part in parts:
+            if part.intent is not None:
+                await late(lane.void(part.intent))
+                lane.forget(part.intent)
+
+    def _requests(self, parts: Sequence[_Part]) -> list[list[_Part]]:
+        """The parts that are written by one request each."""
+        requests: list[list[_Part]] = []
+        filling: dict[Any, tuple[list[_Part], int]] = {}
+        for part in parts:
+            near = self._near(part.partition)
+            some, size = filling.get(near, ([], 0))
+            more = sum(_ROW_BYTES + sum(len(v) for v in values if isinstance(v, bytes)) for _, values in part.writes)
+            if some and size + more <= _BYTES:
+                some.append(part)
+                filling[near] = some, size + more
+            else:
+                requests.append([part])
+                filling[near] = requests[-1], more
+        return requests
+
+    async def _send(self, parts: Sequence[_Part], lane: Lane) -> None:
+        """Writes parts by one request; when that is not answered well, each by a request of its own."""
+        tried: WellspringError | None = None
+        if len(parts) > 1:
+            try:
+                await self._tools.session.batch([one for part in parts for one in part.writes], LOCAL_QUORUM)
+                return
+            except WellspringError as error:
+                tried = error
+        for part in parts:
+            try:
+                # What a request for many has begun may still happen: then nothing is void.
+                await self._steps.send(part.writes, lane, part.intent if tried is None else None)
+            except WellspringError as error:
+                part.error = error if tried is None else unknown()
+
+    def _near(self, partition: LwwPartition) -> Any:
+        return self._tools.session.near(_key(*partition.place))
+
+
+def _key(number: int, record: bytes) -> bytes:
+    return routing_key(number.to_bytes(4, "big"), record)
+
+
+def _place(family: str, key: bytes) -> Place:
+    """The record to which a row of the engine belongs."""
+    number = int.from_bytes(key[:4], "big")
+    if family in ("records", "samples"):
+        return number, key[4:]
+    if family == "tokens":
+        return number, key[28:]
+    return split(key)[0]
+
+
+def _uncount(after: Account, failed: Sequence[_Part]) -> None:
+    """Takes out of what a namespace holds what records would have added that were not written."""
+    for part in failed:
+        if part.change.has_head:
+            place = part.partition.place
+            before, then = parsed(place, part.partition.head), parsed(place, part.change.head)
+            after.records -= (then.items_count > 0) - (before.items_count > 0)
+            after.items -= then.items_count - before.items_count
+            after.size -= then.size - before.size
