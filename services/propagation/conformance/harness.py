@@ -4,16 +4,21 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from libs.embedded.settings import Settings
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Bytes16, Commit, InputChange, Numbers
+from services.propagation.store.logged.memory_log import MemoryLog
+from services.propagation.store.logged.records import Position
+from services.propagation.store.logged.replica import Replica
+from services.propagation.store.logged.store import LoggedStore, NumberedStore
 from services.propagation.store.memory import MemoryDisk, MemoryStore
 
-KINDS = ("memory", "embedded")
+KINDS = ("memory", "embedded", "logged")
+"""`logged`: the embedded store under a log in memory; each second time it is opened, it is made anew from the log."""
 
 # Small buffers, so that tests reach files, not only memory tables.
 SETTINGS = Settings(cache_bytes=1 << 20, write_buffer_bytes=1 << 20, reserve_bytes=0)
@@ -25,14 +30,26 @@ class Shard:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._disk = MemoryDisk()
+        self._log = MemoryLog()
+        self._opened = 0
         self._directory = tempfile.TemporaryDirectory(prefix="conformance-")
 
     def open(self) -> Any:
         """The shard's store; the one opened before must be closed."""
         if self._kind == "memory":
             return MemoryStore(self._disk)
+        if self._kind == "logged":
+            return self._open_logged()
+        return self._open_embedded("shard")
+
+    def _open_embedded(self, name: str) -> EmbeddedStore:
         # A cache of a few names, so that most are looked up on disk.
-        return EmbeddedStore.open(Path(self._directory.name) / "shard", settings=SETTINGS, cache_bytes=4_096)
+        return EmbeddedStore.open(Path(self._directory.name) / name, settings=SETTINGS, cache_bytes=4_096)
+
+    def _open_logged(self) -> LoggedStore:
+        self._opened += 1
+        below = cast("NumberedStore", self._open_embedded(f"shard{self._opened // 2}"))
+        return open_on(below, self._log)
 
     async def reopen(self, store: Any) -> Any:
         """Closes and opens."""
@@ -42,6 +59,16 @@ class Shard:
     def remove(self) -> None:
         """Removes the directory."""
         self._directory.cleanup()
+
+
+def open_on(below: NumberedStore, log: MemoryLog) -> LoggedStore:
+    """A store on the log for a new owner: `below` is brought up to its end."""
+    replica = Replica(below)
+    for offset in range(replica.begins_at, len(log.records)):
+        replica.take(offset, log.records[offset])
+    last = replica.caught_up()
+    position = Position(last.epoch + 1, last.number)
+    return LoggedStore(below, log.take_over(position), position)
 
 
 def run(kind: str, body: Callable[[Shard, Any], Coroutine[Any, Any, None]]) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from services.propagation.store import edges, outputs
-from services.propagation.store.edges import Keys, pair
+from services.propagation.store.edges import Keys, pair, unpair
 from services.propagation.store.embedded_draft import Draft
 from services.propagation.store.embedded_forward import ForwardDraft
 from services.propagation.store.embedded_inputs import CONTENT
 from services.propagation.store.embedded_tables import Tables
 from services.propagation.store.interface import Bytes16, EdgeDelta, InputChange, Numbers
+from services.propagation.store.numbered import InputNumbers, Numbered
 
 Step = Callable[[Draft], None]
 
@@ -88,6 +89,26 @@ class EmbeddedCommit:
             found[missing] = numbers
             self.named.update(zip(new, numbers.tolist(), strict=True))
         return found.astype(np.uint32)
+
+    def numbered(self) -> Numbered:
+        """See `numbered.NumberedCommit.numbered`."""
+        tables = self._tables
+        resources, codes = unpair(np.fromiter(self.inputs, np.uint64, len(self.inputs)))
+        distinct = np.flatnonzero(np.bincount(codes)) if len(codes) else np.empty(0, np.int64)
+        which = np.searchsorted(distinct, codes).astype(np.uint32)
+        numbers = np.fromiter(self.inputs.values(), np.uint32, len(self.inputs))
+        inputs = InputNumbers(numbers, resources, which, tables.inputs.aspects(distinct))
+        return Numbered(self.views, self.names, inputs, tables.names.next, tables.inputs.next)
+
+    def renumber(self, given: Numbered) -> None:
+        """See `numbered.NumberedCommit.renumber`."""
+        tables, inputs = self._tables, given.inputs
+        tables.views.give(given.views)
+        tables.names.give(given.names, given.next_resource)
+        self.views, self.names = dict(given.views), dict(given.names)
+        codes = tables.inputs.codes(inputs.aspects)[inputs.which]
+        self.inputs = dict(zip(pair(inputs.resources, codes).tolist(), inputs.numbers.tolist(), strict=True))
+        tables.inputs.give(self.inputs, given.next_input)
 
     def replace_dependencies(self, view: int, dependents: Numbers, counts: Numbers, inputs: Numbers) -> EdgeDelta:
         """See `interface.Commit.replace_dependencies`."""

@@ -91,6 +91,20 @@ class Inputs:
         numbers = np.array(found, np.uint32)
         return numbers[np.searchsorted(distinct, pairs)] if len(pairs) else numbers, fresh
 
+    def aspects(self, codes: npt.NDArray[np.int64]) -> tuple[str, ...]:
+        """The words behind codes of aspects, in order."""
+        return tuple(self._aspects[code] for code in codes.tolist())
+
+    def codes(self, aspects: Sequence[str]) -> Numbers:
+        """The codes of aspects, in order, new ones given. Raises TooMany."""
+        return np.array([self._code(aspect) for aspect in aspects], np.uint32)
+
+    def give(self, inputs: dict[int, int], following: int) -> None:
+        """These inputs (resource << 32 | aspect) have these numbers, given by another store; none below `following` is
+        given to others."""
+        self._unwritten.update(inputs)
+        self.next = max(self.next, following)
+
     def draft(self, draft: Draft, fresh: dict[int, int]) -> tuple[Numbers, Numbers]:
         """Puts new inputs into a write; answers (inputs, resources) of those of the aspect "content"."""
         for code in range(self._aspects_written, len(self._aspects)):

@@ -57,6 +57,11 @@ class Names:
             found[at] = fresh[name] = number
         return found.astype(np.uint32), fresh
 
+    def give(self, names: dict[bytes, int], following: int) -> None:
+        """These names have these numbers, given by another store; none below `following` is given to others."""
+        self._unwritten.update(names)
+        self.next = max(self.next, following)
+
     def numbers(self, names: Sequence[bytes]) -> Numbers:
         """Numbers of names that were interned, written or not."""
         found = self.find(names)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from libs.embedded.failures import StoreUnavailable
-from services.propagation.store import edges, outputs
+from services.propagation.store import edges, memory_numbers, outputs
 from services.propagation.store.interface import (
     Bytes16,
     EdgeDelta,
@@ -22,6 +22,7 @@ from services.propagation.store.interface import (
     UnknownNumber,
 )
 from services.propagation.store.memory_state import Column, MemoryDisk, Op, State, apply
+from services.propagation.store.numbered import Numbered
 from services.propagation.store.numbers import to_numbers, to_set
 
 __all__ = ["MemoryCommit", "MemoryDisk", "MemoryStore"]
@@ -78,6 +79,17 @@ class MemoryCommit:
         """See `interface.Commit.intern_named_inputs`."""
         return self.intern_inputs(self.intern_resources(names), aspects)
 
+    def numbered(self) -> Numbered:
+        """See `numbered.NumberedCommit.numbered`."""
+        return memory_numbers.numbered(self.ops, self._store.next_resource, self._store.next_input)
+
+    def renumber(self, given: Numbered) -> None:
+        """See `numbered.NumberedCommit.renumber`."""
+        inputs = memory_numbers.input_parts(given.inputs)
+        self._store.give(given, inputs)
+        new = (("add_views", given.views), ("add_names", given.names), ("add_inputs", inputs))
+        self.ops += [(method, (dict(numbers),)) for method, numbers in new if numbers]
+
     def replace_dependencies(self, view: int, dependents: Numbers, counts: Numbers, inputs: Numbers) -> EdgeDelta:
         """See `interface.Commit.replace_dependencies`."""
         old, new = self._before(view, dependents, counts, inputs)
@@ -110,14 +122,7 @@ class MemoryCommit:
         self._store.check_view(view)
         if not len(resources) == len(hashes) == len(changed):
             raise ValueError(f"{len(resources)} resources have {len(hashes)} hashes and {len(changed)} marks of change")
-        arguments = (
-            view,
-            resources.copy(),
-            sequence,
-            hashes.copy(),
-            resources[changed],
-            changed_at,
-        )
+        arguments = (view, resources.copy(), sequence, hashes.copy(), resources[changed], changed_at)
         self.ops.append(("complete", arguments))
 
     def change_inputs(self, inputs: Numbers, change: InputChange) -> None:
@@ -213,6 +218,14 @@ class MemoryStore:
             known = self._new_inputs[part] = self.next_input
             self.next_input += 1
         return known
+
+    def give(self, given: Numbered, inputs: dict[tuple[int, str], int]) -> None:
+        """These have these numbers: another store gave them."""
+        self._new_views |= given.views
+        self._new_names |= given.names
+        self._new_inputs |= inputs
+        self.next_resource = max(self.next_resource, given.next_resource)
+        self.next_input = max(self.next_input, given.next_input)
 
     def check_view(self, view: int) -> None:
         """Raises UnknownNumber for a view never given."""
@@ -335,10 +348,7 @@ class MemoryStore:
 
     def output_inputs(self, view: int, resources: Numbers) -> Numbers:
         """See `interface.Store.output_inputs`."""
-        return np.array(
-            [self.state.output_inputs[view, resource] for resource in resources.tolist()],
-            np.uint32,
-        )
+        return np.array([self.state.output_inputs[view, resource] for resource in resources.tolist()], np.uint32)
 
     # -- columns ------------------------------------------------------------------------------------------------------
 
