@@ -341,6 +341,7 @@ def test_and_while_bytes_are_changed():
 def test_two_servers_read_what_either_was_answered_while_nothing_fails():
     async def story(site):
         await site.live(200)
-        assert all(store.stats.hits for store in site.stores)
+        while not all(store.stats.hits for store in site.stores):
+            await site.live(5)
 
     play(story, servers=2)
