@@ -29,7 +29,8 @@ def node() -> Iterator[Cassandra]:
 
 def options(node: Cassandra, keyspace: str = "", **others: Any) -> Options:
     points = tuple((host, node.port) for host in node.contact_points)
-    return Options(points, keyspace or f"k{uuid.uuid4().hex[:12]}", "dc1", **others)
+    given = {"request_timeout_s": 60.0, **others}
+    return Options(points, keyspace or f"k{uuid.uuid4().hex[:12]}", "dc1", **given)
 
 
 def folder(path: Path, *texts: str) -> list[migrations.Migration]:
@@ -89,7 +90,7 @@ def test_a_silent_node_leaves_writes_open_and_reads_undone(node: Cassandra, tmp_
             assert "127.0" not in away.value.message and "cassandra" not in away.value.message.lower()
         finally:
             node.nodes[0].resume()
-        for _ in range(100):
+        for _ in range(1000):
             try:
                 value = await session.execute(get, (1,))
                 break

@@ -24,7 +24,8 @@ def test_a_small_run_has_every_figure() -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     for name in ("put", "get", "put_many", "batch_records", "batch_items", "native_put", "native_get"):
-        assert told[f"{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] > 0
+        # So few calls may take less than one tick of the kernel's count.
+        assert told[f"{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] >= 0
     for ratio, ours, raw in RATIOS:
         assert told[raw] > 0 and told[ratio] == pytest.approx(told[ours] / told[raw], abs=0.001)
     assert told["resident_items"] >= 3000 and told["memory_bound_mib"] == 128 and told["memory_idle_mib"] > 0

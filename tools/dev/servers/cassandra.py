@@ -83,6 +83,7 @@ class Cassandra(Server):
         self.nodes: list[Node] = []
         common = cassandra_config.Common(
             seed=self.contact_points[0],
+            alone=len(hosts) == 1,
             port=self.port,
             storage_port=free_port(*self.contact_points),
             heap_mib=heap_mib,

@@ -56,11 +56,23 @@ _LOGBACK = """<configuration>
 """
 
 
+_ALONE: dict[str, object] = {
+    "read_request_timeout": "60s",
+    "range_request_timeout": "60s",
+    "write_request_timeout": "60s",
+    "cas_contention_timeout": "60s",
+    "request_timeout": "60s",
+}
+"""A node without others waits for nobody but itself: on a busy machine it takes its time, and gives nothing up."""
+
+
 @dataclass(frozen=True)
 class Common:
-    """What all nodes of one cluster share. `settings` are added to cassandra.yaml; None removes a setting."""
+    """What all nodes of one cluster share. `alone`: there is one only. `settings` are added to cassandra.yaml; None
+    removes a setting."""
 
     seed: str
+    alone: bool
     port: int
     storage_port: int
     heap_mib: int
@@ -84,7 +96,8 @@ def write(common: Common, directory: Path, host: str, datacenter: str, token: in
     if common.commit_log not in _COMMIT_LOGS:
         raise ValueError(f"commit_log is {common.commit_log!r}; allowed: {', '.join(_COMMIT_LOGS)}")
     directory.mkdir(parents=True)
-    yaml = {**_yaml(common, directory, host, token), **_COMMIT_LOGS[common.commit_log], **common.settings}
+    yaml = {**_yaml(common, directory, host, token), **_COMMIT_LOGS[common.commit_log]}
+    yaml |= (_ALONE if common.alone else {}) | common.settings
     # JSON is YAML.
     (directory / "cassandra.yaml").write_text(json.dumps({k: v for k, v in yaml.items() if v is not None}, indent=1))
     (directory / "rackdc.properties").write_text(f"dc={datacenter}\nrack=rack1\n")
