@@ -118,7 +118,8 @@ async def both_up(east, west):
 
 async def answered_state(client, realm, token, wanted):
     """A state that is there at once, but for a server that has not heard the others yet."""
-    unheard = ("REVOCATIONS_UNHEARD", "RESYNCHRONISING", "HOME_UNREACHABLE", "UNAVAILABLE", "STORE_UNAVAILABLE")
+    unheard = ("REVOCATIONS_UNHEARD", "RESYNCHRONISING", "HOME_UNREACHABLE")
+    unheard += ("UNAVAILABLE", "STORE_UNAVAILABLE", "OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED")
     async with asyncio.timeout(PATIENCE_S):
         while (state := await client.state(realm, token)) in unheard:  # noqa: ASYNC110 - another process knows
             await asyncio.sleep(0.1)
@@ -166,14 +167,14 @@ async def fenced(east, west):
     node("west").pause()
     try:
         await east.becomes("closed", token, "REVOCATIONS_UNHEARD", never=("SESSION_INVALID",))
-        await east.admin.FenceDatacentre(
-            admin_pb.FenceDatacentreRequest(datacentre="west", reason="a test"), timeout=30
-        )
+        request = admin_pb.FenceDatacentreRequest(datacentre="west", reason="a test")
+        await answered(lambda: east.admin.FenceDatacentre(request, timeout=30))
         await answered_state(east, "closed", token, "good")
     finally:
         node("west").resume()
     await west.becomes("closed", token, "DATACENTRE_FENCED")
-    await east.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="west"), timeout=30)
+    again = admin_pb.UnfenceDatacentreRequest(datacentre="west")
+    await answered(lambda: east.admin.UnfenceDatacentre(again, timeout=30))
     await west.becomes("closed", token, "good")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await east.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="north"), timeout=30)
