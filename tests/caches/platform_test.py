@@ -16,7 +16,7 @@ from wellspring_client.errors import NotFound
 
 PAGES = 400
 HOT = [f"{PREFIX}page/{number:03}" for number in (7, 99, 198, 333, 399)]
-WAIT_S = 60
+WAIT_S = 300
 VIEWS = """
 views:
   - name: html
@@ -81,7 +81,7 @@ async def site(folder, monkeypatch, pages=PAGES, **executor):
     async with running() as edge:
         caches = [
             {"name": "gateway", "urls": [f"http://127.0.0.1:{numbers['http']}"]},
-            {"name": "edge", "kind": "varnish", "urls": [edge.url], "timeout": "500ms", "pipeline": 1},
+            {"name": "edge", "kind": "varnish", "urls": [edge.url], "timeout": "30s", "pipeline": 1},
         ]
         layout = Layout(
             data=folder / "data",

@@ -15,7 +15,7 @@ from tests.system.served import SERVICES, three_services
 from tools.dev.servers.process import ServerError
 from wellspring_client import aio
 
-WAIT_S = 120
+WAIT_S = 400
 
 
 @pytest.fixture(scope="module", params=["grpcio", "native"])

@@ -17,7 +17,7 @@ from tools.cli import failures
 from tools.cli.fixture import Shell
 from tools.platform import ports
 
-PATIENCE_S = 90
+PATIENCE_S = 400
 
 
 class Up:
