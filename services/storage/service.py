@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import logging
-import secrets
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -61,7 +61,7 @@ async def add_storage(
     async def opened() -> Mirrors:
         return Mirrors(options.mirrors)
 
-    heat = Heat(clock.monotonic, secrets.randbelow)
+    heat = Heat(clock.monotonic, random.randrange)
     store = heated(store, heat)
     registry = Registry(store, deployment, clock_us, clock.monotonic)
     await registry.load()

@@ -15,41 +15,53 @@ _NAMESPACES: Final = 256
 """Those asked for last; the sketches of others are let go."""
 _HALF_LIFE_S: Final = 10.0
 """As of the rates that usage shows, so that a record's share of them is right."""
+_HALF_LIVES: Final = 500
+"""After so many the counts begin anew from weight 1: a float holds twice as many."""
 _STRIDE: Final = 16
 """One in so many operations is counted, on average."""
 
 
 class Sketch:
-    """The hottest records of one namespace: by record [count, error, time of both]."""
+    """The hottest records of one namespace: by record (count, error).
 
-    __slots__ = ("_counts",)
+    Counts need not fade one by one: a later operation weighs more instead, twice as much after each half-life (forward
+    decay: Cormode, Shkapenyuk, Srivastava, Xu 2009), so that they compare as they stand.
+    """
+
+    __slots__ = ("_counts", "_now_s", "_since_s")
 
     def __init__(self) -> None:
-        self._counts: dict[bytes, tuple[float, float, float]] = {}
+        self._counts: dict[bytes, tuple[float, float]] = {}
+        self._now_s = self._since_s = -math.inf
 
     def add(self, record: bytes, weight: float, now_s: float) -> None:
         """Counts ``weight`` more operations on ``record``."""
+        weight *= self._scale(now_s)
         counts = self._counts
         known = counts.get(record)
         if known is not None:
-            share = _faded(known[2], now_s)
-            counts[record] = (known[0] * share + weight, known[1] * share, now_s)
+            counts[record] = (known[0] + weight, known[1])
             return
         error = 0.0
         if len(counts) >= _KEPT:
-            least = min(counts, key=lambda one: counts[one][0] * _faded(counts[one][2], now_s))
-            count, _, at_s = counts.pop(least)
-            error = count * _faded(at_s, now_s)
-        counts[record] = (error + weight, error, now_s)
+            error, _ = counts.pop(min(counts, key=counts.__getitem__))
+        counts[record] = (error + weight, error)
 
     def hottest(self, now_s: float) -> list[tuple[bytes, float]]:
         """(record, operations a second that it has at least), the hottest first."""
-        per_s = math.log(2) / _HALF_LIFE_S
-        rates = [
-            (record, (count - error) * _faded(at_s, now_s) * per_s)
-            for record, (count, error, at_s) in self._counts.items()
-        ]
+        per_s = math.log(2) / _HALF_LIFE_S / self._scale(now_s)
+        rates = [(record, (count - error) * per_s) for record, (count, error) in self._counts.items()]
         return sorted(rates, key=lambda one: (-one[1], one[0]))
+
+    def _scale(self, now_s: float) -> float:
+        """What an operation weighs now. A clock that goes back stands still."""
+        self._now_s = now_s = max(self._now_s, now_s)
+        half_lives = (now_s - self._since_s) / _HALF_LIFE_S
+        if half_lives > _HALF_LIVES:
+            fade = math.pow(0.5, half_lives)  # 0 at last
+            self._counts = {record: (count * fade, error * fade) for record, (count, error) in self._counts.items()}
+            self._since_s, half_lives = now_s, 0.0
+        return math.pow(2.0, half_lives)
 
 
 class Heat:
@@ -89,7 +101,3 @@ class Heat:
         """As ``Sketch.hottest``, of one namespace."""
         sketch = self._sketches.get(number)
         return [] if sketch is None else sketch.hottest(self._monotonic_s())
-
-
-def _faded(since_s: float, now_s: float) -> float:
-    return math.pow(0.5, max(0.0, now_s - since_s) / _HALF_LIFE_S)

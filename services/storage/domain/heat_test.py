@@ -71,3 +71,18 @@ def test_a_clock_that_goes_back_breaks_nothing() -> None:
     sketch.add(b"a", 1.0, 50.0)
     ((_, per_s),) = sketch.hottest(10.0)
     assert 0 < per_s < 1
+
+
+def test_counts_fade_by_half_in_ten_seconds_however_often_and_late_they_are_looked_at() -> None:
+    sketch = Sketch()
+    sketch.add(b"a", 64.0, 7.0)
+    sketch.add(b"b", 1.0, 57.0)
+    now_s = 57.0
+    (_, a), (_, b) = sketch.hottest(now_s)
+    assert abs(a / b - 2) < 1e-9
+    for _ in range(40):
+        now_s += 997.0
+        sketch.add(b"c", 1.0, now_s)
+        (first, per_s), *rest = sketch.hottest(now_s)
+        assert first == b"c" and abs(per_s - 0.0693147) < 1e-6
+        assert all(0 <= other < 1e-12 for _, other in rest)

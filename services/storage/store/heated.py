@@ -15,6 +15,7 @@ class HeatedStore:
     def __init__(self, inside: Store, heat: Heat) -> None:
         self._inside = inside
         self._heat = heat
+        self.feed_cursor = inside.feed_cursor  # each write asks for it: not by __getattr__
 
     def mutate(self, writes: Sequence[Write]) -> Awaitable[list[Receipt | WellspringError]]:
         """As ``Store.mutate``."""
