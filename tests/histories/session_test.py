@@ -9,7 +9,7 @@ import random
 import pytest
 
 from tests.histories.broken_session import FAULTS
-from tests.histories.judging import NOT_LINEARISABLE, judge, must_be_linearisable
+from tests.histories.judging import must_be_found_out, must_be_linearisable
 from tests.histories.server import Server
 from tests.histories.session_clients import SETTING
 from tests.histories.session_storm import calm, storm
@@ -38,10 +38,9 @@ def test_ses_10_logins_and_revocations_have_one_order_through_kills_and_stops(tm
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_server_that_breaks_its_promise_is_found_out(tmp_path, fault):
     print(f"seed {SEED}")
-    with server(tmp_path, "tests.histories.broken_session", fault) as one:
-        history = asyncio.run(calm(one, random.Random(SEED), held=400, refused=100))
-    print(dict(history.counts))
-    history.write(tmp_path / "history.jsonl")
-    verdict = judge(tmp_path / "history.jsonl")
-    print(verdict.said)
-    assert verdict.code == NOT_LINEARISABLE
+
+    def play(path, number):
+        with server(path, "tests.histories.broken_session", fault) as one:
+            return asyncio.run(calm(one, random.Random(SEED + number), held=400, refused=100))
+
+    print(must_be_found_out(tmp_path, play))
