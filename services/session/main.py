@@ -62,18 +62,20 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     check_supported(config)
     clock = SystemClock()
     events = ToldEvents(server.telemetry.registry)
-    store = await open_backend(server, config, clock)
+    backend = await open_backend(server, config, clock)
+    store = backend.store
     cache = await open_cache(server, config)
-    front = cache.front if cache is not None else None
+    front = cache.front if cache is not None else backend.front
     tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config), front=front)
     if cache is not None and tools.shared:
         server.add_background("cache hints", cache.hints(tools.keyring, tools.realms, clock).run)
     if tools.shared:
         origins = store.origins
-        server.add_background("refresher", Refresher(tools.realms, clock, origins).run)
+        server.add_background("refresher", Refresher(tools.realms, clock, origins, backend.following).run)
         if origins is not None:
             for name in origins.others:
-                server.add_background(f"listener {name}", Listener(tools.realms, clock, origins, name, events).run)
+                listener = Listener(tools.realms, clock, origins, name, events, backend.following)
+                server.add_background(f"listener {name}", listener.run)
     if config.audit.file or config.audit.HasField("kafka"):
         audit = await server.resources.add(
             "audit", lambda: _audit(server, config, tools.keyring), close=Audit.close, health=Audit.check

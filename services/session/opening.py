@@ -23,7 +23,7 @@ from services.session.store.interface import Store
 from wellspring.config.v1 import session_pb2 as config_pb
 
 Front = Callable[[Store, Keyring, SteadyClock], tuple[Store, Hot]]
-"""Puts something before a store: that, and what the hot path reads."""
+"""Puts something before a store: that, or the store as it is, and what the hot path reads."""
 
 
 class NotSupported(FailedPrecondition):

@@ -13,6 +13,7 @@ from typing import Final
 from libs.clock.clock import Clock
 from libs.errors.errors import Unavailable
 from libs.telemetry.logs import fields
+from services.session.domain.hot import Following
 from services.session.domain.realms import Realms
 from services.session.domain.tools import Events
 from services.session.store.origins_interface import Origins
@@ -27,10 +28,13 @@ _TIMES: Final = 5
 class Refresher:
     """Of one server. Where there are other data centres, it says each time how far revocations have gone here."""
 
-    def __init__(self, realms: Realms, clock: Clock, origins: Origins | None = None) -> None:
+    def __init__(
+        self, realms: Realms, clock: Clock, origins: Origins | None = None, following: Following | None = None
+    ) -> None:
         self._realms = realms
         self._clock = clock
         self._origins = origins
+        self._following = following
 
     async def run(self) -> None:
         """Refreshes for ever. While the store is away it goes on asking."""
@@ -41,6 +45,8 @@ class Refresher:
         # Of before what is read: whatever was revoked until then is in it.
         at_us = self._realms.now_us()
         await self._realms.refresh()
+        if self._following is not None:
+            await self._following.follow(at_us, self._realms.names())
         if self._origins is not None:
             await self._origins.beat(at_us, self._realms.names())
             self._realms.listening.shut(await self._origins.fences())
@@ -49,7 +55,16 @@ class Refresher:
 class Listener:
     """Hears one other data centre, for one server."""
 
-    def __init__(self, realms: Realms, clock: Clock, origins: Origins, origin: str, events: Events) -> None:
+    def __init__(
+        self,
+        realms: Realms,
+        clock: Clock,
+        origins: Origins,
+        origin: str,
+        events: Events,
+        following: Following | None = None,
+    ) -> None:
+        self._following = following
         self._realms = realms
         self._clock = clock
         self._origins = origins
@@ -65,8 +80,11 @@ class Listener:
         heard = await self._origins.hear(self._origin)
         if heard is None:
             return
-        # Epochs of realms count from memory: what was heard is whole when they are there, too.
+        # Epochs of realms count from memory, and so do names: what was heard is whole when they are there, too.
+        at_us = self._realms.now_us()
         await self._realms.refresh()
+        if self._following is not None:
+            await self._following.follow(at_us, self._realms.names())
         listening = self._realms.listening
         was_apart = self._origin in listening.apart
         listening.take(heard, self._realms.now_us())

@@ -313,9 +313,9 @@ class SessionsServicer:
         return realm
 
     def _staleness_us(self, realm: Realm) -> int:
-        """How old what an answer stands on may be: what is known of realms, and a page of the cache."""
-        page_us = realm.policy.revocation_bound_us // 2 if self._tools.hot is not None else 0
-        return max(page_us, self._tools.realms.staleness_us(realm.name))
+        """How old what an answer stands on may be: what is known of realms, and what stands in front of the store."""
+        hot_us = self._tools.hot.staleness_us(realm) if self._tools.hot is not None else 0
+        return max(hot_us, self._tools.realms.staleness_us(realm.name))
 
     def _public(self, realm: Realm, call: Call, session: Session) -> pb.Session:
         return answers.session(self._tools.keyring, realm.policy, call.identity, session)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from services.session.domain.homes import is_elsewhere
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from services.session.domain.validating import Validated, touch_due_us
@@ -28,6 +29,7 @@ class _Kept(NamedTuple):
     realm: Realm
     handle: str
     subject: bytes
+    elsewhere: bool
     mark: Mark
     until_us: int
     touch_us: int
@@ -58,7 +60,7 @@ class Warm:
             return None
         if touch and now_us >= kept.touch_us:
             return None
-        mark = await self._mark(realm, kept.handle, kept.subject)
+        mark = await self._mark(realm, kept.handle, kept.subject, kept.elsewhere)
         if mark != kept.mark or self._tools.realms.get(realm.name) is not realm:
             self._kept.pop(name, None)
             return None
@@ -72,7 +74,8 @@ class Warm:
         session, record, policy = validated.session, validated.bearer.good, realm.policy
         if not self._most or session.bind or self._tools.realms.get(realm.name) is not realm:
             return
-        mark = await self._mark(realm, session.handle, session.subject)
+        elsewhere = is_elsewhere(self._tools, session)
+        mark = await self._mark(realm, session.handle, session.subject, elsewhere)
         if mark is None or mark.revision != session.revision or mark.epoch != validated.bearer.stored.subject_epoch:
             return
         until_us = idle_end_us(session, policy)
@@ -80,16 +83,15 @@ class Warm:
             until_us = min(until_us, record.dies_us)
         elif not validated.rotate_hint:
             until_us = min(until_us, record.issued_us + policy.rotation_interval_us)
-        kept = _Kept(
-            realm, session.handle, session.subject, mark, until_us, touch_due_us(session, record, policy), answer
-        )
+        touch_us = touch_due_us(session, record, policy)
+        kept = _Kept(realm, session.handle, session.subject, elsewhere, mark, until_us, touch_us, answer)
         self._kept[realm.name, caller, self._digest(token)] = kept
         if len(self._kept) > self._most:
             self._kept.popitem(last=False)
 
-    async def _mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:
+    async def _mark(self, realm: Realm, handle: str, subject: bytes, elsewhere: bool) -> Mark | None:
         hot = self._tools.hot
-        if hot is not None:
+        if hot is not None and not elsewhere:
             return await hot.mark(realm, handle, subject)
         return await self._tools.store.mark(realm.name, handle, subject)
 

@@ -57,6 +57,10 @@ class CachedHot:
         untold_us = self._store.untold_us(realm.name)
         return 0 if untold_us is None else max(0, untold_us + life_us(realm) - self._store.now_us())
 
+    def staleness_us(self, realm: Realm) -> int:
+        """See `Hot.staleness_us`."""
+        return life_us(realm)
+
     async def _look(self, realm: Realm, handle: str) -> Looked | None:
         """The session's entry; None when there is nothing to be asked or believed."""
         if self.late_us(realm):

@@ -22,8 +22,9 @@ from services.session.cassandra.revoked import Revocations
 from services.session.cassandra.sessions import Sessions
 from services.session.cassandra.statements import Statements
 from services.session.cassandra.subjects import Entry, Refuses, Subjects, merged, pending_session
+from services.session.domain.epochs import is_below
 from services.session.domain.errors import HomeUnreachable
-from services.session.domain.model import Epoch
+from services.session.domain.model import Epoch, Session
 from services.session.store.interface import Stored
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,15 @@ class Place(NamedTuple):
             self.revocations.subject_epoch(realm, subject),
         )
         return [Stored(s, {}, stone, epoch) for s, stone in zip(sessions, tombstones, strict=True)]
+
+    async def is_outdated(self, session: Session) -> bool:
+        """Whether a session that has just entered its subject's list was revoked meanwhile: whoever did it has perhaps
+        not found it there, and has answered."""
+        tombstone, epoch = await asyncio.gather(
+            self.revocations.tombstone(session.realm, session.handle),
+            self.revocations.subject_epoch(session.realm, session.subject),
+        )
+        return tombstone is not None or is_below(session.subject_stamp, epoch)
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes], kinds: bytes) -> Stored:
         """A session as this data centre has it, with what may have revoked it."""

@@ -40,6 +40,8 @@ _READS: Final = {
     "whole_revocations": "SELECT number, kind, name, at_us, handle, cause, until_us, counter FROM revocations"
     f" {_SLOT} AND number > ? LIMIT ?",
     "all_newest": "SELECT realm, newest FROM revocation_heads WHERE origin = ? ALLOW FILTERING",
+    "tombstone_names": "SELECT DISTINCT realm, handle FROM tombstones",
+    "raised_subjects": "SELECT DISTINCT realm, subject FROM subject_epochs",
     "all_tombstones": "SELECT realm, handle, at_us, cause, until_us FROM tombstones",
     "all_subject_epochs": "SELECT realm, datacentre, subject, counter, raised_us FROM subject_epochs",
     "all_realm_epochs": "SELECT realm, datacentre, counter, raised_us FROM realm_epochs WHERE part = 0",

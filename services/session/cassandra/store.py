@@ -19,6 +19,8 @@ from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.feed import Feed, Told
 from services.session.cassandra.homes import Homes, Place, furnished
+from services.session.cassandra.hot import FollowedHot
+from services.session.cassandra.known import Known
 from services.session.cassandra.layout import position
 from services.session.cassandra.opaque import CassandraOpaque
 from services.session.cassandra.origins import CassandraOrigins
@@ -67,6 +69,7 @@ class CassandraStore:
         self._here = here = furnish(cluster, datacentre)
         self.homes = Homes(here, datacentre, others, furnish)
         self._feed = Feed(cluster, datacentre)
+        self.known = Known(cluster, self._feed, datacentre, others)
         self._catalog = Catalog(cluster, datacentre, others)
         self.ledger = SpentProofs(cluster)
         self._walks = Walks(cluster, here.subjects, here.revocations, self._catalog, datacentre, others)
@@ -104,6 +107,10 @@ class CassandraStore:
         await self.homes.close()
         await self._cluster.session.close()
 
+    def hot(self, now_us: Callable[[], int]) -> FollowedHot:
+        """What the hot path reads while `known` is followed, and run. `now_us`: the time that sessions live by."""
+        return FollowedHot(self._here, self.known, now_us)
+
     async def check(self) -> None:
         """Raises Unavailable when the cluster does not answer."""
         await self._catalog.noted(["check"])
@@ -134,6 +141,7 @@ class CassandraStore:
         return await self._here.revocations.subject_epoch(realm, subject)
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
+        self.known.raises(realm, subject)
         epoch = await self._here.revocations.raise_subject(realm, subject, datacentre, at_us)
         await self._tell_epoch(realm, RevocationKind.SUBJECT, subject, epoch, datacentre)
         return epoch
@@ -208,11 +216,14 @@ class CassandraStore:
         except WellspringError:
             await here.sessions.remove(realm, handle)
             raise
-        if entered:
-            await self.end(realm, ends)
-        else:
+        if not entered:
             await here.sessions.remove(realm, handle)
-        return entered
+            return False
+        if await here.is_outdated(session):
+            await self._remove(realm, [handle])
+            return False
+        await self.end(realm, ends)
+        return True
 
     async def created_by(self, request: bytes) -> Created | None:
         made = await self._catalog.created_by(request)
@@ -277,6 +288,8 @@ class CassandraStore:
         await place.subjects.leave([before])
         place.subjects.counted(before)
         await self.end(after.realm, ends)
+        if await self._here.is_outdated(after):
+            await self._remove(after.realm, [after.handle])
         return True
 
     async def end(self, realm: str, ends: Sequence[End]) -> int:
@@ -286,6 +299,7 @@ class CassandraStore:
             asyncio.gather(*(here.sessions.head(realm, handle) for handle in handles)),
             here.revocations.tombstones(realm, handles),
         )
+        self.known.ends(realm, handles)
         await asyncio.gather(
             *(here.revocations.bury(realm, end, there) for end, there in zip(ends, tombstones, strict=True))
         )

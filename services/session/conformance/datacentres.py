@@ -145,8 +145,9 @@ class Site(Service):
         self._realm = realm
         origins = tools.store.origins
         assert origins is not None
-        self._refresher = Refresher(tools.realms, clock, origins)
-        self._listeners = [Listener(tools.realms, clock, origins, name, events) for name in origins.others]
+        known = self.store.known
+        self._refresher = Refresher(tools.realms, clock, origins, known)
+        self._listeners = [Listener(tools.realms, clock, origins, name, events, known) for name in origins.others]
 
     @property
     def store(self) -> Any:
@@ -239,6 +240,7 @@ async def sites(**policy: Any) -> AsyncIterator[tuple[Site, Site]]:
 async def _site(name: str, realm: str, clock: VirtualClock, ring: Keyring) -> Site:
     store = await CassandraStore.open(options(name), name, lambda: 0)
     await store.homes.connect()
+    await store.known.load()
     steady, rng, events = SteadyClock(clock), random.Random(name), Events()  # noqa: S311 - repeats what a test did
     assert store.origins is not None
     realms = Realms(store, name, steady.now_us, Listening(name, store.origins.others))
@@ -256,6 +258,7 @@ async def _site(name: str, realm: str, clock: VirtualClock, ring: Keyring) -> Si
         600_000_000,
         Proofs(steady.now_us),
         shared=True,
+        hot=store.hot(steady.now_us),
         others=store.origins.others,
     )
     return Site(name, realm, tools, clock, events, rng)

@@ -117,6 +117,27 @@ def test_ses_11_ses_10_what_was_revoked_while_a_data_centre_was_stopped_holds_be
     played(test, on_partition=policy)
 
 
+def test_ses_10_a_subject_revoked_elsewhere_is_refused_by_every_server_that_has_heard_it():
+    async def test(east, west):
+        made, stays = await west.create("alice"), await west.create("bob")
+        other = await west.again()
+        try:
+            await other.hears(east)
+            for one in (west, other):
+                await valid(one, made.token)
+            # East knows nothing of the session, and ends it by the epoch alone.
+            who = made.session.subject
+            await east.store.raise_subject_epoch(east.realm().name, who, "east", east.tools.clock.now_us())
+            for one in (west, other):
+                await one.hears(east)
+                await refused(one, made.token)
+                await valid(one, stays.token)
+        finally:
+            await other.store.close()
+
+    played(test)
+
+
 def test_a_watcher_of_one_data_centre_hears_what_the_other_revoked_and_up_to_when():
     async def test(east, west):
         pages, name = PageTokens([bytes(32)], west.clock), west.realm().name

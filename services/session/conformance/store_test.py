@@ -237,7 +237,7 @@ def test_epochs_grow_by_data_centre(name):
         assert await store.raise_subject_epoch("web", ALICE, "east", 7) == Epoch((("east", 1),), 7)
         assert await store.realm_epochs() == {"web": Epoch((("east", 1), ("west", 1)), 5)}
         assert await store.subject_epoch("web", BOB) == Epoch()
-        session = a_session("x")
+        session = a_session("x", subject_stamp=(("east", 1),))
         await create(store, session)
         assert (await store.read("web", session.handle)).subject_epoch.raised_us == 7
 

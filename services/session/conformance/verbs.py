@@ -14,14 +14,14 @@ from services.session.domain.validating import Validated
 
 
 async def valid(s: Service, token: bytes, **more: Any) -> Validated:
-    """Validates a token that must be good."""
-    return await validating.validate(s.tools, s.realm(), "app", token, **more)
+    """Validates a token that must be good, by what stands in front of the store if anything does."""
+    return await validating.validate(s.tools, s.realm(), "app", token, **{"hot": True, **more})
 
 
 async def refused(s: Service, token: bytes, error: type[Exception] = SessionInvalid, realm: str = "web") -> Any:
     """The error of a token that must not be."""
     with pytest.raises(error) as caught:
-        await validating.validate(s.tools, s.realm(realm), "app", token)
+        await validating.validate(s.tools, s.realm(realm), "app", token, hot=True)
     return caught.value
 
 

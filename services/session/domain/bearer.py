@@ -136,8 +136,10 @@ async def glance(tools: Tools, hot: Hot, realm: Realm, text: bytes) -> Bearer | 
     """The bearer of a token, by what stands in front of the store; None for one who is not plainly good by that, and is
     to be identified. Raises TokenMalformed, SessionInvalid."""
     token = read_token(tools, realm, text)
+    if tools.home_of(token.home) != tools.datacentre:
+        return None
     stored = await hot.read(realm, token.handle)
-    if stored.session is None or stored.session.bind:
+    if stored is None or stored.session is None or stored.session.bind:
         return None
     now_us = tools.clock.now_us()
     presented = family.present(stored.session, checker(tools.vault, token), now_us)

@@ -52,11 +52,14 @@ async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, sai
     except HomeUnreachable:
         return await _end_unseen(tools, realm, caller, token.handle, "logout", said)
     session, now_us = stored.session, tools.clock.now_us()
-    if session is not None and realm.judge(stored, now_us).live:
+    verdict = realm.judge(stored, now_us)
+    if session is not None and (verdict.live or verdict.revoked):
         standing = present(session, check, now_us).standing
         if standing is not Standing.REFUSED:
             cause = "theft" if standing is Standing.STOLEN else "logout"
-            return await _end(tools, realm, caller, stored, now_us, cause, said)
+            # What was revoked and is still there was left by somebody who did not come to the end of it.
+            ended = await _end(tools, realm, caller, stored, now_us, cause, said)
+            return ended if verdict.live else 0
     await tools.store.settled()
     return 0
 

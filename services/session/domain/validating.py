@@ -56,7 +56,7 @@ async def validate(
     cookie: str = "",
 ) -> Validated:
     """`cookie`: what is answered is as new as it says. `hot`: what stands in front of the store may answer, for whoever
-    needs no data. Raises TokenMalformed, SessionInvalid, DataKeyDenied, HomeUnreachable."""
+    asks for nothing more. Raises TokenMalformed, SessionInvalid, DataKeyDenied, HomeUnreachable."""
     readable(realm.policy, caller, "Validate", data_keys)
     everything = ALL in data_keys
 
@@ -64,7 +64,7 @@ async def validate(
         return [tools.vault.item_key(DATA, realm.name, token.handle, key) for key in data_keys if key != ALL]
 
     bearer = None
-    if hot and tools.hot is not None and not data_keys:
+    if hot and tools.hot is not None and not (data_keys or cookie or proof is not None):
         bearer = await glance(tools, tools.hot, realm, text)
     bearer = bearer or await identify(
         tools,

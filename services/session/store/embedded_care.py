@@ -1,6 +1,7 @@
 """Housekeeping of the embedded store: what has an end leaves at its end, keys are sealed anew, in bounded steps."""
 
 import asyncio
+from collections.abc import Callable
 
 from libs.embedded.batch import Batch
 from libs.embedded.family import Family
@@ -11,7 +12,10 @@ from services.session.store.embedded_rows import Rows
 from services.session.store.interface import Rewrap, Rewrapped
 
 _BYTES = 1 << 22
-_STEP = 10_000
+_COUNTED = 10_000
+_STEP = 100
+"""Rows looked at without letting a call in between: about a millisecond of keys, for each of which another is looked
+up."""
 
 
 class Care:
@@ -40,7 +44,7 @@ class Care:
         """See Store.sealed_by."""
         keys, count, resume = self._keys.family("keys"), 0, None
         while True:
-            page = keys.page(start=resume, max_items=_STEP, max_bytes=_BYTES)
+            page = keys.page(start=resume, max_items=_COUNTED, max_bytes=_BYTES)
             count += sum(sealed[0] == number for _, sealed in page.items)
             resume = page.resume
             if resume is None:
@@ -71,44 +75,46 @@ class Care:
                 await directory.compact(family.name)
 
     async def _ended(self, family: Family, now_us: int, limit: int) -> int:
-        def decide(batch: Batch) -> int:
-            page = family.page(start=self._resume.get(family.name), max_items=limit, max_bytes=_BYTES)
-            self._resume[family.name] = page.resume
-            over = [key for key, value in page.items if codec.until_of(value) <= now_us]
-            batch.delete_many(family, over)
-            return len(over)
+        def is_over(key: bytes, value: bytes) -> bool:
+            return codec.until_of(value) <= now_us
 
-        return await self._sessions.transact(decide)
+        return await self._walk(self._sessions, family, limit, is_over)
 
     async def _revocations(self, now_us: int, limit: int) -> int:
         """Of each realm the newest stays: the next one's number follows from it."""
-        family = self._rows.revocations
 
-        def decide(batch: Batch) -> int:
-            page = family.page(start=self._resume.get(family.name), max_items=limit, max_bytes=_BYTES)
-            self._resume[family.name] = page.resume
-            over = [
-                key
-                for key, value in page.items
-                if codec.until_of(value) <= now_us
-                and int.from_bytes(key[-8:], "big") < self._rows.newest_revocation(key[:-9].decode())
-            ]
-            batch.delete_many(family, over)
-            return len(over)
+        def is_over(key: bytes, value: bytes) -> bool:
+            if codec.until_of(value) > now_us:
+                return False
+            return int.from_bytes(key[-8:], "big") < self._rows.newest_revocation(key[:-9].decode())
 
-        return await self._sessions.transact(decide)
+        return await self._walk(self._sessions, self._rows.revocations, limit, is_over)
 
     async def _keys_of_nobody(self, limit: int) -> int:
         keys = self._keys.family("keys")
+        return await self._walk(self._keys, keys, limit, lambda key, _: not self._is_used(key))
 
-        def decide(batch: Batch) -> int:
-            page = keys.page(start=self._resume.get("keys"), max_items=limit, max_bytes=_BYTES)
-            self._resume["keys"] = page.resume
-            unused = [key for key, _ in page.items if not self._is_used(key)]
-            batch.delete_many(keys, unused)
-            return len(unused)
+    async def _walk(
+        self, directory: Directory, family: Family, limit: int, is_over: Callable[[bytes, bytes], bool]
+    ) -> int:
+        """Goes on where the walk over the family stopped, `limit` rows at most, and removes what is over; how many. A
+        step decides and removes at once, and lets calls in before the next."""
+        removed = 0
+        for step in range(0, limit, _STEP):
 
-        return await self._keys.transact(decide)
+            def decide(batch: Batch, rows: int = min(_STEP, limit - step)) -> bool:
+                nonlocal removed
+                page = family.page(start=self._resume.get(family.name), max_items=rows, max_bytes=_BYTES)
+                self._resume[family.name] = page.resume
+                over = [key for key, value in page.items if is_over(key, value)]
+                batch.delete_many(family, over)
+                removed += len(over)
+                return page.resume is None
+
+            if await directory.transact(decide):
+                break
+            await asyncio.sleep(0)
+        return removed
 
     def _is_used(self, key: bytes) -> bool:
         """Whether the subject has a session; an opaque realm's own key is used as long as there is the realm."""

@@ -178,7 +178,8 @@ class Store(Protocol):
         guard: Guard | None,
         orphan: Callable[[Created, Session | None], End],
     ) -> bool:
-        """Keep a new session. False when the subject's key is not as `key` says, or the handle was used before.
+        """Keep a new session. False when the subject's key is not as `key` says, or the handle was used before; where
+        servers share the store, also when all of its subject was revoked since the epoch that it bears.
 
         `request` names the Create: when it is remembered (and in time: `created.until_us` tells the window), the
         session that it made before is ended as `orphan` says (which may raise), and this one takes its place.
