@@ -166,7 +166,7 @@ class Bench:
         self._figures["bare_loop_kafka"] = 0
 
     def _bare_loop_on_kafka(self) -> None:
-        with Kafka() as kafka:
+        with Kafka(measured=True) as kafka:
             admin = AdminClient({"bootstrap.servers": kafka.address})
             admin.create_topics([NewTopic(endtoend_loop.TOPIC, 1, 1)])[endtoend_loop.TOPIC].result(30)
             producer = Producer({"bootstrap.servers": kafka.address, "queue.buffering.max.messages": 10_000_000})

@@ -148,7 +148,7 @@ async def raw(address: str, port: int, count: int) -> Figure:
 
 def run(count: int) -> Figures:
     """Both over the same messages. Raises BenchError."""
-    with Kafka() as kafka, stub() as port:
+    with Kafka(measured=True) as kafka, stub() as port:
         make_topic(kafka.address)
         with relay(kafka.address, port) as (process, page):
             process.send_signal(signal.SIGSTOP)

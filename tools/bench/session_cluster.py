@@ -45,7 +45,7 @@ class SessionClusterBench:
         """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
         asked, figures = self._asked, self._figures
         with (
-            Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node,
+            Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib, measured=True) as node,
             Driver.running(node.address, self._folder, _ROWS) as raw,
         ):
             self._node = node.nodes[0].pid

@@ -43,7 +43,7 @@ class ClusterBench:
     def run(self) -> Figures:
         """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
         asked = self._asked
-        with Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib) as node:
+        with Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib, measured=True) as node:
             log(f"a node with a heap of {asked.heap_mib} MiB, commit log {asked.commit_log}")
             with started(cluster_server(node.address, asked.mode, 1)):
                 log(f"a namespace of mode {asked.mode}")

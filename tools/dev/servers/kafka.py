@@ -21,14 +21,15 @@ _MIB = 1024 * 1024
 class Broker(Process):
     """One broker, which is a controller too. `number` counts from 1, `address` is "host:port" for clients."""
 
-    def __init__(self, number: int, directory: Path, heap_mib: int) -> None:
+    def __init__(self, number: int, directory: Path, heap_mib: int, *, measured: bool) -> None:
         self.number = number
         self.port = free_port()
         self.controller_port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.properties_path = directory / "server.properties"
         directory.mkdir()
-        command = [*_java(heap_mib, directory), "kafka.Kafka", str(self.properties_path)]
+        options = [] if measured else [locate.QUICK]
+        command = [*_java(heap_mib, directory, *options), "kafka.Kafka", str(self.properties_path)]
         super().__init__(f"kafka broker {number}", command, directory)
 
     def wait_member(self, others: set[int], timeout_s: float = START_TIMEOUT_S) -> None:
@@ -59,13 +60,18 @@ class Kafka(Server):
         properties: dict[str, str] | None = None,
         heap_mib: int = 256,
         timeout_s: float = START_TIMEOUT_S,
+        *,
+        measured: bool = False,
     ) -> None:
-        """`properties` are added to every broker's server.properties, or replace what is there."""
+        """`properties` are added to every broker's server.properties, or replace what is there. With `measured`,
+        brokers compile what they run as deployed ones do; without it they are sooner at work."""
         if brokers < 1:
             raise ValueError(f"brokers is {brokers}; at least 1 is needed")
         locate.repository("kafka_jars")
         super().__init__(timeout_s)
-        self.brokers = [Broker(n + 1, self.directory / f"b{n + 1}", heap_mib) for n in range(brokers)]
+        self.brokers = [
+            Broker(n + 1, self.directory / f"b{n + 1}", heap_mib, measured=measured) for n in range(brokers)
+        ]
         self.processes = list(self.brokers)
         self.address = ",".join(b.address for b in self.brokers)
         self._properties = properties or {}
@@ -76,7 +82,7 @@ class Kafka(Server):
         for broker in self.brokers:
             lines = [f"{k}={v}\n" for k, v in {**_defaults(broker, self.brokers), **self._properties}.items()]
             broker.properties_path.write_text("".join(lines))
-            command = [*_java(128, broker.directory, "-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", "format"]
+            command = [*_java(128, broker.directory, locate.QUICK), "kafka.tools.StorageTool", "format"]
             command += ["-t", self._cluster_id, "-c", str(broker.properties_path)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout_s, check=False)
             if done.returncode:

@@ -76,6 +76,11 @@ def java() -> Path:
     return path
 
 
+QUICK = "-XX:TieredStopAtLevel=1"
+"""For a JVM that lives for a test's few seconds: measured on two cores, a Cassandra node starts with 5.8 s of processor
+time instead of 12.3, and its first 2,500 writes take 6.0 s of it instead of 10.8."""
+
+
 def java_command(heap_mib: int, options: list[str], repository_name: str) -> list[str]:
     """`java` with the heap, the options, and the class path of a repository of jars; the main class is to follow."""
     return [
