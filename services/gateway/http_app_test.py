@@ -70,7 +70,7 @@ def served(test, **options):
         await site.start()
         try:
             async with aiohttp.ClientSession() as session:
-                await asyncio.wait_for(test(origin, Client(session, runner.addresses[0][1])), 20)
+                await asyncio.wait_for(test(origin, Client(session, runner.addresses[0][1])), 120)
         finally:
             await runner.cleanup()
 

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from wellspring_client.errors import DeadlineExceeded, NotFound, Unavailable
 from wellspring_client.sync import Client
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 300.0
 _EVERY_S: Final = 0.05
 _Value = TypeVar("_Value")
 

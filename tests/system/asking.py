@@ -39,5 +39,5 @@ def _as_is(message: bytes) -> bytes:
 def raw(address: str, method: str, request: bytes) -> bytes:
     """A call with these bytes as its request: the answer's bytes. Raises grpc.RpcError."""
     with grpc.insecure_channel(address) as channel:
-        answer: bytes = channel.unary_unary(f"/wellspring.{method}", _as_is, _as_is)(request, timeout=30)
+        answer: bytes = channel.unary_unary(f"/wellspring.{method}", _as_is, _as_is)(request, timeout=120)
     return answer

@@ -123,7 +123,7 @@ class Site:
             await client.storage.create_namespace(RENDERED, description="what readers see")
             await client.storage.create_namespace(SOURCES, resource_prefix=PREFIX, description="what editors write")
             site = cls(client, varnish.url, pages, seed)
-            await client.propagation.declare(VIEW, ((PAGES + page, [TEMPLATE]) for page in site.pages), timeout=60)
+            await client.propagation.declare(VIEW, ((PAGES + page, [TEMPLATE]) for page in site.pages), timeout=600)
             yield site
 
     async def edit_template(self) -> None:

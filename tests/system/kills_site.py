@@ -36,7 +36,7 @@ views:
 """
 TEMPLATES = [f"template/{letter}" for letter in "abcde"]
 CALL_S = 5.0
-QUIET_S = 60.0
+QUIET_S = 300.0
 _AGAIN_S = 0.05
 _LEAVE_AGAIN = 0.2
 _Answer = TypeVar("_Answer")

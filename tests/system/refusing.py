@@ -15,7 +15,7 @@ from tools.platform.layout import MODULES
 
 CONFIG_STATUS = 78
 """EX_CONFIG of sysexits.h."""
-_TIMEOUT_S = 30
+_TIMEOUT_S = 300
 # Names of exceptions, of drivers and of source files have no place in what people are told.
 _INNER = re.compile(
     r"Traceback|\.py\b|\b[A-Z]\w*(?:Error|Exception)\b|errno|rocks|IO error|aiohttp|grpc_core|asyncio"
