@@ -8,7 +8,7 @@ import pytest
 from tools.platform import health, ports, site
 from tools.platform.platform import Event, Platform, PlatformError
 
-PATIENCE_S = 90
+PATIENCE_S = 400
 
 
 class Heard:

@@ -25,7 +25,7 @@ from libs.telemetry.telemetry import Telemetry
 from wellspring.bench.v1 import echo_pb2_grpc
 
 ENGINES = ("grpcio", "native")
-_STOP_S = 30
+_STOP_S = 120
 
 
 @dataclass

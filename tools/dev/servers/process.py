@@ -20,7 +20,7 @@ from pathlib import Path
 
 # A loaded machine took 33 s for a server that needs 5 s when quiet; nobody waits this long unless something is wrong.
 START_TIMEOUT_S = 300.0
-_STOP_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 120.0
 _TAIL_BYTES = 4000
 _ENDED = "ZX"
 _STOPPED = "T" + _ENDED
@@ -125,7 +125,7 @@ class Process:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help within 30 s."""
+        """SIGTERM, and SIGKILL when that does not help within two minutes."""
         if self.running and self._paused:
             self.resume()
         self._end(signal.SIGTERM)
