@@ -15,6 +15,7 @@ from libs.cassandra.session import Session
 from libs.errors.errors import Unavailable
 from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts
+from services.storage.cassandra.announced import change_at, changes
 from services.storage.cassandra.commit import DEAD_TTL_S
 from services.storage.cassandra.cursor import Cursor, digest, expired
 from services.storage.cassandra.lanes import Intent
@@ -39,7 +40,7 @@ _KEPT: Final = 100_000
 
 
 class Change(NamedTuple):
-    """A row of the feed."""
+    """A change of the feed; ``row`` and ``token`` as those of an ``Announced``."""
 
     sequence: int
     lane: int
@@ -47,6 +48,8 @@ class Change(NamedTuple):
     event: bytes | None
     void: bool
     datacentre: str
+    row: int
+    token: bytes
 
 
 class LaneRow(NamedTuple):
@@ -102,10 +105,10 @@ class Feed:
         for lane in lanes:
             if at.position(lane.lane) < lane.trimmed:
                 raise expired(space)
-        changes, more = await self._merged(space, at, lanes, max_events)
+        merged, more = await self._merged(space, at, lanes, max_events)
         found: list[ChangeEvent] = []
         away: set[int] = set()
-        for change in changes:
+        for change in merged:
             event = change.event
             if change.lane in away:
                 continue
@@ -222,9 +225,10 @@ class Feed:
             values = (space.number, lane.lane, slot, after, limit - len(found))
             rows = await session.execute(read["changes"], values, plain)
             found += [
-                Change(sequence, lane.lane, record, event, bool(void), lane.datacentre)
-                for sequence, record, event, void in rows
-                if record is not None
+                Change(one.sequence, lane.lane, one.record, one.event, one.void, lane.datacentre, one.row, one.token)
+                for row in rows
+                for one in changes(row)
+                if one.sequence > after
             ]
             if len(found) >= limit:
                 return found, True
@@ -239,7 +243,8 @@ class Feed:
             values = (space.number, lane, slot, (1 << 63) - 1, _LOOKED_BACK)
             rows: list[Any] = await self._session.execute(self._read["changes_back"], values, plain)
             if rows:
-                still = [sequence for sequence, event, void in rows if event is None and not void]
+                found = [one for row in rows for one in changes(row)]
+                still = [one.sequence for one in found if one.event is None and not one.void]
                 return int(min(still) - 1) if still else int(rows[0][0])
         return 0
 
@@ -247,7 +252,7 @@ class Feed:
         """(the event, whether it will never come) of an intent; (None, False) while that cannot be said."""
         lane = self._steps.lane(space)
         if space.stamped:
-            intent = Intent(space.number, change.lane, change.sequence)
+            intent = Intent(space.number, change.lane, change.sequence, change.row, change.token)
             place = self._datacentres.place(change.datacentre)
             return await self._resolver.resolve(lane, place, intent, change.record)
         if (change.lane, change.sequence) in lane.under_way:
@@ -265,9 +270,10 @@ class Feed:
         slot = feed_slot(change.sequence)
         values = (space.number, change.lane, slot, change.sequence)
         rows = await self._session.execute(self._read["change"], values, scope.plain)
-        if rows and rows[0][1] is not None:
-            return rows[0][1], False
-        gone = bool(rows and rows[0][2]) or (box is not None and box.sequence >= change.sequence)
+        now = change_at(rows, change.sequence)
+        if now is not None and now.event is not None:
+            return now.event, False
+        gone = (now is not None and now.void) or (box is not None and box.sequence >= change.sequence)
         return None, gone or await self._give_up(space, change, partition)
 
     async def _give_up(self, space: Namespace, change: Change, partition: Partition) -> bool:

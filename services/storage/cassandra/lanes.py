@@ -7,11 +7,12 @@ arrived, the lane is left and another one begun: what surfaces in the old one la
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from libs.cassandra.session import Session, Statement
 from libs.errors.errors import WellspringError
+from services.storage.cassandra.announced import VOID, packed
 from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.statements import Statements
 
@@ -25,18 +26,27 @@ Writes = Sequence[tuple[Statement, Sequence[Any]]]
 
 
 class Intent(NamedTuple):
-    """The announcement of one change."""
+    """The announcement of one change. ``row`` and ``token`` as those of an ``Announced``."""
 
     number: int
     lane: int
     sequence: int
+    row: int = 0
+    token: bytes = b""
 
 
 class _Waiting(NamedTuple):
+    """``together``: changes that are announced together, the last with the sequence; ``name`` is then their records."""
+
     sequence: int
-    record: bytes
+    name: bytes
     beside: Writes
     future: "asyncio.Future[Intent]"
+    together: int = 0
+    token: bytes = b""
+
+    def sequences(self) -> range:
+        return range(self.sequence - max(0, self.together - 1), self.sequence + 1)
 
 
 class Lane:
@@ -56,11 +66,22 @@ class Lane:
         self._queue: list[_Waiting] = []
         self._writing = asyncio.Lock()
 
-    def announce(self, sequence: int, record: bytes, beside: Writes = ()) -> "asyncio.Future[Intent]":
+    def announce(
+        self, sequence: int, record: bytes, beside: Writes = (), token: bytes = b""
+    ) -> "asyncio.Future[Intent]":
         """Queues an intent; sequences come rising. ``beside``: small rows about the record that may be there for
-        nothing, and have arrived when the intent has. Await the future after :meth:`write`."""
+        nothing, and have arrived when the intent has. ``token``: as that of an ``Announced``. Await the future after
+        :meth:`write`."""
         future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(sequence, record, beside, future))
+        self._queue.append(_Waiting(sequence, record, beside, future, 0, token))
+        return future
+
+    def announce_many(self, last: int, records: Sequence[bytes], token: bytes) -> "asyncio.Future[Intent]":
+        """As :meth:`announce` for changes of several records, with sequences up to ``last`` that are in one slot; the
+        future's is the intent of the last. ``token``: the key under which their mutation is remembered."""
+        assert feed_slot(last) == feed_slot(last - len(records) + 1), "they are in one row"
+        future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(last, packed(records), (), future, len(records), token))
         return future
 
     async def write(self, mine: "asyncio.Future[Intent]") -> Intent:
@@ -80,17 +101,17 @@ class Lane:
 
     async def settle(self, intent: Intent, event: bytes) -> None:
         """The change happened. Raises Unavailable."""
-        place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
-        await self._session.execute(self._write["settle"], (event, *place), self._consistency)
+        await self._session.execute(*settled(self._write, intent, event), self._consistency)
         self._open.discard((intent.lane, intent.sequence))
 
-    async def settle_some(self, some: Sequence[tuple[Intent, bytes]]) -> None:
-        """Changes that happened, with their events. Raises Unavailable."""
+    async def settle_some(self, some: Sequence[Sequence[tuple[Intent, bytes]]]) -> None:
+        """Changes that happened, with their events: those of a row that was announced together come together. Raises
+        Unavailable."""
         slots: dict[tuple[int, int], list[tuple[Statement, Sequence[Any]]]] = {}
-        for (number, lane, sequence), event in some:
-            slot = feed_slot(sequence)
-            values = (event, number, lane, slot, sequence)
-            slots.setdefault((lane, slot), []).append((self._write["settle"], values))
+        for changes in some:
+            intent, event = changes[0]
+            write = settled(self._write, intent, event) if not intent.row else self._settled_many(changes)
+            slots.setdefault((intent.lane, feed_slot(intent.sequence)), []).append(write)
         for writes in slots.values():
             await self._session.batch(writes, self._consistency)
 
@@ -101,13 +122,23 @@ class Lane:
 
     async def void(self, intent: Intent) -> None:
         """The change will not happen. Raises Unavailable."""
-        place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
-        await self._session.execute(self._write["void"], place, self._consistency)
+        if intent.row:
+            await self._session.execute(*settled(self._write, intent, VOID), self._consistency)
+        else:
+            place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
+            await self._session.execute(self._write["void"], place, self._consistency)
         self._open.discard((intent.lane, intent.sequence))
 
     def done(self, intent: Intent) -> None:
         """This process knows no more about it than the store."""
         self.under_way.discard((intent.lane, intent.sequence))
+
+    def _settled_many(self, changes: Sequence[tuple[Intent, bytes]]) -> tuple[Statement, Sequence[Any]]:
+        """The write of a row's events, of those of its changes that happened, from the first of these on."""
+        number, lane, _, row, _ = changes[0][0]
+        events = {intent.sequence: event for intent, event in changes}
+        value = packed([events.get(sequence) for sequence in range(min(events), row + 1)])
+        return self._write["settle_many"], (value, number, lane, feed_slot(row), row)
 
     async def _write_group(self, group: list[_Waiting]) -> None:
         lane = self._lane or secrets.randbits(62) + 1
@@ -124,32 +155,49 @@ class Lane:
                     await self._session.execute(self._write["slot"], (self.number, lane, slot), self._consistency)
                     self._slots.add(slot)
                 rows = [one for one in group if feed_slot(one.sequence) == slot]
-                announced = {(lane, one.sequence) for one in rows}
+                announced = {(lane, sequence) for one in rows for sequence in one.sequences()}
                 self.under_way |= announced
                 self._open |= announced
-                intend = self._write["intend"]
-                writes = [(intend, (self.number, lane, slot, one.sequence, one.record)) for one in rows]
+                writes = [self._intended(lane, one) for one in rows]
                 await self._session.batch(
                     [*writes, *(write for one in rows for write in one.beside)], self._consistency
                 )
         except WellspringError as error:
             self._lane = 0
             for one in group:
-                self.under_way.discard((lane, one.sequence))
+                self.under_way -= {(lane, sequence) for sequence in one.sequences()}
                 if not one.future.done():
                     one.future.set_exception(error)
                     one.future.exception()
             return
         for one in group:
             if not one.future.done():
-                one.future.set_result(Intent(self.number, lane, one.sequence))
+                one.future.set_result(
+                    Intent(self.number, lane, one.sequence, one.sequence if one.together else 0, one.token)
+                )
+
+    def _intended(self, lane: int, one: _Waiting) -> tuple[Statement, Sequence[Any]]:
+        place = (self.number, lane, feed_slot(one.sequence), one.sequence)
+        if one.together:
+            return self._write["intend_many"], (*place, one.name, one.token)
+        if one.token:
+            return self._write["intend_remembered"], (*place, one.name, one.token)
+        return self._write["intend"], (*place, one.name)
+
+
+def settled(write: Mapping[str, Statement], intent: Intent, event: bytes) -> tuple[Statement, Sequence[Any]]:
+    """The write by which a change has its event, and its values; of one of several in a row also that it is void."""
+    place = (intent.number, intent.lane, feed_slot(intent.sequence), intent.row or intent.sequence)
+    if intent.row:
+        return write["tell"], (intent.sequence, event, *place)
+    return write["settle"], (event, *place)
 
 
 def _many(queue: Sequence[_Waiting]) -> int:
     """How many of the first in the queue are written together: one at least."""
     size, beside = 0, False
     for count, one in enumerate(queue[:_TOGETHER]):
-        size += (1 + len(one.beside)) * (len(one.record) + _ROW_BYTES)
+        size += (1 + len(one.beside)) * (len(one.name) + _ROW_BYTES)
         beside = beside or bool(one.beside)
         if count and beside and size > _BESIDE_BYTES:
             return count

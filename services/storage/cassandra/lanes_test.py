@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from libs.errors.errors import Unavailable
+from services.storage.cassandra.announced import changes, packed
 from services.storage.cassandra.lanes import Lane
 
 WARNED_BYTES = 5 * 1024
@@ -17,7 +18,9 @@ class Cluster:
     options = type("Options", (), {"local_datacentre": "dc1"})()
 
     def __init__(self):
-        self.write = {name: name for name in ("lane", "slot", "intend", "index")}
+        self.write = {
+            name: name for name in ("lane", "slot", "intend", "intend_many", "settle", "settle_many", "tell", "index")
+        }
         self.batches = []
         self.open = asyncio.Event()
         self.failing = False
@@ -89,5 +92,45 @@ def test_a_batch_that_fails_announces_nothing_and_ends_its_lane():
         (intent,) = await asyncio.gather(*announce(lane, 1, b"r", first=9))
         before = {values[1] for name, values in cluster.batches[0] if name == "intend"}
         assert intent.sequence == 9 and {intent.lane} != before
+
+    play(story)
+
+
+def test_many_are_announced_by_one_row_and_settled_by_one_value():
+    async def story(cluster, lane):
+        cluster.open.set()
+        before = announce(lane, 2, b"r", beside=False)
+        many = lane.announce_many(7, [b"a", b"b", b"c"], b"token")
+        after = announce(lane, 1, b"r", beside=False, first=8)
+        row = await lane.write(many)
+        await asyncio.gather(*before, *after)
+        written = [write for batch in cluster.batches for write in batch]
+        assert [(name, values[3]) for name, values in written] == [
+            ("intend", 1),
+            ("intend", 2),
+            ("intend_many", 7),
+            ("intend", 8),
+        ]
+        assert {(row.lane, sequence) for sequence in (1, 2, 5, 6, 7, 8)} == lane.under_way
+        assert (row.sequence, row.row, row.token) == (7, 7, b"token")
+        cluster.batches.clear()
+        await lane.settle_some([[(row._replace(sequence=6), b"B"), (row, b"C")], [(after[0].result(), b"D")]])
+        ((many_settled, (value, *place)), (one_settled, _)) = cluster.batches[0]
+        assert (many_settled, one_settled, place[-1]) == ("settle_many", "settle", 7)
+        (first, second, third) = changes((7, None, None, None, packed([b"a", b"b", b"c"]), b"token", value, None))
+        assert (first.event, second.event, third.event) == (None, b"B", b"C")
+        lane.forget(row)
+        assert lane.settled(row.lane, 7) and not lane.settled(row.lane, 5)
+
+    play(story)
+
+
+def test_many_that_could_not_be_announced_are_not_under_way():
+    async def story(cluster, lane):
+        cluster.failing = True
+        cluster.open.set()
+        with pytest.raises(Unavailable):
+            await lane.write(lane.announce_many(7, [b"a", b"b", b"c"], b"token"))
+        assert not lane.under_way
 
     play(story)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from libs.cassandra.joining import Joined
 from libs.cassandra.session import EACH_QUORUM, Session
 from services.storage.cassandra import layout
+from services.storage.cassandra.announced import change_at
 from services.storage.cassandra.partition import (
     HEAD,
     Chunk,
@@ -60,7 +61,8 @@ class Loader:
             case FeedRow():
                 slot = layout.feed_slot(need.sequence)
                 found = await self._ask("change", (need.number, need.lane, slot, need.sequence), consistency)
-                loaded.feed[need.number, need.sequence] = found[0][1] if found else None
+                change = change_at(found, need.sequence)
+                loaded.feed[need.number, need.sequence] = None if change is None else change.event
             case ChunkNumbers():
                 await self._chunk_numbers(need, loaded, consistency)
             case Chunk():

@@ -181,7 +181,7 @@ def _index(keys: list[bytes], end: bytes | None) -> int:
 class Partition:
     """What is known of a record's partition. ``rev`` names its state; ``lanes`` the lane of each remembered change."""
 
-    __slots__ = ("head", "lanes", "loaded", "outbox", "rev", "spans")
+    __slots__ = ("head", "lanes", "loaded", "outbox", "own", "rev", "spans")
 
     def __init__(self) -> None:
         self.loaded = False
@@ -190,14 +190,21 @@ class Partition:
         self.outbox: bytes | None = None
         self.spans: dict[int, Span] = {kind: Span() for kind in (ITEMS, TOMBS, HISTORY, TOKENS)}
         self.lanes: dict[int, int] = {}
+        self.own: tuple[int, ...] = ()  # kinds whose spans are this copy's
 
     def fork(self) -> "Partition":
-        """A copy to be changed."""
+        """A copy to be changed: its head as one likes, its spans by :meth:`span`."""
         copy = Partition.__new__(Partition)
         copy.loaded, copy.head, copy.rev, copy.outbox = self.loaded, self.head, self.rev, self.outbox
-        copy.lanes = self.lanes
-        copy.spans = {kind: span.fork() for kind, span in self.spans.items()}
+        copy.lanes, copy.spans, copy.own = self.lanes, self.spans, ()
         return copy
+
+    def span(self, kind: int) -> Span:
+        """The rows of one kind, to be changed: most steps change few of what they read."""
+        if kind not in self.own:
+            self.spans = {**self.spans, kind: self.spans[kind].fork()}
+            self.own = (*self.own, kind)
+        return self.spans[kind]
 
 
 @dataclasses.dataclass(slots=True)

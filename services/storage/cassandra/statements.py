@@ -10,6 +10,7 @@ _ROW: Final = f"{_RECORD} AND kind = ? AND key = ?"
 _SLICE: Final = f"SELECT key, value FROM records {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
 _LANE: Final = "WHERE space = ? AND lane = ?"
 _SLOT: Final = f"{_LANE} AND slot = ?"
+_CHANGE: Final = "seq, record, event, void, records, mutation, events, told"
 _LWW_SLICE: Final = f"SELECT key, value, more FROM lww {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
 _ENTRY: Final = "WHERE slot = ? AND shard = ? AND due_us = ? AND space = ? AND kind = ? AND rest = ?"
 
@@ -24,13 +25,13 @@ _READS: Final = {
     "lww_begin": f"SELECT kind, key, value, more FROM lww {_RECORD} AND kind < 2 LIMIT ?",
     "lww_slice": f"{_LWW_SLICE} LIMIT ?",
     "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
-    "doubts": "SELECT lane, seq, record, told FROM doubts WHERE space = ?",
+    "doubts": "SELECT lane, seq, record, told, mutation FROM doubts WHERE space = ?",
     "lane_places": "SELECT lane, trimmed, datacentre FROM feed_lanes WHERE space = ?",
     "lanes": "SELECT lane, trimmed FROM feed_lanes WHERE space = ?",
     "slots": f"SELECT slot FROM feed_slots {_LANE} AND slot >= ?",
-    "changes": f"SELECT seq, record, event, void FROM feed {_SLOT} AND seq > ? LIMIT ?",
-    "changes_back": f"SELECT seq, event, void FROM feed {_SLOT} AND seq <= ? ORDER BY seq DESC LIMIT ?",
-    "change": f"SELECT record, event, void FROM feed {_SLOT} AND seq = ?",
+    "changes": f"SELECT {_CHANGE} FROM feed {_SLOT} AND seq > ? LIMIT ?",
+    "changes_back": f"SELECT {_CHANGE} FROM feed {_SLOT} AND seq <= ? ORDER BY seq DESC LIMIT ?",
+    "change": f"SELECT {_CHANGE} FROM feed {_SLOT} AND seq >= ? LIMIT 1",
     "usages": "SELECT lane, records, items, size, seq, newest FROM usage WHERE space = ?",
     "due_slots": "SELECT slot, writetime(mark) FROM due_slots WHERE part = 0 AND slot <= ?",
     "due": "SELECT due_us, space, kind, rest, writetime(mark) FROM due"
@@ -55,10 +56,11 @@ _WRITES: Final = {
     "lww_put": f"UPDATE lww USING TIMESTAMP ? SET value = ? {_ROW}",
     "lww_put_more": f"UPDATE lww USING TIMESTAMP ? SET more[?] = ? {_ROW}",
     "lww_lasting": f"UPDATE lww USING TIMESTAMP ? AND TTL ? SET value = ? {_ROW}",
+    "lww_remember": f"UPDATE lww USING TIMESTAMP ? AND TTL ? SET value = ?, more[?] = ? {_ROW}",
     "lww_drop": f"DELETE value FROM lww USING TIMESTAMP ? {_ROW}",
     "lww_drop_more": f"DELETE more[?] FROM lww USING TIMESTAMP ? {_ROW}",
     "lww_drop_record": f"DELETE FROM lww USING TIMESTAMP ? {_RECORD}",
-    "doubt": "INSERT INTO doubts (space, lane, seq, record, told) VALUES (?, ?, ?, ?, ?)",
+    "doubt": "INSERT INTO doubts (space, lane, seq, mutation, record, told) VALUES (?, ?, ?, ?, ?, ?)",
     "drop_doubt": "DELETE FROM doubts WHERE space = ? AND lane = ? AND seq = ?",
     "drop_doubts": "DELETE FROM doubts WHERE space = ?",
     "index": "INSERT INTO record_index (space, shard, record) VALUES (?, ?, ?) USING TIMESTAMP ?",
@@ -70,6 +72,10 @@ _WRITES: Final = {
     "lane": "INSERT INTO feed_lanes (space, lane, datacentre) VALUES (?, ?, ?)",
     "slot": "INSERT INTO feed_slots (space, lane, slot) VALUES (?, ?, ?)",
     "intend": "INSERT INTO feed (space, lane, slot, seq, record) VALUES (?, ?, ?, ?, ?)",
+    "intend_remembered": "INSERT INTO feed (space, lane, slot, seq, record, mutation) VALUES (?, ?, ?, ?, ?, ?)",
+    "intend_many": "INSERT INTO feed (space, lane, slot, seq, records, mutation) VALUES (?, ?, ?, ?, ?, ?)",
+    "settle_many": f"UPDATE feed SET events = ? {_SLOT} AND seq = ?",
+    "tell": f"UPDATE feed SET told[?] = ? {_SLOT} AND seq = ?",
     "settle": f"UPDATE feed SET event = ? {_SLOT} AND seq = ?",
     "void": f"UPDATE feed SET void = true {_SLOT} AND seq = ?",
     "trim": f"DELETE FROM feed {_SLOT} AND seq <= ?",

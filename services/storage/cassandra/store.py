@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.cassandra import migrations
+from libs.cassandra.limits import BatchLimits, batch_limits
 from libs.cassandra.options import Options
 from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, Session
 from libs.errors.errors import WellspringError
@@ -73,6 +74,7 @@ class CassandraStore:
         clock_us: Callable[[], int],
         options: LocalOptions,
         timing: Timing,
+        limits: BatchLimits,
     ) -> None:
         self.options = options
         self._session = session
@@ -99,6 +101,7 @@ class CassandraStore:
             timing.patience_s,
             token_ttl_s,
             options.grace_us,
+            limits,
         )
         lww = LwwSteps(tools)
         together = LwwTogether(tools, lww)
@@ -135,7 +138,8 @@ class CassandraStore:
         try:
             await migrations.check(session, migrations.read(MIGRATIONS))
             statements = await Statements.prepare(session)
-            store = cls(session, statements, clock_us, local or LocalOptions(), timing or Timing())
+            limits = await batch_limits(session)
+            store = cls(session, statements, clock_us, local or LocalOptions(), timing or Timing(), limits)
             await store._tasks.start()
         except BaseException:
             await session.close()

@@ -180,7 +180,7 @@ class PartRows(Family):
 
     def apply(self, key: bytes, value: bytes | None) -> None:
         place, rest = split(key)
-        self.view.partition(place).spans[self.kind].put(rest, value)
+        self.view.partition(place).span(self.kind).put(rest, value)
 
 
 class Tokens(Family):

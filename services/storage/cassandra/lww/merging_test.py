@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.storage.cassandra.commit import Change
+from services.storage.cassandra.lanes import Intent
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
 from services.storage.cassandra.lww.record import LwwPartition
 from services.storage.cassandra.lww.writing import Writing
@@ -55,6 +56,9 @@ class Replica:
                 self._merge((kind, key, values[1]), (values[0], False, values[2]))
             elif name == "lww_lasting":
                 self._merge((kind, key, None), (values[0], False, values[2]))
+            elif name == "lww_remember":
+                self._merge((kind, key, None), (values[0], False, values[2]))
+                self._merge((kind, key, values[3]), (values[0], False, values[4]))
             elif name == "lww_drop":
                 self._merge((kind, key, None), (values[0], True, b""))
             elif name == "lww_drop_more":
@@ -109,7 +113,8 @@ def mutated(replica: Replica, command: Command, now_us: int) -> list[tuple[str, 
         raise receipt
     writing = Writing(Change(view.ops, account.sequence + 1), partition, Names(), now_us, 1)
     writing.cells()
-    return writing.batch(7)  # type: ignore[return-value]
+    token = command.token.time_us.to_bytes(8, "big") + command.token.nonce
+    return writing.batch(Intent(1, 7, account.sequence + 1, 0, token))  # type: ignore[return-value]
 
 
 def command(time_us: int, nonce: bytes, puts: tuple[Put, ...], deletes: tuple[Delete, ...] = ()) -> Command:
@@ -227,3 +232,18 @@ def test_what_comes_late_under_a_range_delete_goes_when_that_is_forgotten() -> N
     assert isinstance(tomb, RangeTomb)
     removed = Writing(Change([], NOW_US + 50), partition, Names(), NOW_US, 1).covered([tomb])
     assert [(name, values[-1]) for name, values in removed] == [("lww_drop", b"a")]  # type: ignore[comparison-overlap]
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain"])
+@pytest.mark.parametrize("expire_us", [0, NOW_US - 1, NOW_US + 1])
+@pytest.mark.parametrize("key", [b"", b"a"])
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+@pytest.mark.parametrize("older_than", [False, True])
+def test_a_new_record_is_written_in_short_as_at_length(
+    monkeypatch: pytest.MonkeyPatch, content_type: str, expire_us: int, key: bytes, size: int, older_than: bool
+) -> None:
+    condition = Condition(ConditionKind.OLDER_THAN, b"\x02" * 16) if older_than else None
+    puts = (Put(key, b"v" * size, content_type, (), expire_us, condition),)
+    short = mutated(Replica(), command(NOW_US, b"n" * 16, puts), NOW_US)
+    monkeypatch.setattr(Writing, "_flat", lambda self: False)
+    assert mutated(Replica(), command(NOW_US, b"n" * 16, puts), NOW_US) == short

@@ -11,11 +11,13 @@ from typing import Final
 
 from libs.cassandra.session import LOCAL_QUORUM
 from services.storage.cassandra.accounts import Accounts
-from services.storage.cassandra.lanes import Intent, Lane
+from services.storage.cassandra.announced import change_at
+from services.storage.cassandra.lanes import Intent, Lane, settled
 from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.lww.far import Datacentres, Place
 from services.storage.cassandra.lww.steps import LwwSteps
 from services.storage.cassandra.lww.writing import ANNOUNCED, ANNOUNCED_TTL_S, announced_key
+from services.storage.cassandra.partition import TOKENS
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.namespace import Namespace
 from services.storage.store import events
@@ -41,7 +43,7 @@ class Resolver:
         self._clock_us = clock_us
         self._monotonic_s = monotonic_s
         self._patience_s = patience_s
-        self._first_seen: dict[tuple[int, int, int], float] = {}
+        self._first_seen: dict[Intent, float] = {}
 
     async def resolve(self, own: Lane, place: Place, intent: Intent, record: bytes) -> tuple[bytes | None, bool]:
         """(the event, whether it will never come) of an intent that is open in a lane written at ``place``; (None,
@@ -58,14 +60,14 @@ class Resolver:
             slot = feed_slot(intent.sequence)
             values = (intent.number, intent.lane, slot, intent.sequence)
             rows = await place.session.execute(place.statements.read["change"], values, LOCAL_QUORUM)
-            if rows and (rows[0][1] is not None or rows[0][2]):
-                return rows[0][1], bool(rows[0][2])
+            now = change_at(rows, intent.sequence)
+            if now is not None and (now.event is not None or now.void):
+                return now.event, now.void
             if not waited:
                 return None, False
             event = await self._doubt(intent, record)
         self._first_seen.pop(intent, None)
-        settled = (event, intent.number, intent.lane, feed_slot(intent.sequence), intent.sequence)
-        await place.session.execute(place.statements.write["settle"], settled, LOCAL_QUORUM)
+        await place.session.execute(*settled(place.statements.write, intent, event), LOCAL_QUORUM)
         return event, False
 
     async def revisit(self, space: Namespace, own: Lane) -> None:
@@ -73,8 +75,9 @@ class Resolver:
         here = self._datacentres.here
         read, write = here.statements.read, here.statements.write
         async for page in here.session.pages(read["doubts"], (space.number,), LOCAL_QUORUM):
-            for lane, sequence, record, told_us in page:
-                event = await self._happened(here, Intent(space.number, lane, sequence), record)
+            for lane, sequence, record, told_us, token in page:
+                intent = Intent(space.number, lane, sequence, token=token or b"")
+                event = await self._happened(here, intent, record)
                 if event is not None:
                     standing = await self._accounts.standing(space.number)
                     await self._steps.tell(standing, own, record, event)
@@ -89,15 +92,20 @@ class Resolver:
         return now_s - self._first_seen.setdefault(intent, now_s) >= self._patience_s
 
     async def _happened(self, place: Place, intent: Intent, record: bytes) -> bytes | None:
-        row = (ANNOUNCED, announced_key(intent.lane, intent.sequence))
+        word = announced_key(intent.lane, intent.sequence)
+        row = (TOKENS, intent.token) if intent.token else (ANNOUNCED, word)
         values = (intent.number, record, [row])
         rows = await place.session.execute(place.statements.read["lww_rows"], values, LOCAL_QUORUM)
-        return rows[0][2] if rows else None
+        if not rows:
+            return None
+        _, _, value, more = rows[0]
+        found: bytes | None = (more or {}).get(word) if intent.token else value
+        return found
 
     async def _doubt(self, intent: Intent, record: bytes) -> bytes:
         """The event of a change in doubt, once it is noted that it is."""
         here = self._datacentres.here
-        values = (*intent, record, self._clock_us())
+        values = (intent.number, intent.lane, intent.sequence, intent.token or None, record, self._clock_us())
         await here.session.execute(here.statements.write["doubt"], values, LOCAL_QUORUM)
         version = intent.sequence.to_bytes(8, "big") + intent.lane.to_bytes(8, "big")
         return events.encode(ChangeEvent(record, version, (), 0, False, False, self._clock_us(), (), in_doubt=True))

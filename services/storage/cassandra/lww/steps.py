@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.limits import BatchLimits
 from libs.cassandra.session import LOCAL_QUORUM, Session
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
@@ -46,7 +47,7 @@ _TOGETHER: Final = 500
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tools:
     """What steps of LWW records share with the others. ``patience_s``: how long readers of the feed wait for an intent;
-    ``token_ttl_s``: after which a remembered token is gone."""
+    ``token_ttl_s``: after which a remembered token is gone; ``limits``: of batches of several records."""
 
     session: Session
     statements: Statements
@@ -58,6 +59,7 @@ class Tools:
     patience_s: float
     token_ttl_s: int
     grace_us: int
+    limits: BatchLimits
 
 
 class LwwSteps:
@@ -126,7 +128,12 @@ class LwwSteps:
         after = Ledger(Families(view)).account(space.number)
         announced = None
         if change.event is not None:
-            announced = lane.announce(change.sequence, place[1], self.found_by(change, partition))
+            announced = lane.announce(
+                change.sequence,
+                place[1],
+                self.found_by(change, partition),
+                b"" if change.token is None else change.token[0],
+            )
         await self._commit(change, partition, lane, announced)
         standing.add(before, after)
         if announced is not None and change.event is not None:
@@ -134,7 +141,7 @@ class LwwSteps:
             if self._tools.monotonic_s() - begun_s > self._tools.patience_s / 2:
                 # A reader may have told of it in doubt before it happened. If this fails, the sweeper finds it.
                 await late(self.tell(standing, lane, place[1], change.event))
-            self.settling(lane).add(intent, change.event)
+            self.settling(lane).add([(intent, change.event)])
         standing.wake()
         return result
 
@@ -157,7 +164,7 @@ class LwwSteps:
             intent = await self._prepare(change, writing, partition, lane, announced)
             if partition.ranges:
                 await self._uncover(writing, partition)
-            await self.send(writing.batch(intent.lane if intent is not None else 0), lane, intent)
+            await self.send(writing.batch(intent), lane, intent)
         finally:
             if intent is not None:
                 lane.done(intent)

@@ -13,12 +13,14 @@ from typing import Any, Final
 
 from libs.cassandra.errors import unknown
 from libs.cassandra.routing import routing_key
-from libs.cassandra.session import LOCAL_QUORUM
+from libs.cassandra.session import LOCAL_QUORUM, Statement
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
 from services.storage.cassandra.lanes import Intent, Lane
+from services.storage.cassandra.layout import feed_slot
 from services.storage.cassandra.lww.record import LwwPartition, parsed
+from services.storage.cassandra.lww.settling import Happened
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
 from services.storage.cassandra.lww.writing import Writes, Writing
 from services.storage.cassandra.partition import HEAD, ITEMS, Loaded, NotLoaded, Place, Range, Rows
@@ -37,8 +39,8 @@ _FEW: Final = 16
 """Records whose items are read by one request: of 1 MiB each at most."""
 _TRIES: Final = 3
 """Runs of the engine until all that is left is left to steps of their own."""
-_BYTES: Final = 4096
-"""Of a request that writes several records: Cassandra warns of such from 5 KiB on, and refuses 50 KiB."""
+_FULL: Final = 0.8
+"""How far a request fills what the nodes allow: its rows are measured by rule of thumb."""
 _ROW_BYTES: Final = 64
 """What a row has beside its values, with room to spare."""
 
@@ -88,6 +90,7 @@ class LwwTogether:
         self._steps = steps
         self._read = tools.statements.read
         self._write = tools.statements.write
+        self._bytes = int(tools.limits.bytes * _FULL)
 
     async def change(
         self, space: Namespace, writes: Sequence[Write], decide: Decide, view_of: ViewOf, standing: Standing, lane: Lane
@@ -122,13 +125,15 @@ class LwwTogether:
         _uncount(after, [part for part in parts if part.error is not None])
         standing.add(before, after)
         slow = tools.monotonic_s() - begun_s > tools.patience_s / 2
+        happened: list[Happened] = []
         for part in parts:
             if part.error is not None:
                 results[part.index] = part.error
             elif part.intent is not None and part.change.event is not None:
                 if slow:
                     await late(self._steps.tell(standing, lane, part.partition.place[1], part.change.event))
-                self._steps.settling(lane).add(part.intent, part.change.event)
+                happened.append((part.intent, part.change.event))
+        self._settle(happened, lane)
         standing.wake()
         return results
 
@@ -206,15 +211,12 @@ class LwwTogether:
 
     async def _commit(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
         """Makes them durable; notes in each what kept it from that."""
-        for part in parts:
-            if part.change.event is not None:
-                found_by = self._steps.found_by(part.change, part.partition)
-                part.announced = lane.announce(part.change.sequence, part.partition.place[1], found_by)
+        self._announce(parts, lane)
         try:
             await self._prepare(parts, dues, lane)
             for part in parts:
                 if part.error is None:
-                    part.writes = part.writing.batch(part.intent.lane if part.intent is not None else 0)
+                    part.writes = part.writing.batch(part.intent)
             ready = [part for part in parts if part.error is None]
             await asyncio.gather(*(self._send(some, lane) for some in self._requests(ready)))
         finally:
@@ -222,14 +224,28 @@ class LwwTogether:
                 if part.intent is not None:
                     lane.done(part.intent)
 
+    def _announce(self, parts: Sequence[_Part], lane: Lane) -> None:
+        """Announces the changes: by one row when their sequences follow one another and lie in one slot."""
+        some = [part for part in parts if part.change.event is not None]
+        if not some:
+            return
+        first, last = some[0].change.sequence, some[-1].change.sequence
+        if len(some) == last - first + 1 > 1 and feed_slot(first) == feed_slot(last):
+            assert some[0].change.token is not None, "it is remembered what was put"
+            announced = lane.announce_many(last, [part.partition.place[1] for part in some], some[0].change.token[0])
+            for part in some:
+                part.announced = announced
+        else:
+            for part in some:
+                token = part.change.token[0] if part.change.token is not None else b""
+                part.announced = lane.announce(part.change.sequence, part.partition.place[1], (), token)
+
     async def _prepare(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
         """What may be there for nothing."""
         tools = self._tools
         work: list[Any] = [tools.dues.enter(dues)] if dues else []
-        for part in parts:
-            if part.announced is None:
-                found_by = self._steps.found_by(part.change, part.partition)
-                work += [tools.session.execute(write, values, LOCAL_QUORUM) for write, values in found_by]
+        found_by = [write for part in parts for write in self._steps.found_by(part.change, part.partition)]
+        work += [tools.session.batch(some, LOCAL_QUORUM) for some in _requests(found_by, self._bytes)]
         announced = [part.announced for part in parts if part.announced is not None]
         # Intents are written in order: with the last one all have been, each well or not.
         written = asyncio.gather(*(lane.write(one) for one in announced[-1:]), return_exceptions=True)
@@ -239,7 +255,7 @@ class LwwTogether:
             if part.announced is not None:
                 wrong = part.announced.exception()
                 if wrong is None:
-                    part.intent = part.announced.result()
+                    part.intent = part.announced.result()._replace(sequence=part.change.sequence)
                 elif isinstance(wrong, WellspringError):
                     part.error = wrong
                 else:
@@ -262,8 +278,8 @@ class LwwTogether:
         for part in parts:
             near = self._near(part.partition)
             some, size = filling.get(near, ([], 0))
-            more = sum(_ROW_BYTES + sum(len(v) for v in values if isinstance(v, bytes)) for _, values in part.writes)
-            if some and size + more <= _BYTES:
+            more = sum(map(_size, part.writes))
+            if some and size + more <= self._bytes and len(some) < self._tools.limits.partitions:
                 some.append(part)
                 filling[near] = some, size + more
             else:
@@ -287,8 +303,35 @@ class LwwTogether:
             except WellspringError as error:
                 part.error = error if tried is None else unknown()
 
+    def _settle(self, happened: Sequence[Happened], lane: Lane) -> None:
+        settling = self._steps.settling(lane)
+        if happened and happened[0][0].row:
+            settling.add(happened)
+        else:
+            for one in happened:
+                settling.add([one])
+
     def _near(self, partition: LwwPartition) -> Any:
         return self._tools.session.near(_key(*partition.place))
+
+
+def _requests(writes: Writes, most: int) -> list[Writes]:
+    """Small writes of few partitions, so many a request as ``most`` bytes hold."""
+    requests: list[Writes] = []
+    size = most
+    for write in writes:
+        more = _size(write)
+        if size + more > most:
+            requests.append([])
+            size = 0
+        requests[-1].append(write)
+        size += more
+    return requests
+
+
+def _size(write: tuple[Statement, Sequence[Any]]) -> int:
+    """Of one row, about."""
+    return _ROW_BYTES + sum(len(value) for value in write[1] if isinstance(value, bytes))
 
 
 def _key(number: int, record: bytes) -> bytes:

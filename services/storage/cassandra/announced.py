@@ -1,0 +1,67 @@
+"""A row of the feed as changes: one, or several that were announced together.
+
+Changes announced together have sequences that follow one another; their row lies at the last. Its records are one
+value, and so are its events once their writer has settled them. Before that, or instead, each may be told under its own
+sequence, by whoever found out what became of it.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+_LENGTH: Final = struct.Struct(">I")
+VOID: Final = b""
+"""In the place of an event: there will be none."""
+
+
+class Announced(NamedTuple):
+    """A change of the feed. ``row``: the sequence of its row when it is one of several there, else 0. ``token``: the
+    key under which its mutation is remembered in the record, with the word of it; empty when it is not. Without an
+    event and not void it is open."""
+
+    sequence: int
+    record: bytes
+    event: bytes | None
+    void: bool
+    row: int = 0
+    token: bytes = b""
+
+
+def changes(row: Sequence[Any]) -> Iterator[Announced]:
+    """The changes of a row: (seq, record, event, void, records, mutation, events, told). Events that are fewer than
+    the records are those of the last ones."""
+    sequence, record, event, void, records, token, events, told = row
+    if records is None:
+        if record is not None:
+            yield Announced(sequence, record, event, bool(void), 0, token or b"")
+        return
+    names = unpacked(records)
+    settled = unpacked(events or b"")
+    settled[:0] = [None] * (len(names) - len(settled))
+    single: Mapping[int, bytes] = told or {}
+    first = sequence - len(names) + 1
+    for at, name in enumerate(names):
+        found = settled[at] if settled[at] is not None else single.get(first + at)
+        yield Announced(first + at, name or b"", found or None, found == VOID, sequence, token)
+
+
+def change_at(rows: Sequence[Sequence[Any]], sequence: int) -> Announced | None:
+    """The change with a sequence, given the first row from there on."""
+    return next((change for row in rows for change in changes(row) if change.sequence == sequence), None)
+
+
+def packed(values: Sequence[bytes | None]) -> bytes:
+    """Several values as one; None for one that is not known."""
+    return b"".join(_LENGTH.pack(0) if value is None else _LENGTH.pack(len(value) + 1) + value for value in values)
+
+
+def unpacked(value: bytes) -> list[bytes | None]:
+    """What :func:`packed` made."""
+    found: list[bytes | None] = []
+    at = 0
+    while at < len(value):
+        length = _LENGTH.unpack_from(value, at)[0]
+        at += _LENGTH.size
+        found.append(value[at : at + length - 1] if length else None)
+        at += max(0, length - 1)
+    return found

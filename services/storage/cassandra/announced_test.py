@@ -1,0 +1,42 @@
+"""Rows of the feed as changes: one, or several that were announced together."""
+
+import pytest
+
+from services.storage.cassandra.announced import VOID, Announced, change_at, changes, packed, unpacked
+
+
+def row(sequence, *, record=None, event=None, void=None, records=None, token=None, events=None, told=None):
+    return sequence, record, event, void, records, token, events, told
+
+
+@pytest.mark.parametrize("values", [[], [b""], [None], [b"a", None, b"", b"\0" * 300, None]])
+def test_values_come_back(values):
+    assert unpacked(packed(values)) == values
+
+
+def test_a_row_of_one_change():
+    assert list(changes(row(5))) == []
+    assert list(changes(row(5, record=b"r"))) == [Announced(5, b"r", None, False)]
+    assert list(changes(row(5, record=b"r", event=b"e", token=b"t"))) == [Announced(5, b"r", b"e", False, 0, b"t")]
+    assert list(changes(row(5, record=b"r", void=True))) == [Announced(5, b"r", None, True)]
+
+
+def test_a_row_of_several():
+    names = packed([b"a", b"b", b"c"])
+    opened = list(changes(row(9, records=names, token=b"t")))
+    assert opened == [Announced(7 + at, name, None, False, 9, b"t") for at, name in enumerate((b"a", b"b", b"c"))]
+    told = {7: VOID, 8: b"by a reader"}
+    first, second, third = changes(row(9, records=names, token=b"t", told=told))
+    assert (first.event, first.void) == (None, True) and second.event == b"by a reader"
+    assert (third.event, third.void) == (None, False)
+    # What the writer settled counts before what others told; of the first ones it may have known nothing.
+    settled = packed([b"B", None])
+    first, second, third = changes(row(9, records=names, token=b"t", events=settled, told={7: b"A", 8: b"doubt"}))
+    assert (first.event, second.event, third.event) == (b"A", b"B", None)
+
+
+def test_a_change_is_found_in_the_first_row_behind_it():
+    rows = [row(9, records=packed([b"a", b"b", b"c"]), token=b"t")]
+    assert [sequence for sequence in range(5, 11) if change_at(rows, sequence) is not None] == [7, 8, 9]
+    assert change_at([], 5) is None
+    assert change_at([row(6, record=b"r", event=b"e")], 5) is None
