@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from services.propagation.domain.shard import Settings
+from services.propagation.rules.state import State
 from services.propagation.rules.topics import CHANGED
 from services.propagation.simulation.calls import change, publish, reason_of, refused
 from services.propagation.simulation.serving import served
@@ -43,7 +44,7 @@ async def target(answers):
         yield asked, RULES.replace("PORT", str(server.sockets[0].getsockname()[1]))
 
 
-async def until(condition, seconds=15.0):
+async def until(condition, seconds=120.0):
     end = asyncio.get_running_loop().time() + seconds
     while not await condition():
         assert asyncio.get_running_loop().time() < end, "waited too long"
@@ -122,13 +123,15 @@ def test_a_restart_goes_on_where_the_rules_were():
             async with served(disk) as site:
                 await publish(site, change("before", "w/x/0", 1))
                 await site.admin.PutRules(admin.PutRulesRequest(yaml=rules))
-                await publish(site, change("a", "w/x/1", 1))
+                (accepted,) = await publish(site, change("a", "w/x/1", 1))
+                state = State(site.engine)
 
                 async def told():
-                    return len(asked) == 1
+                    kept = state.cursor("tell", CHANGED)
+                    return kept is not None and kept.at >= accepted.sequence
 
                 await until(told)
-                await asyncio.sleep(0.3)
+                assert len(asked) == 1
             async with served(disk) as site:
                 await publish(site, change("b", "w/x/2", 1))
 
