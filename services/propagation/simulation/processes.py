@@ -60,7 +60,7 @@ class Process:
         """Asks it to stop; answers its status and what it said on standard error."""
         assert self.process is not None
         self.process.terminate()
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=300)
         status, self.process = self.process.returncode, None
         return status, errors.decode()
 
