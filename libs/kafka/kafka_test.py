@@ -22,7 +22,7 @@ def kafka():
 
 @pytest.fixture
 def options(kafka):
-    return Options((kafka.address,), request_timeout_s=10.0, delivery_timeout_s=PATIENCE_S)
+    return Options((kafka.address,), request_timeout_s=60.0, delivery_timeout_s=PATIENCE_S)
 
 
 async def records(consumer, count):

@@ -18,14 +18,14 @@ from libs.kafka.topics import Topics
 def kafka(tmp_path_factory):
     with SecuredKafka(tmp_path_factory.mktemp("certificates")) as kafka:
         create(kafka, "open", "closed")
-        kafka.add_user()
         kafka.close_topic("closed")
+        kafka.add_user()
 
         async def fill():
             producer = Producer(options_of(kafka))
             await send(producer, "open", b"first")
             await producer.close()
-            # A new user is known a moment after he was made.
+            # A new user is known a moment after he was made, and so are the rules that were made before.
             await until(lambda: answers(scram(kafka)), "the user is known")
 
         asyncio.run(fill())
@@ -35,14 +35,14 @@ def kafka(tmp_path_factory):
 async def answers(options):
     try:
         await Topics(options).cluster()
-    except AccessRefused:
+    except (AccessRefused, BrokersAway):
         return False
     return True
 
 
 def scram(kafka, **changed):
     plain = Options(
-        (kafka.scram,), username=USER, password=LOGIN, request_timeout_s=10.0, delivery_timeout_s=PATIENCE_S
+        (kafka.scram,), username=USER, password=LOGIN, request_timeout_s=60.0, delivery_timeout_s=PATIENCE_S
     )
     return replace(plain, **changed)
 
@@ -50,7 +50,7 @@ def scram(kafka, **changed):
 def tls(kafka, authority=None, *, expired=False, **changed):
     certificate, key = kafka.client(authority or kafka.authority, expired=expired)
     files = {"ca_file": kafka.ca_file, "certificate_file": certificate, "key_file": key}
-    plain = Options((kafka.tls,), tls=True, request_timeout_s=10.0, delivery_timeout_s=PATIENCE_S, **files)
+    plain = Options((kafka.tls,), tls=True, request_timeout_s=60.0, delivery_timeout_s=PATIENCE_S, **files)
     return replace(plain, **changed)
 
 

@@ -60,7 +60,7 @@ async def until_done(process, reader, executor, change_id, outputs):
         reading = asyncio.create_task(reader.read(stubs, lambda: len(reader.told) >= outputs))
         while (root := await stubs.propagation.GetChange(pb.GetChangeRequest(id=change_id))).state == 1:
             await executor.round(stubs)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             await reading
         return root
 
@@ -107,7 +107,7 @@ def test_streamed_over_kills_then_all_rendered_again(process):
         def enough():
             return all(reader.told[name].output_hash != first[name] for name in first)
 
-        async with connected(process) as channel, asyncio.timeout(60):
+        async with connected(process) as channel, asyncio.timeout(300):
             await reader.read(Stubs(channel), enough)
 
     asyncio.run(caught_up())

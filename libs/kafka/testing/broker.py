@@ -21,7 +21,7 @@ PATIENCE_S = 120.0
 
 def options_of(kafka: Kafka) -> Options:
     """Options for the broker, patient for a busy machine."""
-    return Options((kafka.address,), request_timeout_s=10.0, delivery_timeout_s=PATIENCE_S)
+    return Options((kafka.address,), request_timeout_s=60.0, delivery_timeout_s=PATIENCE_S)
 
 
 def create(kafka: Kafka, *names: str, partitions: int = 1, **config: str) -> None:
