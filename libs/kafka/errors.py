@@ -5,6 +5,8 @@ WellspringError
 │   ├── BrokersAway        no broker, or no leader, answers now: ask again
 │   └── DeliveryUnknown    sent, and not acknowledged in time: it may be in the topic
 ├── FailedPrecondition
+│   ├── Fenced             another client has taken this one's name, and writes in its place
+│   ├── SessionRefused     the brokers do not allow members of a group that session timeout
 │   ├── AccessRefused      the brokers refuse this client, or what it asks for
 │   ├── TopicMissing       there is no such topic
 │   └── TopicUnfit         the topic is not what it has to be: compacted, of another cluster, made anew
@@ -36,6 +38,18 @@ class AccessRefused(FailedPrecondition):
     """The brokers know this client not, or do not let it."""
 
     default_reason = "KAFKA_ACCESS_REFUSED"
+
+
+class Fenced(FailedPrecondition):
+    """Another client writes under this one's name now, and this one nothing more."""
+
+    default_reason = "KAFKA_FENCED"
+
+
+class SessionRefused(FailedPrecondition):
+    """The brokers bound the session timeout of a group's members otherwise."""
+
+    default_reason = "KAFKA_SESSION_REFUSED"
 
 
 class TopicMissing(FailedPrecondition):

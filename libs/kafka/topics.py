@@ -1,14 +1,15 @@
 """What the brokers say of topics before anything is read from them: whether they are there, and fit."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.cimpl import NewTopic
 
 from libs.kafka.errors import TopicUnfit
 from libs.kafka.hearing import Hearing
@@ -19,13 +20,14 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic: its own id (another one when it was deleted and made again), how many partitions it has, and whether
-    the brokers drop messages that have a newer one of the same key."""
+    """A topic: its own id (another one when it was deleted and made again), how many partitions it has, whether the
+    brokers drop messages that have a newer one of the same key, and whether they drop them by age or size."""
 
     name: str
     id: str
     partitions: int
     compacted: bool
+    kept_for_ever: bool = False
 
 
 class Topics:
@@ -53,11 +55,38 @@ class Topics:
         settings = self._admin.describe_configs(list(resources.values()), request_timeout=self._timeout_s)
         topics: dict[str, Topic] = {}
         for name in wanted:
-            policy = (await self._answer(settings[resources[name]], name))["cleanup.policy"].value
-            topics[name] = Topic(name, str(found[name].topic_id), len(found[name].partitions), "compact" in policy)
+            config = await self._answer(settings[resources[name]], name)
+            compacted = "compact" in config["cleanup.policy"].value
+            kept = not compacted and config["retention.ms"].value == config["retention.bytes"].value == "-1"
+            topics[name] = Topic(name, str(found[name].topic_id), len(found[name].partitions), compacted, kept)
         return topics
 
+    async def create(self, name: str, partitions: int, replication: int, settings: Mapping[str, str]) -> None:
+        """Makes a topic; one that is there stays as it is. Raises AccessRefused, BrokersAway, TopicUnfit where the
+        brokers do not make it so."""
+        wanted = NewTopic(name, partitions, replication, config=dict(settings))
+        try:
+            made = self._admin.create_topics([wanted], request_timeout=self._timeout_s)
+            await self._waited(made[name])
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                return
+            if code in (KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG):
+                raise TopicUnfit(
+                    f"the brokers do not make the topic {name} with {replication} replicas and {partitions} partitions"
+                ) from None
+            raise self._heard.why(error.args[0], name) from None
+
     async def _answer(self, asked: "Future[Any]", topic: str = "") -> Any:
+        try:
+            return await self._waited(asked)
+        except KafkaException as error:
+            self._admin.poll(0)
+            raise self._heard.why(error.args[0], topic) from None
+
+    async def _waited(self, asked: "Future[Any]") -> Any:
+        """As `_answer`; raises KafkaException, too."""
         future = asyncio.wrap_future(asked)
         try:
             while not (await asyncio.wait([future], timeout=_LOOK_S))[0]:
@@ -66,9 +95,6 @@ class Topics:
                     # It would be asked again and again until the time is over.
                     raise self._heard.refusal
             return future.result()
-        except KafkaException as error:
-            self._admin.poll(0)
-            raise self._heard.why(error.args[0], topic) from None
         finally:
             future.cancel()
 

@@ -6,6 +6,10 @@ from typing import Literal
 MIB = 1 << 20
 
 
+class Stopped(Exception):
+    """A signal said stop while a server waited for what it needs: it ends as it was told to, having served nobody."""
+
+
 class StartError(Exception):
     """The server cannot start as configured. The message is for the operator: what, where, what is allowed."""
 

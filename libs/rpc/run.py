@@ -24,7 +24,7 @@ import uvloop
 
 from libs.auth.options import AuthOptions
 from libs.rpc.listen import parse_address, try_address
-from libs.rpc.options import ServerOptions, StartError
+from libs.rpc.options import ServerOptions, StartError, Stopped
 from libs.rpc.process import announce, die_with_parent
 from libs.rpc.server import Server, check_access
 from libs.rpc.supervisor import EXIT_START, Supervisor, Worker, own_command
@@ -53,7 +53,8 @@ def run(
     chosen; ``workers`` holds the pids of worker processes and is empty when this process serves alone. Everything else
     goes to standard error.
 
-    ``build`` may raise StartError: its message is all that the operator sees.
+    ``build`` may raise StartError: its message is all that the operator sees. One that waits for long raises Stopped
+    when ``server.stopping`` is set meanwhile.
     """
     parent = os.getppid()
     worker = Worker.from_environment()
@@ -102,6 +103,9 @@ async def _serve(
     try:
         try:
             await build(server)
+        except Stopped:
+            await server.stop()
+            return 0
         except BaseException:
             await server.stop()
             raise

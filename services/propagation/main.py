@@ -6,7 +6,6 @@ python -m services.propagation.main --config propagation.yaml
 import os
 import sys
 from random import Random
-from typing import cast
 
 from libs.clock.clock import SystemClock
 from libs.config import wiring
@@ -20,6 +19,7 @@ from libs.purge.caches import Caches
 from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
+from services.propagation import backends
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
@@ -31,7 +31,6 @@ from services.propagation.metrics import EngineCollector
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
 from services.propagation.service import add_propagation
-from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
 from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.settings import TargetInvalid, settings_of
@@ -51,8 +50,8 @@ def main() -> int:
     config = from_command_line("propagation", propagation_pb2.PropagationConfig)
 
     async def build(server: Server) -> None:
-        _check(config)
         try:
+            _check(config)
             await _build(server, config)
         except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
@@ -69,10 +68,7 @@ def main() -> int:
 
 def _check(config: propagation_pb2.PropagationConfig) -> None:
     """Raises StartError for what this release has not."""
-    if config.backend.WhichOneof("kind") != "embedded":
-        raise StartError("backend: this release has the backend embedded only")
-    if config.server.workers != 1:
-        raise StartError("server.workers: one engine serves a shard; 1 is allowed")
+    backends.check(config)
     sources = [source.name for source in config.canaries]
     if len(set(sources)) < len(sources):
         raise StartError("canaries: a name is given twice; each source has its own")
@@ -86,19 +82,7 @@ def _check(config: propagation_pb2.PropagationConfig) -> None:
 async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> None:
     clock = SystemClock()
     rng = Random(os.urandom(16))  # noqa: S311  spreads retries, guards nothing
-
-    async def open_store() -> EmbeddedStore:
-        embedded = config.backend.embedded
-        settings = wiring.embedded_settings(embedded)
-        return EmbeddedStore.open(embedded.path, settings=settings, cache_bytes=config.limits.name_cache_bytes)
-
-    async def check(store: EmbeddedStore) -> None:
-        if store.database.failure is not None:
-            raise store.database.failure
-
-    embedded = await server.resources.add("store", open_store, close=EmbeddedStore.close, health=check)
-    server.add_background("store", embedded.tidy)
-    store = cast("Store", embedded)  # a store takes the commits that it began itself
+    store = await backends.add_store(server, config)
     own_key = await _own_key(store)
     catalogue = Catalogue(store, _defaults(config))
     engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision, catalogue.older())

@@ -23,9 +23,9 @@ T = "w/template/a"
 
 
 class Process:
-    """The real server on a data directory; `kill` is kill -9."""
+    """The real server on a data directory; `kill` is kill -9. `backend`: another one than the embedded."""
 
-    def __init__(self, directory: Path, *settings: str) -> None:
+    def __init__(self, directory: Path, *settings: str, backend: str = "") -> None:
         self.command = [
             sys.executable,
             "-m",
@@ -33,7 +33,7 @@ class Process:
             "--set",
             "server.listen=127.0.0.1:0",
             "--set",
-            f"backend={{embedded: {{path: {directory}, reserve_bytes: 0}}}}",
+            f"backend={backend or f'{{embedded: {{path: {directory}, reserve_bytes: 0}}}}'}",
             *[argument for setting in settings for argument in ("--set", setting)],
         ]
         self.process: subprocess.Popen[bytes] | None = None

@@ -1,0 +1,63 @@
+"""The store that the configuration asks for, opened: alone on this machine, or as a shard with its log in Kafka."""
+
+from pathlib import Path
+from typing import cast
+
+from libs.config import wiring
+from libs.kafka.waiting import when_there
+from libs.rpc.options import StartError
+from libs.rpc.server import Server
+from services.propagation.sharded import opening
+from services.propagation.sharded.opening import OwnedShard
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.interface import Store
+from wellspring.config.v1 import backend_pb2, propagation_pb2
+
+
+def check(config: propagation_pb2.PropagationConfig) -> None:
+    """Raises StartError and ConfigError for what this release has not."""
+    if config.server.workers != 1:
+        raise StartError("server.workers: one engine serves a shard; 1 is allowed")
+    if config.backend.WhichOneof("kind") == "sharded":
+        opening.check(config.backend.sharded)
+
+
+async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -> Store:
+    """Opens the store as the server's resource "store", with its background work. Raises what opening it raises."""
+    if config.backend.WhichOneof("kind") == "sharded":
+        return await _add_shard(server, config)
+    embedded = config.backend.embedded
+
+    async def open_store() -> EmbeddedStore:
+        return _open(config, embedded, Path(embedded.path))
+
+    async def check_store(store: EmbeddedStore) -> None:
+        if store.database.failure is not None:
+            raise store.database.failure
+
+    store = await server.resources.add("store", open_store, close=EmbeddedStore.close, health=check_store)
+    server.add_background("store", store.tidy)
+    return cast("Store", store)  # a store takes the commits that it began itself
+
+
+async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) -> Store:
+    sharded = config.backend.sharded
+
+    def open_store(path: Path) -> EmbeddedStore:
+        return _open(config, sharded.embedded, path)
+
+    shard = await server.resources.add(
+        "store",
+        lambda: when_there(lambda: opening.open_shard(sharded, open_store, server.stopping)),
+        close=OwnedShard.close,
+        health=OwnedShard.check,
+    )
+    server.add_background("store", shard.embedded.tidy)
+    server.add_background("the shard's log", shard.lost)
+    server.add_background("the shard's group", shard.given_up)
+    return cast("Store", shard.store)
+
+
+def _open(config: propagation_pb2.PropagationConfig, embedded: backend_pb2.Embedded, path: Path) -> EmbeddedStore:
+    settings = wiring.embedded_settings(embedded)
+    return EmbeddedStore.open(path, settings=settings, cache_bytes=config.limits.name_cache_bytes)

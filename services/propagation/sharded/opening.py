@@ -1,0 +1,158 @@
+"""A shard opened by the engine that leads it.
+
+Until it leads, its store follows the log. Then the former owner is fenced, the rest of the log applied, and the new
+owner's word given.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from libs.config import wiring
+from libs.config.kafka import kafka_options
+from libs.config.mistakes import ConfigError, Mistake
+from libs.errors.errors import Unavailable, WellspringError
+from libs.kafka.membership import Membership
+from libs.kafka.options import Options
+from libs.kafka.topics import Topics
+from libs.kafka.transactions import TransactionalProducer
+from libs.rpc.options import Stopped
+from services.propagation.sharded.directory import Open, ShardDirectory
+from services.propagation.sharded.following import Following
+from services.propagation.sharded.shard_log import KafkaShardLog
+from services.propagation.sharded.topic import log_topic
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.logged.place import Anchor
+from services.propagation.store.logged.records import Position, owner_record
+from services.propagation.store.logged.store import LoggedStore, NumberedStore
+from wellspring.config.v1 import backend_pb2, propagation_pb2
+
+log = logging.getLogger(__name__)
+
+TOPIC = "propagation.shard-log"
+_SHARD = 0
+
+
+class ShardLost(Unavailable):
+    """Another engine leads this one's shard."""
+
+    default_reason = "SHARD_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedShard:
+    """What was opened: `embedded` is the store below `store`. To be closed."""
+
+    store: LoggedStore
+    embedded: EmbeddedStore
+    log: KafkaShardLog
+    membership: Membership
+
+    async def check(self) -> None:
+        """Raises why the shard takes no writes."""
+        self.log.check(0)
+        if self.embedded.database.failure is not None:
+            raise self.embedded.database.failure
+
+    async def lost(self) -> None:
+        """Returns never; raises when the log takes no more of this engine: the process has to end."""
+        try:
+            await self.log.lost()
+        except WellspringError as error:
+            log.critical("this engine's shard is lost, and the process ends: %s", error.message)
+            raise
+
+    async def given_up(self) -> None:
+        """Returns never; raises when the group has given the shard to others: the process has to end."""
+        await self.membership.lost(_SHARD)
+        why = "the brokers had not heard of it for longer than backend.sharded.session_timeout"
+        log.critical("this engine's shard is lost, and the process ends: %s", why)
+        raise ShardLost(f"another engine leads this shard: {why}")
+
+    async def close(self) -> None:
+        """Ends the log and the store; only then does another engine lead."""
+        try:
+            await self.store.close()
+        finally:
+            await self.membership.close()
+
+
+def check(config: propagation_pb2.ShardedPropagation) -> None:
+    """Raises ConfigError for what this release has not."""
+    if config.shards != 1:
+        allowed = "1 is allowed: this release keeps the whole graph in one shard"
+        raise ConfigError(
+            [Mistake("the configuration", 0, 0, "backend.sharded.shards", f"is {config.shards}", allowed)]
+        )
+
+
+async def open_shard(
+    config: propagation_pb2.ShardedPropagation, open_store: Open, stopping: asyncio.Event
+) -> OwnedShard:
+    """Waits until this engine leads the shard, following its log meanwhile, and takes it over.
+
+    `open_store` opens a directory. Raises Stopped when `stopping` is set before it leads, ConfigError, BrokersAway,
+    AccessRefused, SessionRefused, TopicUnfit, LogDamaged, and what the store raises.
+    """
+    options = _options(config.kafka)
+    name = config.kafka.topic_prefix + TOPIC
+    topic = await log_topic(Topics(options), name, config.shards, config.kafka.replication)
+    directory = ShardDirectory(Path(config.embedded.path) / f"shard-{_SHARD}", open_store, topic)
+    following = await Following.open(options, (name, _SHARD), directory)
+    try:
+        # One that is far behind would be of no use as a leader.
+        await following.read_to_end()
+        membership = Membership(options, config.kafka.group, name, wiring.seconds(config.session_timeout))
+        try:
+            await _stand_by(following, membership, stopping)
+            return await _take_over(options, name, following, membership)
+        except BaseException:
+            await membership.close()
+            raise
+    except BaseException:
+        await following.close()
+        raise
+
+
+async def _stand_by(following: Following, membership: Membership, stopping: asyncio.Event) -> None:
+    def done() -> bool:
+        return _SHARD in membership.own or membership.refusal is not None or stopping.is_set()
+
+    log.info("standing by until this engine leads shard %d", _SHARD)
+    await following.follow(done)
+    if stopping.is_set():
+        raise Stopped
+    await membership.leads(_SHARD)
+
+
+async def _take_over(options: Options, name: str, following: Following, membership: Membership) -> OwnedShard:
+    producer = await TransactionalProducer.open(options, name, _SHARD, f"{name}/{_SHARD}")
+    try:
+        last = await following.catch_up()
+        position = Position(last.epoch + 1, last.number)
+        offset = await producer.append([owner_record(position)])
+        embedded = await following.release()
+    except BaseException:
+        await producer.close()
+        raise
+    log.info("shard %d is owned in epoch %d, behind %d commits", _SHARD, position.epoch, position.number)
+    shard_log = KafkaShardLog(producer, Anchor(position, offset))
+    return OwnedShard(
+        LoggedStore(cast("NumberedStore", embedded), shard_log, position), embedded, shard_log, membership
+    )
+
+
+def _options(config: backend_pb2.Kafka) -> Options:
+    cluster = backend_pb2.KafkaCluster(
+        bootstrap_servers=config.bootstrap_servers,
+        username=config.username,
+        password_file=config.password_file,
+        client_id="wellspring-propagation",
+    )
+    if config.HasField("tls"):
+        cluster.tls.CopyFrom(config.tls)
+    cluster.request_timeout.seconds = 10
+    cluster.delivery_timeout.seconds = 30
+    return kafka_options(cluster, "backend.sharded.kafka")

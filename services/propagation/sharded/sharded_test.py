@@ -1,0 +1,306 @@
+"""A shard on a real broker: its former owner writes nothing, its store is made again from the log, and a log that would
+lose or mix up anything is refused by name."""
+
+import asyncio
+import itertools
+import shutil
+import signal
+
+import pytest
+from confluent_kafka.cimpl import Producer
+
+from libs.config.mistakes import ConfigError
+from libs.kafka.errors import Fenced, TopicUnfit
+from libs.kafka.testing.broker import PATIENCE_S, create, cut_before, delete, until
+from services.propagation.conformance.harness import SETTINGS
+from services.propagation.sharded.opening import TOPIC, check, open_shard
+from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.logged.records import LogDamaged
+from tools.dev.servers.kafka import Kafka
+from wellspring.config.v1 import propagation_pb2
+
+NUMBERS = itertools.count(1)
+SESSION_S = 6
+"""As short as brokers allow by default."""
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    with Kafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def prefix():
+    """Topics of its own for each test."""
+    return f"test-{next(NUMBERS)}."
+
+
+def settings(kafka, path, prefix, shards=1):
+    config = propagation_pb2.ShardedPropagation(shards=shards)
+    config.kafka.bootstrap_servers.append(kafka.address)
+    config.kafka.topic_prefix, config.kafka.replication = prefix, 1
+    config.kafka.group = prefix + "engines"
+    config.session_timeout.seconds = SESSION_S
+    config.embedded.path = str(path)
+    return config
+
+
+async def opened(kafka, path, prefix):
+    async with asyncio.timeout(PATIENCE_S):
+        config = settings(kafka, path, prefix)
+        return await open_shard(config, lambda at: EmbeddedStore.open(at, settings=SETTINGS), asyncio.Event())
+
+
+def put(store, key, value=b""):
+    commit = store.begin()
+    commit.put_record("kind", key, value)
+    commit.intern_resources([b"w/" + key])
+    return store.write(commit)
+
+
+def kept(shard):
+    return dict(shard.store.records("kind"))
+
+
+async def refused(kafka, path, prefix, error, says):
+    with pytest.raises(error, match=says):
+        await opened(kafka, path, prefix)
+
+
+def test_a_former_owner_writes_nothing_more_and_what_it_was_told_is_kept(kafka, prefix, tmp_path):
+    async def main():
+        first = await opened(kafka, tmp_path / "a", prefix)
+        assert first.store.epoch == 1
+        await asyncio.gather(*(put(first.store, b"%d" % n) for n in range(50)))
+        await put(first.store, b"big", bytes(range(256)) * 8_000)  # in several pieces
+        # The group gives the shard to another one, and nothing tells the first.
+        await first.membership.close()
+        second = await opened(kafka, tmp_path / "b", prefix)
+        assert second.store.epoch == 2 and len(kept(second)) == 51
+        assert kept(second) == kept(first)
+        await put(second.store, b"newer")
+        # The first one has not heard of it yet: what it applies is not durable, then it is told.
+        with pytest.raises(Fenced, match="writes nothing more"):
+            await put(first.store, b"late")
+        with pytest.raises(Fenced):
+            put(first.store, b"later")
+        with pytest.raises(Fenced):
+            await first.check()
+        with pytest.raises(Fenced):
+            await first.lost()
+        await put(second.store, b"newest")
+        wanted = kept(second)
+        assert len(wanted) == 53 and b"late" not in wanted
+        await first.close()
+        await second.close()
+        # Its directory has a commit that nobody was told of.
+        again = await opened(kafka, tmp_path / "a", prefix)
+        assert again.store.epoch == 3 and kept(again) == wanted
+        names = [b"w/" + key for key in sorted(wanted)]
+        numbers = again.store.find_resources(names)
+        assert len(set(numbers.tolist())) == 53 and min(numbers) >= 0
+        await put(again.store, b"more")
+        await again.close()
+        shutil.rmtree(tmp_path / "a")
+        last = await opened(kafka, tmp_path / "a", prefix)
+        assert kept(last) == {**wanted, b"more": b""}
+        assert (last.store.find_resources(names) == numbers).all()
+        await last.close()
+
+    asyncio.run(main())
+
+
+def test_appends_wait_for_a_broker_that_is_killed_and_none_is_lost_or_doubled(kafka, prefix, tmp_path):
+    async def main():
+        shard = await opened(kafka, tmp_path / "a", prefix)
+        await put(shard.store, b"first")
+        waiting = [asyncio.ensure_future(put(shard.store, b"%d" % n)) for n in range(20)]
+        await asyncio.to_thread(kafka.brokers[0].restart, PATIENCE_S)
+        waiting += [asyncio.ensure_future(put(shard.store, b"%d" % n)) for n in range(20, 40)]
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*waiting)
+        await shard.close()
+        again = await opened(kafka, tmp_path / "b", prefix)
+        assert set(kept(again)) == {b"first", *(b"%d" % n for n in range(40))}
+        assert again.store.position.number == 41, "each once"
+        await again.close()
+
+    asyncio.run(main())
+
+
+def test_a_log_that_is_not_whole_or_not_its_own_is_refused_by_name(kafka, prefix, tmp_path):
+    topic = prefix + TOPIC
+
+    async def main():
+        shard = await opened(kafka, tmp_path / "a", prefix)
+        for n in range(5):
+            await put(shard.store, b"%d" % n)
+        await shard.close()
+        await asyncio.to_thread(cut_before, kafka, topic, 4)
+        await refused(kafka, tmp_path / "b", prefix, TopicUnfit, "was cut off: partition 0 begins at 4")
+        # Whoever has the rest goes on.
+        again = await opened(kafka, tmp_path / "a", prefix)
+        assert len(kept(again)) == 5
+        await again.close()
+        foreign = Producer({"bootstrap.servers": kafka.address})
+        foreign.produce(topic, b'{"some": "event"}')
+        assert foreign.flush(PATIENCE_S) == 0
+        await refused(kafka, tmp_path / "a", prefix, LogDamaged, "something else writes to this log")
+        await asyncio.to_thread(delete, kafka, topic)
+        await asyncio.to_thread(create, kafka, topic, retention_ms="-1")
+        await refused(kafka, tmp_path / "a", prefix, TopicUnfit, "deleted and made again")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"cleanup_policy": "compact"}, "drops records"),
+        ({"retention_ms": "1000"}, "drops records"),
+        ({"retention_ms": "-1", "retention_bytes": "1000"}, "drops records"),
+        ({"retention_ms": "-1", "partitions": 2}, "has 2 partitions, and the configuration says 1"),
+    ],
+)
+def test_a_topic_that_would_lose_anything_is_refused(kafka, prefix, tmp_path, made, says):
+    create(kafka, prefix + TOPIC, **made)
+    asyncio.run(refused(kafka, tmp_path / "a", prefix, TopicUnfit, says))
+
+
+def test_several_shards_and_a_directory_without_a_log_are_refused(kafka, prefix, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        check(settings(kafka, tmp_path, prefix, shards=4))
+    assert "backend.sharded.shards" in caught.value.message and "1 is allowed" in caught.value.message
+
+    async def main():
+        alone = EmbeddedStore.open(tmp_path / "a" / "shard-0", settings=SETTINGS)
+        await put(alone, b"mine")
+        await alone.close()
+        await refused(kafka, tmp_path / "a", prefix, TopicUnfit, "has no log in Kafka")
+
+    (tmp_path / "a").mkdir()
+    asyncio.run(main())
+
+
+def server(kafka, path, prefix):
+    brokers = f"bootstrap_servers: ['{kafka.address}'], topic_prefix: '{prefix}', group: {prefix}engines"
+    shard = f"kafka: {{{brokers}, replication: 1}}, session_timeout: {SESSION_S}s"
+    return Process(path, backend=f"{{sharded: {{{shard}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}")
+
+
+async def work(executor, stubs, items):
+    """Renders until so many are done."""
+    async with asyncio.timeout(PATIENCE_S):
+        while executor.done.sum() < items:
+            await executor.round(stubs)
+
+
+def test_the_server_is_made_again_from_its_log_after_kill_9_with_its_directory_gone(kafka, prefix, tmp_path):
+    async def main():
+        process = server(kafka, tmp_path / "a", prefix)
+        await asyncio.to_thread(process.start)
+        executor = Executor()
+        async with connected(process) as channel:
+            stubs = Stubs(channel)
+            await load(stubs)
+            await edit(stubs, 1)
+            await work(executor, stubs, DEPENDENTS // 3)
+        process.kill()
+        done = executor.done.copy()
+        shutil.rmtree(tmp_path / "a")
+        await asyncio.to_thread(process.start)
+        async with connected(process) as channel:
+            await work(executor, Stubs(channel), DEPENDENTS)
+        process.kill()
+        assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
+        assert executor.done.max() == 1, "each of them once"
+
+    asyncio.run(main())
+
+
+def test_a_server_that_stood_still_while_another_took_over_ends_and_says_why(kafka, prefix, tmp_path):
+    async def main():
+        first, second = server(kafka, tmp_path / "a", prefix), server(kafka, tmp_path / "b", prefix)
+        await asyncio.to_thread(first.start)
+        try:
+            async with connected(first) as channel:
+                stubs = Stubs(channel)
+                await load(stubs)
+                await edit(stubs, 1)
+            first.process.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(second.start)
+            async with connected(second) as channel:
+                await edit(Stubs(channel), 2)
+            first.process.send_signal(signal.SIGCONT)
+            async with connected(first) as channel:
+                with pytest.raises(Exception) as caught:
+                    async with asyncio.timeout(PATIENCE_S):
+                        while True:
+                            await edit(Stubs(channel), 3)
+            assert not isinstance(caught.value, TimeoutError)
+            said = (await asyncio.to_thread(first.process.communicate, timeout=PATIENCE_S))[1].decode()
+            assert first.process.returncode == 1
+            assert "this engine's shard is lost" in said
+            first.process = None
+            async with connected(second) as channel:
+                executor = Executor()
+                await work(executor, Stubs(channel), DEPENDENTS)
+                assert executor.done.max() == 1
+        finally:
+            first.kill()
+            second.kill()
+
+    asyncio.run(main())
+
+
+def test_a_spare_takes_over_from_an_owner_that_is_killed_and_from_one_that_stops(kafka, prefix, tmp_path):
+    async def main():
+        first, spare = server(kafka, tmp_path / "a", prefix), server(kafka, tmp_path / "b", prefix)
+        executor = Executor()
+        await asyncio.to_thread(first.start)
+        try:
+            async with connected(first) as channel:
+                await load(Stubs(channel))
+                standing_by = asyncio.create_task(asyncio.to_thread(spare.start))
+                await edit(Stubs(channel), 1)
+                await work(executor, Stubs(channel), DEPENDENTS // 3)
+            assert not standing_by.done(), "it listens before it leads"
+            first.kill()
+            await standing_by
+            async with connected(spare) as channel:
+                await work(executor, Stubs(channel), DEPENDENTS)
+                assert executor.done.max() == 1, "nothing is lost, nothing is done twice"
+            # It comes back as a spare, with commits that were never acknowledged, or without.
+            standing_by = asyncio.create_task(asyncio.to_thread(first.start))
+            async with connected(spare) as channel:
+                await edit(Stubs(channel), 2)
+                await work(executor, Stubs(channel), DEPENDENTS + DEPENDENTS // 3)
+            assert (await asyncio.to_thread(spare.stop))[0] == 0
+            await standing_by
+            async with connected(first) as channel:
+                await work(executor, Stubs(channel), 2 * DEPENDENTS)
+                assert executor.done.max() == 2
+        finally:
+            first.kill()
+            spare.kill()
+
+    asyncio.run(main())
+
+
+def test_a_spare_that_is_told_to_stop_ends_as_told(kafka, prefix, tmp_path):
+    async def main():
+        owner = await opened(kafka, tmp_path / "a", prefix)
+        spare = server(kafka, tmp_path / "b", prefix)
+        started = asyncio.create_task(asyncio.to_thread(spare.start))
+        await until((tmp_path / "b" / "shard-0").exists, "it has begun")
+        process = spare.process
+        process.terminate()
+        with pytest.raises(AssertionError) as caught:
+            await started
+        assert "Traceback" not in str(caught.value)
+        assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+        await owner.close()
+
+    asyncio.run(main())

@@ -1,0 +1,50 @@
+"""The topic of the shards' logs: made when it is missing, and refused when it would lose what is in it."""
+
+from dataclasses import dataclass
+
+from libs.kafka.errors import TopicMissing, TopicUnfit
+from libs.kafka.topics import Topic, Topics
+
+SETTINGS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
+"""Nothing is dropped: a shard is made again from the whole of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogTopic:
+    """A topic that is there and fit. `identity` is another one for another cluster, and for a topic made again."""
+
+    name: str
+    identity: bytes
+
+
+async def log_topic(topics: Topics, name: str, shards: int, replication: int) -> LogTopic:
+    """The topic, made when there is none. Raises TopicUnfit, AccessRefused, BrokersAway."""
+    try:
+        found = await topics.describe([name])
+    except TopicMissing:
+        await topics.create(name, shards, replication, SETTINGS)
+        found = await _described(topics, name)
+    topic = found[name]
+    _check(topic, shards)
+    return LogTopic(name, f"{await topics.cluster()}/{topic.id}".encode())
+
+
+async def _described(topics: Topics, name: str) -> dict[str, Topic]:
+    """A topic that was made just now: made is not yet known to each broker, which the library asks again."""
+    try:
+        return await topics.describe([name])
+    except TopicMissing:
+        raise TopicUnfit(f"the topic {name} was made and does not come; start again when the brokers know it") from None
+
+
+def _check(topic: Topic, shards: int) -> None:
+    if topic.partitions != shards:
+        raise TopicUnfit(
+            f"the topic {topic.name} has {topic.partitions} partitions, and the configuration says {shards} shards"
+            " (backend.sharded.shards): the number of shards cannot be changed in this release"
+        )
+    if topic.compacted or not topic.kept_for_ever:
+        raise TopicUnfit(
+            f"the topic {topic.name} drops records (cleanup.policy, retention.ms, retention.bytes): a shard is made"
+            " again from the whole of it; cleanup.policy=delete, retention.ms=-1 and retention.bytes=-1 are needed"
+        )
