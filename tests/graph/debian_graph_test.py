@@ -38,7 +38,7 @@ views:
 AT_ONCE = 32
 SAMPLE = 4_000
 LEASED = 20_000
-WAIT_S = 120
+WAIT_S = 900
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tools.dev.servers import locate
 
 _HERE = Path(__file__).absolute().parent
-_PATIENCE_S = 300
+_PATIENCE_S = 900
 
 
 @dataclass(frozen=True)
