@@ -19,25 +19,27 @@ def time(us: int) -> Timestamp:
     return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
+def _set_time(at: Timestamp, us: int) -> None:
+    """The same, written in its place."""
+    at.seconds, at.nanos = us // 1_000_000, us % 1_000_000 * 1000
+
+
 def session(keyring: Keyring, policy: Policy, caller: str, given: Session) -> pb.Session:
     """The public side of a session, for one caller."""
     anonymous = given.anonymous
     answer = pb.Session(
-        realm=given.realm,
-        handle=given.handle,
-        create_time=time(given.created_us),
-        last_active_time=time(given.active_us),
-        idle_expire_time=time(idle_end_us(given, policy)),
-        absolute_expire_time=time(absolute_end_us(given, policy)),
-        home=given.home,
-        anonymous=anonymous,
-        bound=bool(given.bind),
+        realm=given.realm, handle=given.handle, home=given.home, anonymous=anonymous, bound=bool(given.bind)
     )
+    _set_time(answer.create_time, given.created_us)
+    _set_time(answer.last_active_time, given.active_us)
+    _set_time(answer.idle_expire_time, idle_end_us(given, policy))
+    _set_time(answer.absolute_expire_time, absolute_end_us(given, policy))
     if not anonymous:
         answer.subject = pseudonyms.pairwise(keyring, given.realm, caller, given.subject)
-        answer.assurance.level = given.level
-        answer.assurance.methods.extend(given.methods)
-        answer.assurance.auth_time.CopyFrom(time(given.auth_us))
+        assurance = answer.assurance
+        assurance.level = given.level
+        assurance.methods.extend(given.methods)
+        _set_time(assurance.auth_time, given.auth_us)
     return answer
 
 

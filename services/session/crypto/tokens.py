@@ -10,13 +10,12 @@ the service refuse a forged or foreign one before it reads anything; the secret 
 the number of the data centre where the session's conditional writes are decided.
 """
 
-import base64
 import binascii
 import hmac
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -44,7 +43,8 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Token:
-    """What a token says, taken apart. `secret` proves possession; it is never stored, and never printed."""
+    """What a token says, taken apart, and its session's `handle`. `secret` proves possession; it is never stored, and
+    never printed."""
 
     realm: str
     tag_key: int
@@ -52,10 +52,10 @@ class Token:
     id: bytes
     tag: bytes
     secret: bytes
+    handle: str = field(init=False)
 
-    @property
-    def handle(self) -> str:
-        return handle_of(self.id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "handle", handle_of(self.id))
 
     def __repr__(self) -> str:
         return f"Token({self.realm}, {self.handle[:8]}…)"
@@ -136,12 +136,17 @@ def _covered(realm: bytes, front: bytes, secret: bytes) -> bytes:
     return b"%b\0%b%b" % (realm, front, secret)
 
 
+# By binascii alone: base64's functions look at types and patterns first, for as long again.
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
+
+
 def _b64(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=")
 
 
 def _unb64(data: bytes) -> bytes:
-    raw = base64.b64decode(data + b"=" * (-len(data) % 4), altchars=b"-_", validate=True)
+    raw = binascii.a2b_base64(data.translate(_FROM_URL) + b"=" * (-len(data) % 4))
     # One spelling for one token: leftover bits in the last character would be a second one.
     if _b64(raw) != data:
         raise binascii.Error

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from functools import lru_cache
 from typing import Final
 
 from libs.errors.errors import DataLoss
@@ -89,7 +90,7 @@ def _session(realm: str, handle: str, data: bytes) -> Session:
         at += _RETRY.size
         retry = Retry(request, pepper, parent, child, data[at : at + size], grace_us, until_us)
         at += size
-    home, methods, stamp, subject_stamp, *bound = json.loads(data[at:])
+    home, methods, stamp, subject_stamp, bind = _texts(data[at:])
     return Session(
         realm=realm,
         handle=handle,
@@ -97,22 +98,29 @@ def _session(realm: str, handle: str, data: bytes) -> Session:
         home=home,
         subject=subject,
         level=level,
-        methods=tuple(methods),
+        methods=methods,
         auth_us=auth_us,
         created_us=created_us,
         active_us=active_us,
         ends_us=ends_us,
         idle_us=idle_us,
-        stamp=_epochs(stamp),
-        subject_stamp=_epochs(subject_stamp),
+        stamp=stamp,
+        subject_stamp=subject_stamp,
         tokens=tuple(tokens),
         old=old,
         retry=retry,
         data_keys=data_keys,
         data_bytes=data_bytes,
         floor=floor,
-        bind=bytes.fromhex(bound[0]) if bound else b"",
+        bind=bind,
     )
+
+
+@lru_cache(maxsize=256)
+def _texts(data: bytes) -> tuple[str, tuple[str, ...], Epochs, Epochs, bytes]:
+    """Home, methods, both stamps and the binding. Kept, because most sessions have the same."""
+    home, methods, stamp, subject_stamp, *bound = json.loads(data)
+    return home, tuple(methods), _epochs(stamp), _epochs(subject_stamp), bytes.fromhex(bound[0]) if bound else b""
 
 
 def revision_of(data: bytes) -> int:
