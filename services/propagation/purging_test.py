@@ -41,7 +41,7 @@ def purging(test, caches=("gateway", "varnish")):
             targets = [propagation_pb2.CacheTarget(name=n, urls=[c.url]) for n, c in found.items()]
             for target in targets:
                 target.pipeline = target.max_concurrency = 8
-                target.timeout.FromMilliseconds(300)
+                target.timeout.FromMilliseconds(60_000)
             layers = Caches.of(targets)
             stack.push_async_callback(layers.close)
             site = await stack.enter_async_context(served(caches=layers))

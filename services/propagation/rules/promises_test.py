@@ -173,7 +173,8 @@ def test_a_target_that_answers_badly_harms_its_own_event_only(answer, reason):
         disk, topics = MemoryDisk(), MemoryTopics(TOPICS)
         site = Site(disk, topics, Stub(), server.sockets[0].getsockname()[1])
         task = asyncio.create_task(site.rules.run())
-        await site.put({"r": call_of("/{message.n}", retry_limit=0, timeout="300ms")})
+        timeout = "2s" if answer is None else "60s"
+        await site.put({"r": call_of("/{message.n}", retry_limit=0, timeout=timeout)})
         for n in ("good", "bad", "good"):
             await topics.put("simple_test_rule", event(uri=n, n=n))
         await site.idle()

@@ -87,7 +87,7 @@ class Site:
         """Until everything is done."""
         await self.until(lambda: self.rules.runner.idle)
 
-    async def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
         """Until the condition holds. Raises AssertionError when it never does."""
         end = asyncio.get_running_loop().time() + seconds
         while not condition():
