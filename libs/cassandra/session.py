@@ -18,6 +18,7 @@ from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, tuple_factory
 
+from libs.cassandra import binding
 from libs.cassandra.bridge import Bridge
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
@@ -43,11 +44,12 @@ LOCAL_SERIAL: Final[int] = ConsistencyLevel.LOCAL_SERIAL
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A prepared statement. `write`: an answer that is lost leaves it open whether it happened. `conditional`: it has
-    an IF, and is never sent twice."""
+    an IF, and is never sent twice. `encode`: its values for a batch."""
 
     prepared: Any
     write: bool
     conditional: bool
+    encode: Sequence[binding.Encode] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Session:
             raise translate(error, write=False) from error
         conditional = " IF " in f" {cql.upper()} "
         prepared.is_idempotent = not conditional
-        statement = self._prepared[cql] = Statement(prepared, write, conditional)
+        statement = self._prepared[cql] = Statement(prepared, write, conditional, binding.encoders(prepared))
         return statement
 
     async def execute(
@@ -151,8 +153,11 @@ class Session:
         batch.is_idempotent = not any(statement.conditional for statement, _ in writes)
         if serial is not None:
             batch.serial_consistency_level = serial
-        for statement, values in writes:
-            batch.add(statement.prepared.bind(values))
+        for index, (statement, values) in enumerate(writes):
+            if index:
+                binding.add(batch, statement.prepared, statement.encode, values)
+            else:
+                batch.add(statement.prepared.bind(values))  # which tells the batch where it belongs
         timeout_s = self._options.request_timeout_s if timeout_s is None else timeout_s
         async with self._room:
             try:

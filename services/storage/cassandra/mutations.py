@@ -32,6 +32,7 @@ class Mutations:
         """As ``Store.mutate``."""
         if len(writes) == 1:
             return [await self._one(writes[0])]
+        writes = list(writes)  # some sequences make each of them anew
         results: dict[int, Result] = {}
         for step in alike(writes):
             found = await self._alike([writes[index] for index in step])

@@ -178,6 +178,14 @@ def _index(keys: list[bytes], end: bytes | None) -> int:
     return len(keys) if end is None else bisect.bisect_left(keys, end)
 
 
+class Spans(dict[int, Span]):
+    """The spans of a partition by kind, each made when it is first asked for."""
+
+    def __missing__(self, kind: int) -> Span:
+        found = self[kind] = Span()
+        return found
+
+
 class Partition:
     """What is known of a record's partition. ``rev`` names its state; ``lanes`` the lane of each remembered change."""
 
@@ -188,7 +196,7 @@ class Partition:
         self.head: bytes | None = None
         self.rev: bytes | None = None
         self.outbox: bytes | None = None
-        self.spans: dict[int, Span] = {kind: Span() for kind in (ITEMS, TOMBS, HISTORY, TOKENS)}
+        self.spans = Spans()
         self.lanes: dict[int, int] = {}
         self.own: tuple[int, ...] = ()  # kinds whose spans are this copy's
 
@@ -202,7 +210,7 @@ class Partition:
     def span(self, kind: int) -> Span:
         """The rows of one kind, to be changed: most steps change few of what they read."""
         if kind not in self.own:
-            self.spans = {**self.spans, kind: self.spans[kind].fork()}
+            self.spans = Spans({**self.spans, kind: self.spans[kind].fork()})
             self.own = (*self.own, kind)
         return self.spans[kind]
 

@@ -21,10 +21,16 @@ class KeyedLocks(Generic[K]):
     @contextlib.asynccontextmanager
     async def hold_all(self, keys: Iterable[K]) -> AsyncIterator[None]:
         """Holds several keys at once. They are to come sorted, each once: then no two who do so wait for each other."""
-        async with contextlib.AsyncExitStack() as stack:
+        held: list[_Held[K]] = []
+        try:
             for key in keys:
-                await stack.enter_async_context(self.hold(key))
+                one = self.hold(key)
+                await one.__aenter__()
+                held.append(one)
             yield
+        finally:
+            for one in held:
+                one.release()
 
 
 class _Held(Generic[K]):
@@ -43,6 +49,10 @@ class _Held(Generic[K]):
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """What ``__aexit__`` does, for who holds many."""
         self._locks[self._key][0].release()
         self._leave()
 

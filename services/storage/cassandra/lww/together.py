@@ -39,10 +39,10 @@ _FEW: Final = 16
 """Records whose items are read by one request: of 1 MiB each at most."""
 _TRIES: Final = 3
 """Runs of the engine until all that is left is left to steps of their own."""
-_FULL: Final = 0.8
+_FULL: Final = 0.9
 """How far a request fills what the nodes allow: its rows are measured by rule of thumb."""
-_ROW_BYTES: Final = 64
-"""What a row has beside its values, with room to spare."""
+_ROW_BYTES: Final = 40
+"""What a row has beside its values."""
 
 Result = Receipt | WellspringError | None
 Decide = Callable[[View, Sequence[Write]], Awaitable[list[Receipt | WellspringError]]]

@@ -1,0 +1,47 @@
+"""Values of a batch's statements as the protocol has them, in a fifth of the time that the driver takes: it makes an
+object for each statement and each of its columns, where a batch of hundreds of rows needs their bytes and no more.
+
+What is known of the types here is what our tables have most of; every other is left to the driver's own.
+"""
+
+import functools
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from cassandra.cqltypes import BytesType, ByteType, Int32Type, LongType, ShortType
+
+Encode = Callable[[Any], bytes]
+
+_PACKED: Final[dict[Any, Encode]] = {
+    ByteType: struct.Struct(">b").pack,
+    ShortType: struct.Struct(">h").pack,
+    Int32Type: struct.Struct(">i").pack,
+    LongType: struct.Struct(">q").pack,
+}
+
+
+def encoders(prepared: Any) -> tuple[Encode, ...]:
+    """How the values of a prepared statement are encoded, one after the other."""
+    return tuple(_encoder(column.type, prepared.protocol_version) for column in prepared.column_metadata)
+
+
+def add(batch: Any, prepared: Any, encode: Sequence[Encode], values: Sequence[Any]) -> None:
+    """Adds a statement to a driver's batch that has its first one. Raises ValueError when values are missing, or too
+    many, and what the type of a value raises."""
+    encoded = [None if value is None else one(value) for one, value in zip(encode, values, strict=True)]
+    batch._statements_and_parameters.append((True, prepared.query_id, encoded))
+
+
+def _encoder(kind: Any, protocol_version: int) -> Encode:
+    if kind is BytesType:
+        return bytes
+    found = _PACKED.get(kind)
+    if found is not None:
+        return found
+    return functools.partial(_by_driver, kind, protocol_version)
+
+
+def _by_driver(kind: Any, protocol_version: int, value: Any) -> bytes:
+    encoded: bytes = kind.serialize(value, protocol_version)
+    return encoded
