@@ -13,6 +13,7 @@ from services.propagation import canary_watch, metrics
 from services.propagation.auditor.freshness import Freshness, Staleness
 from services.propagation.auditor.metrics import AuditorCollector
 from services.propagation.auditor.turn import Turn
+from services.propagation.homes import metrics as homes_metrics
 from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.performing import Counters
 from services.session import canary, events
@@ -60,7 +61,7 @@ def engines():
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_is_about_figures_that_there_are(rule):
     there = auditors() | engines()
-    propagations = inspect.getsource(metrics) + inspect.getsource(canary_watch)
+    propagations = "".join(inspect.getsource(module) for module in (metrics, canary_watch, homes_metrics))
     sessions = inspect.getsource(canary) + inspect.getsource(events) + inspect.getsource(forwarding)
     names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
     assert names

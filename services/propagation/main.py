@@ -5,6 +5,7 @@ python -m services.propagation.main --config propagation.yaml
 
 import os
 import sys
+from collections.abc import Sequence
 from random import Random
 
 from libs.clock.clock import SystemClock
@@ -23,6 +24,8 @@ from services.propagation import backends
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
+from services.propagation.homes.opening import Homes, places
+from services.propagation.homes.taking import Taking
 from services.propagation.intake.intake import Intake
 from services.propagation.kafka.listening import Listening
 from services.propagation.kafka.metrics import ReceiverCollector, SourceCollector
@@ -95,7 +98,12 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     rules = await _rules(server, config, engine, rng)
     if config.rules_file:
         await _follow(server, rules_file(config.rules_file, rules), config.rules_file)
-    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules)
+    homes: Sequence[Taking] = ()
+    if config.homes:
+        homes = (
+            await server.resources.add("homes", lambda: Homes.open(config, engine, catalogue, rng), close=Homes.close)
+        ).homes
+    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules, homes)
 
 
 async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random) -> Rules:
@@ -157,6 +165,7 @@ def _defaults(config: propagation_pb2.PropagationConfig) -> Defaults:
         max_attempts=config.retry.max_attempts,
         initial_backoff_s=wiring.seconds(config.retry.initial_backoff),
         max_backoff_s=wiring.seconds(config.retry.max_backoff),
+        places=places(config),
     )
 
 

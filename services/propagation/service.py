@@ -1,5 +1,7 @@
 """The three services of propagation, on one server over one engine."""
 
+from collections.abc import Sequence
+
 from libs.paging.paging import PageTokens
 from libs.purge.caches import Caches
 from libs.rpc.policy import Policy
@@ -7,6 +9,8 @@ from libs.rpc.server import Server
 from services.propagation.admin_servicer import AdminServicer
 from services.propagation.canary_watch import CanaryWatch
 from services.propagation.domain.engine import Engine
+from services.propagation.homes.metrics import HomesCollector
+from services.propagation.homes.taking import Taking
 from services.propagation.intake.intake import Intake
 from services.propagation.purging import Purging
 from services.propagation.rules.caller import TargetsCaller
@@ -31,8 +35,10 @@ def add_propagation(
     max_batch: int = MAX_CAPACITY,
     caches: Caches | None = None,
     rules: Rules | None = None,
+    homes: Sequence[Taking] = (),
 ) -> None:
-    """Adds the services, the engine's ticking, its rules and, if there is one, the intake to the server."""
+    """Adds the services, the engine's ticking, its rules, what is taken from other data centres and, if there is one,
+    the intake to the server."""
     clock = engine.shard.clock
     rules = rules or Rules(engine, TargetsCaller(Targets()), clock, engine.shard.rng)
     canaries = CanaryWatch(engine)
@@ -54,7 +60,7 @@ def add_propagation(
             engine,
             catalogue,
             tokens,
-            intake.states if intake is not None else list,
+            lambda: (intake.states() if intake is not None else []) + [home.state for home in homes],
             Purging(caches or Caches([]), lambda: catalogue.messages),
             rules,
             canaries,
@@ -65,3 +71,6 @@ def add_propagation(
     server.add_background("canaries", canaries.run)
     if intake is not None:
         server.add_background("intake", intake.run)
+    server.telemetry.registry.register(HomesCollector(homes))
+    for home in homes:
+        server.add_background(f"home {home.datacentre}", home.run)

@@ -143,9 +143,9 @@ class WorkServicer:
     async def GetViews(self, request: work_pb2.GetViewsRequest, call: Call) -> work_pb2.GetViewsResponse:
         """The views of the present revision, and those of earlier ones that roots under way finish with."""
         return work_pb2.GetViewsResponse(
-            views=self._catalogue.messages,
+            views=self._catalogue.for_executors(self._catalogue.messages),
             revision=self._catalogue.revision,
-            older=self._catalogue.older_messages(self._engine),
+            older=self._catalogue.for_executors(self._catalogue.older_messages(self._engine)),
         )
 
     async def ReportReads(self, request: work_pb2.ReportReadsRequest, call: Call) -> work_pb2.ReportReadsResponse:

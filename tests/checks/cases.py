@@ -89,8 +89,7 @@ class Document:
         return f"tested; open: {self.partly[row]}" if row in self.partly else "tested"
 
 
-_NOT_YET = "not yet: several data centres"
-PROPAGATION = Document(Path("docs/propagation-cases.md"), r"N\d\d", r"n\d\d", open={"N19": _NOT_YET, "N20": _NOT_YET})
+PROPAGATION = Document(Path("docs/propagation-cases.md"), r"N\d\d", r"n\d\d")
 SESSION = Document(
     Path("services/session/README.md"),
     r"SES-\d\d",

@@ -22,7 +22,8 @@ class RetryPolicy:
 class View:
     """A derived representation of the resources whose names begin with one of `prefixes`.
 
-    `settle_s` above 0 asks for a second pass so long after a change.
+    `settle_s` above 0 asks for a second pass so long after a change. One that is `taken` is rendered in another data
+    centre: what it covers becomes pending when it was rendered there, not when it changes.
     """
 
     name: str
@@ -31,6 +32,7 @@ class View:
     lease_s: float = 60.0
     settle_s: float = 0.0
     max_dependencies: int = 10_000
+    taken: bool = False
 
     def covers(self, resource: str) -> bool:
         """Whether the view renders this resource."""
@@ -126,5 +128,6 @@ class Views:
         return self._names[number]
 
     def covering(self, resource: str) -> Iterable[int]:
-        """Numbers of the views of this very revision that render the resource."""
-        return [self._numbers[name] for name in self._own if self.by_name[name].covers(resource)]
+        """Numbers of the views of this very revision that render the resource here."""
+        own = (self.by_name[name] for name in self._own)
+        return [self._numbers[view.name] for view in own if view.covers(resource) and not view.taken]

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+from libs.purge.naming import TAGS_ATTRIBUTE
 from libs.render.types import Document
 from services.propagation.executor import puts
-from services.propagation.executor.ports import Output
+from services.propagation.executor.ports import Output, Stored
 from wellspring.propagation.v1 import work_pb2
 from wellspring.storage.v1 import storage_pb2
 from wellspring_client.calls import Caller
 from wellspring_client.errors import Unavailable
+from wellspring_client.storage_reads import NamespaceReads
 
 _WORK = work_pb2.DESCRIPTOR.services_by_name["PropagationWork"]
 _STORAGE = storage_pb2.DESCRIPTOR.services_by_name["Storage"]
@@ -73,6 +75,11 @@ class GrpcDocuments:
             del waiting[:taken]
         return found
 
+    async def stored(self, namespace: str, item_key: bytes, records: Sequence[bytes]) -> list[Stored | None]:
+        """The outputs in these records, as this data centre has them."""
+        items = await NamespaceReads(self._caller, namespace).get_many(records, item_key)
+        return [_stored(item) if item is not None else None for item in items]
+
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """In order None, or why the output could not be stored."""
         problems: list[str | None] = [None] * len(outputs)
@@ -96,6 +103,10 @@ class GrpcDocuments:
         request = puts.each(namespace, item_key, outputs, version)
         answer = await self._caller.unary(_STORAGE, "BatchMutate", request, storage_pb2.BatchMutateResponse, None)
         return {at: str(result.status.message) for at, result in enumerate(answer.results) if result.status.code}
+
+
+def _stored(item: storage_pb2.Item) -> Stored:
+    return Stored(item.value, item.content_type, tuple(item.attributes.get(TAGS_ATTRIBUTE, "").split()), item.version)
 
 
 def _document(result: storage_pb2.BatchGetResponse.Result) -> Document | None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
-from services.propagation.executor.ports import Caches, Documents, Output
+from services.propagation.executor.ports import Caches, Documents, Output, Stored
 
 CALM_AT_MOST_S = 0.1
 """So long first turns have the executor to themselves, if they are not over before."""
@@ -182,6 +182,10 @@ class PacedDocuments:
     async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
         """See ports.Documents. Reads wait for nobody: they are a part of rendering."""
         return await self._documents.fetch(namespace, records, strong=strong)
+
+    async def stored(self, namespace: str, item_key: bytes, records: Sequence[bytes]) -> list[Stored | None]:
+        """See ports.Documents."""
+        return await self._documents.stored(namespace, item_key, records)
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """See ports.Documents."""

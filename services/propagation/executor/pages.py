@@ -36,13 +36,15 @@ class Item(NamedTuple):
 
 @dataclass(slots=True)
 class Page:
-    """What a renderer made. `dependencies` None: the renderer does not know, and those declared before stay."""
+    """What a renderer made. `dependencies` None: the renderer does not know, and those declared before stay.
+    `stored_as` is the version that the store has it under already."""
 
     body: bytes
     content_type: str
     dependencies: Dependencies | None
     tags: tuple[str, ...]
     missing: bool = False
+    stored_as: bytes = b""
 
 
 class RenderFailed(Exception):

@@ -29,11 +29,23 @@ class Output(NamedTuple):
     tags: tuple[str, ...]
 
 
+class Stored(NamedTuple):
+    """A page as it lies in the store, and the rendered version that it was put with."""
+
+    body: bytes
+    content_type: str
+    tags: tuple[str, ...]
+    version: bytes
+
+
 class Documents(Protocol):
     """The store, as far as rendering needs it. Raises the SDK's errors."""
 
     async def fetch(self, namespace: str, records: Sequence[bytes], *, strong: bool = False) -> list[Document | None]:
         """The newest documents, in order; `strong`: as all copies together have them."""
+
+    async def stored(self, namespace: str, item_key: bytes, records: Sequence[bytes]) -> list[Stored | None]:
+        """The outputs that lie in these records, in order."""
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """Stores each over whatever is older than `version`; in order None, or why it could not be."""

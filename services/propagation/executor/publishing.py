@@ -1,7 +1,8 @@
 """What changed goes out: stored, then purged, then published, then called for; each page's own trouble is its own.
 
 The order is the promise: a page is stored before it is purged, purged before anybody is told, and done only when all
-have acknowledged.
+have acknowledged. A page that was taken from another data centre is stored already and was called for there: here it is
+purged and published, with the version that it was stored with.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class Publisher:
 
     def __init__(self, view: work_pb2.View, calls: ViewCalls, publications: ViewPublications) -> None:
         self._view = view
-        self._stores = bool(view.store.namespace)
+        self._taken = view.render.WhichOneof("kind") == "take"
+        self._stores = bool(view.store.namespace) and not self._taken
         self._effects = EffectTemplates(view)
         self.calls = calls
         self.publications = publications
@@ -43,6 +45,22 @@ class Publisher:
         self, changed: Sequence[Changed], rendered_version: bytes, documents: Documents, caches: Caches, cause: str = ""
     ) -> list[Problem | None]:
         """In order None where all is done, or what was in the way. `cause` is the id of what brought it about."""
+        if not self._taken:
+            return await self._publish(changed, rendered_version, documents, caches, cause)
+        problems: list[Problem | None] = [None] * len(changed)
+        places: dict[bytes, list[int]] = {}
+        for at, one in enumerate(changed):
+            # Of a page that is gone no version is left: caches forget whatever they have.
+            places.setdefault(one.page.stored_as, []).append(at)
+        for version, alike in places.items():
+            told = await self._publish([changed[at] for at in alike], version, documents, caches, cause)
+            for at, problem in zip(alike, told, strict=True):
+                problems[at] = problem
+        return problems
+
+    async def _publish(
+        self, changed: Sequence[Changed], rendered_version: bytes, documents: Documents, caches: Caches, cause: str
+    ) -> list[Problem | None]:
         problems: list[Problem | None] = [None] * len(changed)
         effects = self._effects.of([one.item.resource for one in changed])
         if self._stores:
@@ -54,7 +72,7 @@ class Publisher:
             told = await self.publications.make([changed[at].item for at in left], rendered_version, cause)
             for at, problem in told.items():
                 problems[left[at]] = problem
-        if self._view.calls:
+        if self._view.calls and not self._taken:
             left = [at for at, problem in enumerate(problems) if problem is None]
             found = await self.calls.make([changed[at].item for at in left], rendered_version)
             for at, problem in found.items():

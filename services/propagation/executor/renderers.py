@@ -1,10 +1,12 @@
-"""The ways to render: by HTTP, by a gRPC service of the deployment's, by a Python function of the deployment's."""
+"""The ways to render: by HTTP, by a gRPC service of the deployment's, by a Python function of the deployment's; or to
+take what another data centre rendered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.propagation.executor.pages import Item, Outcome
+from services.propagation.executor.ports import Documents
 from services.propagation.executor.sources import Sources
 from services.propagation.targets.target import Target
 from wellspring.propagation.v1 import work_pb2
@@ -20,6 +22,8 @@ class Slice:
     first: bool = False
     """Goes before what waits for the same renderer."""
     seconds: float = 0.0
+    documents: Documents | None = None
+    """The store itself, for results that are taken from it."""
 
 
 class RendererUnusable(Exception):

@@ -10,7 +10,6 @@ from google.rpc import code_pb2  # type: ignore[import-untyped]
 
 from services.propagation.executor.calls import ViewCalls
 from services.propagation.executor.entry_points import EntryPointRenderer
-from services.propagation.executor.loop_lag import LoopLag
 from services.propagation.executor.pages import Item, Page, RenderFailed, SawOlder, Withheld, check_page
 from services.propagation.executor.renderers import RendererUnusable, Slice
 from services.propagation.executor.runtimes import make_renderer
@@ -389,12 +388,3 @@ def test_a_call_that_fails_is_its_own_page_s_trouble_and_the_next_call_is_not_ma
             assert seconds == {"/second/A", "/second/B"}
 
     asyncio.run(main())
-
-
-def test_a_renderer_that_blocks_the_loop_is_told_of_once_for_a_spell(caplog):
-    lag = LoopLag()
-    for n in range(20):
-        lag.saw(100.0 + n, 2.0)
-    lag.saw(200.0, 0.001)
-    assert lag.blocked == 20 and lag.worst_s == 2.0
-    assert [one.message for one in caplog.records] == ["the event loop was blocked"] * 2

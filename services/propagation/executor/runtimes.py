@@ -12,6 +12,7 @@ from services.propagation.executor.ports import Work
 from services.propagation.executor.publications import ViewPublications
 from services.propagation.executor.publishing import Publisher
 from services.propagation.executor.renderers import Renderer, RendererUnusable
+from services.propagation.executor.take_renderer import TakeRenderer
 from services.propagation.targets.settings import TargetInvalid
 from services.propagation.targets.target import Target
 from services.propagation.targets.targets import Targets
@@ -151,4 +152,6 @@ def make_renderer(view: work_pb2.View, targets: Targets) -> Renderer:
         return HttpRenderer(view, targets)
     if kind == "grpc":
         return GrpcRenderer(view, targets)
+    if kind == "take":
+        return TakeRenderer(view)
     raise RendererUnusable("the view does not say how it is rendered: entry_point, http and grpc are what is known")

@@ -71,7 +71,7 @@ async def run_slice(
     """Takes the items through every step. Raises nothing of theirs: each failure is in the report. `first`: they are
     rendered before what waits for the same renderer."""
     report = Report()
-    given = Slice(sources, [one for root in batch.roots for one in root.inputs], first)
+    given = Slice(sources, [one for root in batch.roots for one in root.inputs], first, documents=documents)
     outcomes = await runtime.renderer.render(items, given)
     report.renderer_seconds = given.seconds
     changed: list[Changed] = []

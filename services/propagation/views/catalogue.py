@@ -2,7 +2,7 @@
 the engine knows them.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from libs.config.config import Mistake
@@ -21,6 +21,7 @@ class Catalogue:
     def __init__(self, store: Store, defaults: Defaults) -> None:
         """Reads what was put last. Raises ConfigError when this version does not take it any more."""
         self._defaults = defaults
+        self._datacentre = defaults.places[0] if defaults.places else ""
         kept = store.get_record(*VIEWS_RECORD)
         plain: dict[str, Any] = load(kept) if kept is not None else {"text": "", "revision": 0}
         self._take(plain["text"], int(plain["revision"]), read_views(plain["text"], defaults, "the views in the store"))
@@ -46,11 +47,14 @@ class Catalogue:
 
     def views(self) -> list[View]:
         """The views as the engine knows them."""
-        return [domain_view(message) for message in self.messages]
+        return [domain_view(message, self._datacentre) for message in self.messages]
 
     def older(self) -> dict[int, list[View]]:
         """Those of earlier revisions that are still kept, as the engine knows them."""
-        return {revision: [domain_view(message) for message in found] for revision, found in self._older.items()}
+        return {
+            revision: [domain_view(message, self._datacentre) for message in found]
+            for revision, found in self._older.items()
+        }
 
     def older_messages(self, engine: Engine) -> list[work_pb2.View]:
         """Of the earlier revisions at work, the views that differ from those in force; each with its revision."""
@@ -63,6 +67,14 @@ class Catalogue:
             for message in found
             if present.get(message.name) != _unnumbered(message)
         ]
+
+    def for_executors(self, messages: Iterable[work_pb2.View]) -> list[work_pb2.View]:
+        """The views as they are worked on here: those of other homes are taken instead of rendered."""
+        return [_taken(message) if _elsewhere(message, self._datacentre) else message for message in messages]
+
+    def homed_in(self, datacentre: str) -> list[work_pb2.View]:
+        """The views in force that another data centre renders."""
+        return [message for message in self.messages if message.home == datacentre]
 
     def validate(self, text: str) -> tuple[list[work_pb2.View], Sequence[Mistake]]:
         """The views that the text stands for, or the mistakes in it."""
@@ -79,7 +91,7 @@ class Catalogue:
                 metadata={"revision": str(self.revision)},
             )
         messages = read_views(text, self._defaults, source)
-        views = [domain_view(message) for message in messages]
+        views = [domain_view(message, self._datacentre) for message in messages]
         revision = self.revision + 1
         durable = engine.put_views(views, revision, dump({"text": text, "revision": revision}))
         if self.revision:
@@ -95,8 +107,20 @@ def _unnumbered(message: work_pb2.View) -> work_pb2.View:
     return plain
 
 
-def domain_view(message: work_pb2.View) -> View:
-    """What the engine needs of a complete view."""
+def _elsewhere(message: work_pb2.View, datacentre: str) -> bool:
+    return bool(message.home) and message.home != datacentre
+
+
+def _taken(message: work_pb2.View) -> work_pb2.View:
+    taken = work_pb2.View()
+    taken.CopyFrom(message)
+    taken.render.take.SetInParent()
+    return taken
+
+
+def domain_view(message: work_pb2.View, datacentre: str = "") -> View:
+    """What the engine in `datacentre` needs of a complete view."""
+    taken = _elsewhere(message, datacentre)
     return View(
         name=message.name,
         prefixes=tuple(message.resource_prefixes),
@@ -106,6 +130,7 @@ def domain_view(message: work_pb2.View) -> View:
             message.retry.max_backoff.ToNanoseconds() / 1e9,
         ),
         lease_s=message.lease_time.ToNanoseconds() / 1e9,
-        settle_s=message.settle_delay.ToNanoseconds() / 1e9,
+        settle_s=0.0 if taken else message.settle_delay.ToNanoseconds() / 1e9,
         max_dependencies=message.max_dependencies,
+        taken=taken,
     )

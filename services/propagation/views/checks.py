@@ -40,8 +40,9 @@ Path = tuple[str | int, ...]
 class Checker:
     """Gathers the mistakes of one views file, each at the place where it stands."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, places: Sequence[str] = ()) -> None:
         self.mistakes: list[Mistake] = []
+        self._places = places
         self._root = tree.read(text, source)
 
     def check(self, message: propagation_admin_pb2.ListViewsResponse) -> None:
@@ -75,6 +76,7 @@ class Checker:
         self._check_prefixes(at, view.resource_prefixes)
         self._check_render(at, view.render)
         self._check_store(at, view)
+        self._check_home(at, view)
         for index, url in enumerate(view.purge.urls):
             self._check_template((*at, "purge", "urls", index), url, PURGE_FIELDS)
         for index, tag in enumerate(view.purge.tags):
@@ -109,6 +111,8 @@ class Checker:
         here: Path = (*at, "render")
         if kind is None:
             self._wrong(here, "does not say how the view is rendered", "one of entry_point, http, grpc")
+        elif kind == "take":
+            self._wrong((*here, kind), "is given by the engine", "entry_point, http or grpc, and the view's home")
         elif kind == "entry_point" and not _FUNCTION.fullmatch(render.entry_point.function):
             allowed = '"package.module:function"'
             self._wrong((*here, kind, "function"), f'"{render.entry_point.function}" names no function', allowed)
@@ -190,6 +194,14 @@ class Checker:
             if used is not None and not used:
                 allowed = "{resource} or {name} in it, so that each resource has its own record"
                 self._wrong((*here, "record"), "is the same for all resources", allowed)
+
+    def _check_home(self, at: Path, view: work_pb2.View) -> None:
+        here: Path = (*at, "home")
+        if view.home and not view.store.namespace:
+            self._wrong(here, f'"{view.home}" has no results to take', "a home for views that store")
+        elif view.home and self._places and view.home not in self._places:
+            allowed = f"the engine's own datacentre, or one of its homes: {', '.join(filter(None, self._places))}"
+            self._wrong(here, f'"{view.home}" is no data centre that this engine knows', allowed.removesuffix(": "))
 
     def _check_retry(self, at: Path, retry: work_pb2.RetryPolicy) -> None:
         here: Path = (*at, "retry")

@@ -17,7 +17,7 @@ SOURCE = "views"
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a view has that does not say otherwise; times in seconds."""
+    """What a view has that does not say otherwise, and what it may name; times in seconds."""
 
     lease_s: float = 60.0
     max_dependencies: int = 10_000
@@ -27,12 +27,14 @@ class Defaults:
     max_concurrency: int = 16
     render_timeout_s: float = 30.0
     max_output_bytes: int = 8 << 20
+    places: tuple[str, ...] = ()
+    """The data centre of the engine and those whose results it takes; none: the views are not for one engine."""
 
 
 def read_views(text: str, defaults: Defaults, source: str = SOURCE) -> list[work_pb2.View]:
     """The views of the file's text, complete. Raises ConfigError with all mistakes, by their places."""
     message = parse(text, propagation_admin_pb2.ListViewsResponse, source=source)
-    checker = Checker(text, source)
+    checker = Checker(text, source, defaults.places)
     checker.check(message)
     if checker.mistakes:
         raise ConfigError(checker.mistakes)

@@ -137,6 +137,30 @@ def test_views_that_would_overwrite_each_other():
     assert [one.path for one in mistakes] == ["views[1].store"]
 
 
+def test_a_home_is_a_data_centre_that_the_engine_knows():
+    at_home = GOOD + "    home: west\n"
+    assert not mistakes_in(at_home, Defaults())[1], "whoever checks a file need not know where it will be used"
+    assert not mistakes_in(at_home, Defaults(places=("east", "west")))[1]
+    _, (mistake,) = mistakes_in(at_home, Defaults(places=("east", "north")))
+    assert mistake.line == 10 and '"west" is no data centre' in str(mistake) and "east, north" in str(mistake)
+    _, (mistake,) = mistakes_in(at_home, Defaults(places=("",)))
+    assert '"west" is no data centre' in str(mistake)
+
+
+def test_only_what_is_stored_can_be_taken_and_only_the_engine_says_so():
+    _, (mistake,) = mistakes_in(
+        changed(
+            '    store: {namespace: html, record: "{name}"}\n', '    calls: [{url: "http://h/"}]\n    home: west\n'
+        ),
+        Defaults(),
+    )
+    assert "no results to take" in str(mistake)
+    _, (mistake,) = mistakes_in(
+        changed('{entry_point: {function: "examples.wiki.renderer:render"}, timeout: 5s}', "{take: {}}"), Defaults()
+    )
+    assert mistake.line == 6 and "given by the engine" in str(mistake)
+
+
 def views_of(*ways):
     """Views a, b, … from source to store."""
     entries = [

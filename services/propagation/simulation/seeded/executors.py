@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from libs.errors.errors import WellspringError as EngineError
 from libs.purge.client import Purge, PurgeFailed
 from libs.render.types import Document
-from services.propagation.executor.ports import Output
+from services.propagation.executor.ports import Output, Stored
 from services.propagation.executor.worker import Worker, WorkerOptions
 from services.propagation.simulation.seeded.caches import REBOUND_S, Cache
 from services.propagation.simulation.seeded.faults import Faults
@@ -99,6 +99,18 @@ class StorePort:
             ]
 
         return await self.process.exchange("fetch", effect, repeatable=False)
+
+    async def stored(self, namespace: str, item_key: bytes, records: Sequence[bytes]) -> list[Stored | None]:
+        """As the store has them."""
+
+        async def effect() -> list[Stored | None]:
+            held = [self.site.pages.get((namespace, record.decode())) for record in records]
+            return [
+                Stored(one.value, "text/plain", (), one.version) if one is not None and one.value is not None else None
+                for one in held
+            ]
+
+        return await self.process.exchange("stored", effect, repeatable=False)
 
     async def put(self, namespace: str, item_key: bytes, outputs: Sequence[Output], version: bytes) -> list[str | None]:
         """Over what is older; what a newer render overtook is no problem."""

@@ -1,0 +1,274 @@
+"""Propagation in two data centres: each view is rendered in its home, and both purge their own caches.
+
+One storage service stands for a store that is replicated; each data centre has an engine, an executor and a cache.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import sys
+from collections import defaultdict
+
+import yaml
+from aiohttp import web
+
+from libs.purge.naming import MINIMUM_HEADER
+from tests.system.homes_renderer import PAGES
+from tests.system.link import Link
+from tests.system.served import Served
+from tools.dev.servers.ports import free_port
+from tools.dev.servers.process import Process
+from tools.platform.layout import MODULES
+from wellspring_client import aio
+
+PATIENT_S = 120
+VIEWS = """
+views:
+  - name: page
+    home: east
+    resource_prefixes: ["wiki/page/"]
+    source_namespace: sources
+    source_prefix: "wiki/"
+    render: {entry_point: {function: "tests.system.kills_renderer:render"}}
+    store: {namespace: pages}
+    purge: {urls: ["/wiki/page/{path}"]}
+    retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
+    lease_time: 3s
+  - name: digest
+    home: west
+    resource_prefixes: ["wiki/digest"]
+    source_namespace: pages
+    render: {entry_point: {function: "tests.system.homes_renderer:digest"}}
+    store: {namespace: digests}
+    purge: {urls: ["/digest"]}
+    retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
+    lease_time: 3s
+"""
+
+
+class Cache:
+    """Notes what is purged: by path the minimum versions, in order."""
+
+    def __init__(self):
+        self.purged = defaultdict(list)
+        self.url = ""
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        """On a port of loopback."""
+        app = web.Application()
+        app.router.add_route("PURGE", "/{path:.*}", self._purge)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        self.url = f"http://127.0.0.1:{port}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _purge(self, request):
+        self.purged[request.path].append(request.headers[MINIMUM_HEADER])
+        return web.Response()
+
+
+class Place:
+    """A data centre: its engine, its executor, its cache."""
+
+    def __init__(self, folder, name, storage, views, cache, homes):
+        self.engine = Served(
+            folder / name,
+            "propagation",
+            "grpcio",
+            {
+                "datacentre": name,
+                "views_file": str(views),
+                "storage": {"addresses": [storage]},
+                "homes": homes,
+                "follow": {"refresh": "100ms"},
+            },
+        )
+        executor = folder / f"{name}-executor"
+        executor.mkdir()
+        config = {
+            "server": {"listen": [f"127.0.0.1:{free_port()}"]},
+            "engine": {"addresses": [self.engine.address], "timeout": "40s"},
+            "storage": {"addresses": [storage]},
+            "caches": [{"name": name, "urls": [cache.url]}],
+        }
+        (executor / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        command = [sys.executable, "-m", MODULES["executor"], "--config", str(executor / "config.yaml")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.executor = Process(f"{name}-executor", command, executor, environment)
+        self.cache = cache
+
+    def start(self):
+        """Both processes."""
+        self.engine.start()
+        self.executor.start()
+
+    def kill(self):
+        """Both processes."""
+        self.engine.kill()
+        self.executor.kill()
+
+
+class Site:
+    """Both data centres, and a client of each engine."""
+
+    def __init__(self, east, west, link, client, west_client):
+        self.east, self.west, self.link, self.client, self.west_client = east, west, link, client, west_client
+        self.sources = client.storage.namespace("sources")
+
+    async def edit(self, page, revision):
+        """One write of a page's text."""
+        await self.sources.put(page.removeprefix("wiki/"), str(revision).encode())
+
+    async def stored(self):
+        """Of each page the version that the store has it with, in hex."""
+        items = await self.client.storage.namespace("pages").get_many(PAGES)
+        return {page: item.version.hex() if item is not None else "" for page, item in zip(PAGES, items, strict=True)}
+
+    async def shows(self, revisions):
+        """Until the store has the pages at these revisions, and both caches were told of that."""
+        async with asyncio.timeout(PATIENT_S):
+            while True:
+                items = await self.client.storage.namespace("pages").get_many(PAGES)
+                shown = [item.value if item is not None else b"" for item in items]
+                wanted = [f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES]
+                if shown == wanted:
+                    break
+                await asyncio.sleep(0.05)
+        for cache in (self.east.cache, self.west.cache):
+            await self.purged(cache)
+
+    async def purged(self, cache):
+        """Until the cache was told of every page as it is stored."""
+        stored = await self.stored()
+        async with asyncio.timeout(PATIENT_S):
+            while any(stored[page] not in cache.purged[f"/{page}"] for page in PAGES):  # noqa: ASYNC110  a cache's
+                await asyncio.sleep(0.02)
+
+    async def digested(self, revisions):
+        """Until the digest shows them all, and both caches were told of it as it is stored."""
+        digests = self.client.storage.namespace("digests")
+        wanted = b"\n".join(f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES)
+        async with asyncio.timeout(PATIENT_S):
+            item = None
+            while item is None or item.value != wanted:
+                await asyncio.sleep(0.05)
+                (item,) = await digests.get_many(["wiki/digest"])
+            for cache in (self.east.cache, self.west.cache):
+                while item.version.hex() not in cache.purged["/digest"]:  # noqa: ASYNC110  a cache's
+                    await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def running(folder):
+    """The site, with its pages at revision 1 and the digest of them."""
+    views = folder / "views.yaml"
+    views.write_text(VIEWS, encoding="utf-8")
+    async with contextlib.AsyncExitStack() as stack:
+        storage = Served(folder / "storage", "storage", "grpcio", {})
+        stack.callback(storage.kill)
+        await asyncio.to_thread(storage.start)
+        caches = [await stack.enter_async_context(Cache().running()) for _ in range(2)]
+        west_address = f"127.0.0.1:{free_port()}"
+        east = Place(folder, "east", storage.address, views, caches[0], [_home("west", west_address)])
+        link = await stack.enter_async_context(Link(east.engine.address))
+        west = Place(folder, "west", storage.address, views, caches[1], [_home("east", link.address)])
+        back = await stack.enter_async_context(Link(west.engine.address, int(west_address.partition(":")[2])))
+        for place in (east, west):
+            stack.callback(place.kill)
+            await asyncio.to_thread(place.start)
+        client = await stack.enter_async_context(
+            aio.connect(storage=storage.address, propagation=east.engine.address, timeout=30)
+        )
+        west_client = await stack.enter_async_context(aio.connect(propagation=west.engine.address, timeout=30))
+        for name in ("pages", "digests"):
+            await client.storage.create_namespace(name)
+        await client.storage.create_namespace("sources", resource_prefix="wiki/")
+        site = Site(east, west, [link, back], client, west_client)
+        for page in PAGES:
+            await site.edit(page, 1)
+        await site.shows(dict.fromkeys(PAGES, 1))
+        # The digest is known from its first change on.
+        await site.sources.put("digest", b"begun")
+        await site.digested(dict.fromkeys(PAGES, 1))
+        yield site
+
+
+def _home(name, address):
+    return {"datacentre": name, "propagation": {"addresses": [address]}}
+
+
+def test_n20_a_data_centre_that_was_cut_off_catches_up_with_no_effect_twice(tmp_path):
+    async def story():
+        async with running(tmp_path) as site:
+            for link in site.link:
+                link.cut()
+            before = {page: list(site.west.cache.purged[f"/{page}"]) for page in PAGES}
+            for revision in (2, 3, 4):
+                for page in PAGES:
+                    await site.edit(page, revision)
+                async with asyncio.timeout(PATIENT_S):
+                    await site.purged(site.east.cache)
+            revisions = dict.fromkeys(PAGES, 4)
+            await _east_shows(site, revisions)
+            assert {page: site.west.cache.purged[f"/{page}"] for page in PAGES} == before, "cut off, it hears nothing"
+            for link in site.link:
+                link.mend()
+            await site.shows(revisions)
+            await site.digested(revisions)
+            stored = await site.stored()
+            for page in PAGES:
+                after = site.west.cache.purged[f"/{page}"][len(before[page]) :]
+                assert after == [stored[page]], "once, for what is newest; what lay between needs nothing"
+
+    asyncio.run(story())
+
+
+def test_n19_deliveries_that_are_killed_and_repeated_end_with_the_same_versions_in_both(tmp_path):
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+
+    async def story():
+        async with running(tmp_path) as site:
+            revisions = dict.fromkeys(PAGES, 1)
+            for _ in range(4):
+                for _ in range(30):
+                    page = rng.choice(PAGES)
+                    revisions[page] += 1
+                    await site.edit(page, revisions[page])
+                trouble = rng.choice([site.west.engine, site.west.executor, site.east.engine, *site.link])
+                if isinstance(trouble, Link):
+                    trouble.cut()
+                    await asyncio.sleep(rng.uniform(0, 0.5))
+                    trouble.mend()
+                else:
+                    trouble.kill()
+                    await asyncio.to_thread(trouble.start)
+            await site.shows(revisions)
+            await site.digested(revisions)
+            hashes = []
+            for client in (site.client, site.west_client):
+                outputs = {one.resource: one async for one in client.propagation.admin.outputs("page")}
+                hashes.append({page: outputs[page].hash for page in PAGES})
+            assert hashes[0] == hashes[1]
+
+    asyncio.run(story())
+
+
+async def _east_shows(site, revisions):
+    """Until the store has the pages at these revisions, and the cache of their home was told."""
+    async with asyncio.timeout(PATIENT_S):
+        while True:
+            items = await site.client.storage.namespace("pages").get_many(PAGES)
+            shown = [item.value if item is not None else b"" for item in items]
+            if shown == [f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES]:
+                break
+            await asyncio.sleep(0.05)
+    await site.purged(site.east.cache)
