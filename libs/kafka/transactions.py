@@ -55,6 +55,10 @@ class TransactionalProducer:
                 "transaction.timeout.ms": int(timeout_s * 1000),
                 "acks": "all",
                 "linger.ms": 0,
+                # The markers of one transaction are still being written when the next begins: asked again at once, a
+                # transaction behind another takes 7 ms instead of 20.
+                "retry.backoff.ms": 1,
+                "retry.backoff.max.ms": 100,
                 "compression.type": "lz4",
                 "queue.buffering.max.kbytes": _QUEUE_KIB,
                 "error_cb": self._heard,

@@ -5,7 +5,12 @@ each dependent is leased, its name decoded, and completed, durably. Then it chan
 killed (-9) and started again. Both times every dependent must have been rendered, and no other page. At the end the raw
 libraries do the same completions, for the ratio.
 
+With --log kafka the same is done with the engine's log on a broker of the bench, after the undisturbed part on the
+embedded store alone: `kafka_ratio` is what that leaves of the completions a second. There the engine is not started
+again: a spare leads when the group has given it up (`session_timeout_s`).
+
 ./bazelw run //tools/bench:fanout -- --dependents 5000000 --json
+./bazelw run //tools/bench:fanout -- --log kafka --dependents 2000000 --json
 """
 
 import argparse
@@ -28,10 +33,11 @@ from pyroaring import BitMap
 from libs.embedded.store import EmbeddedStore
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
 from tools.bench import fanout_raw
-from tools.bench.fanout_engine import Engine
+from tools.bench.fanout_engine import SESSION_S, Engine
 from tools.bench.fanout_executor import BATCH_ITEMS
 from tools.bench.fanout_world import HUB, choose, declarations
 from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
+from tools.dev.servers.kafka import Kafka
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client import aio
 from wellspring_client.calls import Caller
@@ -88,18 +94,31 @@ class Executor:
 
 
 class Bench:
-    """One run, in a folder of its own."""
+    """One run, in a folder of its own. `spare` is an engine that takes over from one that is killed."""
 
-    def __init__(self, folder: Path, dependents: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, dependents: int, seed: int, engine: Engine | None = None, spare: Engine | None = None
+    ) -> None:
         self._folder = folder
         self._seed = seed
         self._dependents = dependents
         self._chosen = choose(dependents, seed)
-        self._engine = Engine(folder)
+        self._engine = engine or Engine(folder)
+        self._spare = spare
         self._figures: Figures = {"dependents": dependents, "resources": 2 * dependents, "seed": seed}
 
     def run(self) -> Figures:
         """All of it. Ends the program with a sentence when a promise is broken."""
+        self.render(killed=True)
+        self._sizes()
+        members = BitMap(np.flatnonzero(self._chosen).astype(np.uint32))
+        raw = fanout_raw.completions_per_s(self._folder / "raw", members, BATCH_ITEMS)
+        self._figures["raw_completions_per_s"] = int(raw)
+        self._figures["completions_ratio"] = round(self._figures["completions_per_s"] / raw, 3)
+        return self._figures
+
+    def render(self, *, killed: bool) -> Figures:
+        """Loads and renders, a second time over the death of the engine if it is to be `killed`."""
         self._engine.start()
         try:
             self._load()
@@ -107,14 +126,10 @@ class Bench:
             self._engine.start()
             self._engine.settle()
             self._undisturbed()
-            self._killed()
+            if killed:
+                self._killed()
         finally:
             self._engine.stop()
-        self._sizes()
-        members = BitMap(np.flatnonzero(self._chosen).astype(np.uint32))
-        raw = fanout_raw.completions_per_s(self._folder / "raw", members, BATCH_ITEMS)
-        self._figures["raw_completions_per_s"] = int(raw)
-        self._figures["completions_ratio"] = round(self._figures["completions_per_s"] / raw, 3)
         return self._figures
 
     def _load(self) -> None:
@@ -189,14 +204,23 @@ class Bench:
 
     def _killed(self) -> None:
         engine, figures = self._engine, self._figures
-        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1, "--engine-dies")
+        successor = self._spare or engine
+        more = ("--engine-dies", "--successor", successor.address)
+        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1, *more)
         try:
+            if self._spare is not None:
+                self._spare.begin()
+                self._spare.settle()
             executor.wait("ready")
             self._publish("second", 2)
             half = executor.wait("half")
             engine.kill()
             started_s = time.monotonic()
-            engine.start()
+            if self._spare is not None:
+                self._engine = self._spare
+                self._engine.wait()
+            else:
+                engine.start()
             executor.wait("lost")
             first_s = executor.wait("first_lease")["at_s"]
             over = executor.wait("over")
@@ -245,17 +269,42 @@ class Bench:
             log(f"{name}: {sizes[name].disk_bytes / len(self._chosen):.1f} bytes a page")
 
 
+def on_kafka(folder: Path, dependents: int, seed: int) -> Figures:
+    """The bench with the log on a broker; the figures of that, and what they are beside the embedded store's."""
+    embedded = Bench(folder / "embedded", dependents, seed).render(killed=False)
+    with Kafka(heap_mib=512) as kafka:
+        log_there = {"bootstrap_servers": [kafka.address], "replication": 1}
+        engine, spare = (Engine(folder / name, kafka=log_there) for name in ("owner", "spare"))
+        try:
+            figures = Bench(folder / "owner", dependents, seed, engine, spare).render(killed=True)
+        finally:
+            engine.stop()
+            spare.stop()
+    figures["embedded_completions_per_s"] = embedded["completions_per_s"]
+    figures["kafka_ratio"] = round(figures["completions_per_s"] / embedded["completions_per_s"], 3)
+    figures["embedded_load_s"] = embedded["load_s"]
+    figures["session_timeout_s"] = SESSION_S
+    return figures
+
+
 def main(tell: Callable[[str], None] = print) -> int:
     """Measures; prints a table or, with ``--json``, one object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dependents", type=int, default=1_000_000, help="of the change; pages are twice as many")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded", help="where the engine's log is")
+    parser.add_argument("--shards", type=int, default=1, help="of the log: this release has 1")
     add_options(parser)
     asked = parser.parse_args()
     if not 1_000 <= asked.dependents <= 100_000_000:
         parser.error("--dependents: 1,000 to 100,000,000 are allowed")
+    if asked.shards != 1:
+        parser.error("--shards: 1 is allowed: the graph is in one shard")
     with run_folder("fanout", asked.folder) as folder:
-        figures = Bench(folder, asked.dependents, asked.seed).run()
+        if asked.log == "kafka":
+            figures = on_kafka(folder, asked.dependents, asked.seed)
+        else:
+            figures = Bench(folder, asked.dependents, asked.seed).run()
     tell_figures(figures, asked.json, tell)
     return 0
 

@@ -17,10 +17,15 @@ _SETTLED_SHARE = 0.05
 _LOOK_EVERY_S = 1.0
 _CALM_LOOKS = 4
 _SETTLE_MOST_S = 600.0
+SESSION_S = 6
+"""Of an engine on Kafka: so long the group waits for one that is silent, the least that brokers allow by default."""
 
 
 class Engine:
-    """services/propagation/main.py on an embedded store in `folder`, with the defaults but for what is given."""
+    """services/propagation/main.py on an embedded store in `folder`, with the defaults but for what is given.
+
+    With `kafka` (the message of that name) its log is there: it is an owner, or a spare, of a shard.
+    """
 
     def __init__(
         self,
@@ -29,17 +34,23 @@ class Engine:
         embedded: Mapping[str, object] | None = None,
         limits: Mapping[str, object] | None = None,
         checkpoint: Mapping[str, object] | None = None,
+        kafka: Mapping[str, object] | None = None,
     ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.address = f"127.0.0.1:{free_port()}"
         self.data = folder / "data"
         self._ready = folder / "ready.json"
         (folder / "views.yaml").write_text(views)
+        store = {"path": str(self.data), **(embedded or {})}
+        backend: dict[str, object] = {"embedded": store}
+        if kafka:
+            backend = {"sharded": {"kafka": dict(kafka), "embedded": store, "session_timeout": f"{SESSION_S}s"}}
         config = folder / "propagation.yaml"
         config.write_text(
             yaml.safe_dump(
                 {
                     "server": {"listen": [self.address], "ready_file": str(self._ready)},
-                    "backend": {"embedded": {"path": str(self.data), **(embedded or {})}},
+                    "backend": backend,
                     "limits": dict(limits or {}),
                     "checkpoint": dict(checkpoint or {}),
                     "views_file": str(folder / "views.yaml"),
@@ -52,8 +63,16 @@ class Engine:
 
     def start(self) -> None:
         """Starts it and waits until it takes calls."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Starts it: a spare takes no calls before it leads."""
         self._ready.unlink(missing_ok=True)
         self._process.start()
+
+    def wait(self) -> None:
+        """Waits until it takes calls."""
         self._process.wait_ready(self._ready.exists, every_s=0.01)
 
     def kill(self) -> None:

@@ -61,9 +61,10 @@ class Executor:
     """Leases until the change is done, which is to make `dependents` resources pending."""
 
     def __init__(
-        self, address: str, change: str, resources: int, dependents: int, seed: int, engine_dies: bool
+        self, address: str, change: str, resources: int, dependents: int, seed: int, engine_dies: bool, successor: str
     ) -> None:
         self._address = address
+        self._successor = successor or address
         self._change = change
         self._dependents = dependents
         # A small run has enough batches, too, for its engine to be killed between them.
@@ -220,6 +221,7 @@ class Executor:
         say("lost", done=self.told.done.count)
         self._first_told = False
         self._left.append(self._client)
+        self._address = self._successor
         await asyncio.to_thread(_await_listener, self._address)
         self._client = aio.connect(propagation=self._address, timeout=_WAIT_S + 10)
         await self._learn_epoch()
@@ -243,6 +245,7 @@ def main() -> int:
     parser.add_argument("--dependents", type=int, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine-dies", action="store_true", help="half way; the last quarter waits for it")
+    parser.add_argument("--successor", default="", help="the engine that takes over when it died; the same one again")
     parser.add_argument("--out", type=Path, required=True, help="gets a bit for each page that was rendered")
     asked = parser.parse_args()
     gc.disable()  # nothing here makes cycles, and millions of names are alive
@@ -251,7 +254,15 @@ def main() -> int:
 
 
 async def _run(asked: argparse.Namespace) -> bytes:
-    executor = Executor(asked.address, asked.change, asked.resources, asked.dependents, asked.seed, asked.engine_dies)
+    executor = Executor(
+        asked.address,
+        asked.change,
+        asked.resources,
+        asked.dependents,
+        asked.seed,
+        asked.engine_dies,
+        asked.successor,
+    )
     await executor.run(min(BURST_ITEMS, asked.dependents // 4))
     return executor.told.rendered.packed()
 

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 TOPIC = "propagation.shard-log"
 _SHARD = 0
+_TRANSACTION_S = 600.0
+"""So long the brokers may be away without ending what an owner has begun; they allow 15 minutes by default.
+
+Nobody waits for it: a new owner ends what the former one has begun."""
 
 
 class ShardLost(Unavailable):
@@ -128,7 +132,8 @@ async def _stand_by(following: Following, membership: Membership, stopping: asyn
 
 
 async def _take_over(options: Options, name: str, following: Following, membership: Membership) -> OwnedShard:
-    producer = await TransactionalProducer.open(options, name, _SHARD, f"{name}/{_SHARD}")
+    own_name = f"{name}/{_SHARD}"
+    producer = await TransactionalProducer.open(options, name, _SHARD, own_name, timeout_s=_TRANSACTION_S)
     try:
         last = await following.catch_up()
         position = Position(last.epoch + 1, last.number)
