@@ -67,10 +67,9 @@ class AdminServicer(OutputsServicer, RulesServicer):
     async def ListViews(
         self, request: propagation_admin_pb2.ListViewsRequest, call: Call
     ) -> propagation_admin_pb2.ListViewsResponse:
-        """The views in force."""
-        return propagation_admin_pb2.ListViewsResponse(
-            views=self._catalogue.messages, revision=self._catalogue.revision
-        )
+        """The views in force, as they are worked on here."""
+        views = self._catalogue.for_executors(self._catalogue.messages)
+        return propagation_admin_pb2.ListViewsResponse(views=views, revision=self._catalogue.revision)
 
     async def Purge(
         self, request: propagation_admin_pb2.PurgeRequest, call: Call

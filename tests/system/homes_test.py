@@ -34,7 +34,7 @@ views:
     store: {namespace: pages}
     purge: {urls: ["/wiki/page/{path}"]}
     retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
-    lease_time: 3s
+    lease_time: LEASE
   - name: digest
     home: west
     resource_prefixes: ["wiki/digest"]
@@ -43,7 +43,7 @@ views:
     store: {namespace: digests}
     purge: {urls: ["/digest"]}
     retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
-    lease_time: 3s
+    lease_time: LEASE
 """
 
 
@@ -166,10 +166,10 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running(folder):
-    """The site, with its pages at revision 1 and the digest of them."""
+async def running(folder, lease="300s"):
+    """The site, with its pages at revision 1 and the digest of them. Who is killed has its leases end soon."""
     views = folder / "views.yaml"
-    views.write_text(VIEWS, encoding="utf-8")
+    views.write_text(VIEWS.replace("LEASE", lease), encoding="utf-8")
     async with contextlib.AsyncExitStack() as stack:
         storage = Served(folder / "storage", "storage", "grpcio", {})
         stack.callback(storage.kill)
@@ -236,7 +236,7 @@ def test_n19_deliveries_that_are_killed_and_repeated_end_with_the_same_versions_
     rng = random.Random(seed)
 
     async def story():
-        async with running(tmp_path) as site:
+        async with running(tmp_path, "3s") as site:
             revisions = dict.fromkeys(PAGES, 1)
             for _ in range(4):
                 for _ in range(30):

@@ -57,8 +57,13 @@ class ViewAddresses:
 
 
 def addresses(views: Sequence[work_pb2.View]) -> dict[str, ViewAddresses]:
-    """By name, those views whose pages are stored."""
-    return {view.name: ViewAddresses(view) for view in sorted(views, key=lambda v: v.name) if view.store.namespace}
+    """By name, those views whose pages are rendered and stored here.
+
+    Of those that are taken from another data centre the engine here has no versions that a stored page could be
+    compared with: a purge by them would hide every page. They are looked after at home.
+    """
+    ours = [view for view in views if view.store.namespace and view.render.WhichOneof("kind") != "take"]
+    return {view.name: ViewAddresses(view) for view in sorted(ours, key=lambda view: view.name)}
 
 
 def _inverse(template: str) -> tuple[re.Pattern[str], str]:

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from libs.clock.clock import SystemClock
+from services.propagation.auditor.addressing import addresses
 from services.propagation.domain import listing
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
@@ -281,5 +282,6 @@ def test_changes_of_what_is_rendered_elsewhere_make_nothing_pending_here():
             assert [shard.views.name(number) for number in shard.views.covering("w/a")] == ["own"]
             views = west.catalogue.for_executors(west.catalogue.messages)
             assert [view.render.WhichOneof("kind") for view in views] == ["take", "http"]
+            assert list(addresses(views)) == ["own"], "the auditor leaves alone what it cannot judge"
 
     run(story)
