@@ -45,11 +45,11 @@ class Refresher:
         # Of before what is read: whatever was revoked until then is in it.
         at_us = self._realms.now_us()
         await self._realms.refresh()
-        if self._following is not None:
-            await self._following.follow(at_us, self._realms.names())
         if self._origins is not None:
             await self._origins.beat(at_us, self._realms.names())
             self._realms.listening.shut(await self._origins.fences())
+        if self._following is not None:
+            await self._following.follow(at_us, self._realms.names())
 
 
 class Listener:

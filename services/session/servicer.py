@@ -97,7 +97,7 @@ class SessionsServicer:
             touch=request.touch,
             data_keys=requests.wanted_keys(request.data_keys, "data_keys") if request.data_keys else (),
             proof=requests.proof(request.proof, request.HasField("proof")),
-            hot=plain,
+            hot=not audience,
             cookie=request.cookie,
         )
         validated = await self._guarded(realm, call, work, request.client_hints.address)

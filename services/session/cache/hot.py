@@ -5,7 +5,7 @@ the entry, and by this server's. A server that could not drop what it wrote beli
 that were there are over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from libs.errors.errors import DataLoss
 from services.session.cache.entries import Looked
@@ -22,8 +22,10 @@ class CachedHot:
         self._store = store
         self._now_us = now_us
 
-    async def read(self, realm: Realm, handle: str) -> Stored:
-        """See `Hot.read`."""
+    async def read(self, realm: Realm, handle: str, keys: Sequence[bytes] = (), kinds: bytes = b"") -> Stored | None:
+        """See `Hot.read`; items are in no page."""
+        if keys or kinds:
+            return None
         began_us = self._now_us()
         looked = await self._look(realm, handle)
         page = None if looked is None else self._believed(realm, handle, looked)

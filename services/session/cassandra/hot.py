@@ -6,7 +6,7 @@ answered counts at once: a revocation removes the rows of the sessions that it e
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from services.session.cassandra.homes import Place
 from services.session.cassandra.known import Known
@@ -23,15 +23,15 @@ class FollowedHot:
         self._known = known
         self._now_us = now_us
 
-    async def read(self, realm: Realm, handle: str) -> Stored | None:
+    async def read(self, realm: Realm, handle: str, keys: Sequence[bytes] = (), kinds: bytes = b"") -> Stored | None:
         """See `Hot.read`."""
         if not self._is_fresh(realm):
             return None
-        session = await self._here.sessions.head(realm.name, handle)
+        session, items = await self._here.sessions.read(realm.name, handle, keys, kinds)
         # Asked afterwards: what came to be known while the session was read counts.
         if session is None or not self._is_fresh(realm) or self._known.may_have_ended(realm.name, handle):
             return None
-        return Stored(session, {}, None, await self._epoch(realm, session.subject))
+        return Stored(session, items, None, await self._epoch(realm, session.subject))
 
     async def mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:
         """See `Hot.mark`."""

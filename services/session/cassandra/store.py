@@ -185,12 +185,8 @@ class CassandraStore:
         orphan: Callable[[Created, Session | None], End],
     ) -> bool:
         here, realm, handle = self._here, session.realm, session.handle
-        made, used, tombstone = await asyncio.gather(
-            self._catalog.created_by(request),
-            here.sessions.revision(realm, handle),
-            here.revocations.tombstone(realm, handle),
-        )
-        if used is not None or tombstone is not None:
+        made, used = await asyncio.gather(self._catalog.created_by(request), here.sessions.revision(realm, handle))
+        if used is not None:
             return False
         orphans: list[End] = []
         for before in made.values():
@@ -205,7 +201,7 @@ class CassandraStore:
             return True
 
         # A login that is refused is to write nothing; what is decided here is decided once more when it enters.
-        if not await here.subjects.keeps(session, key) or not await admit():
+        if guard is not None and not (await here.subjects.keeps(session, key) and await admit()):
             return False
         if not await self._catalog.claim(request, made.get(self.homes.own), created):
             return False

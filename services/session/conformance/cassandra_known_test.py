@@ -13,7 +13,7 @@ from services.session.cassandra.names import Names
 from services.session.conformance import node
 from services.session.conformance.cassandra_servers_test import Dies, Faulty
 from services.session.conformance.harness import service
-from services.session.conformance.verbs import step_up
+from services.session.conformance.verbs import data, step_up
 from services.session.crypto import pseudonyms
 from services.session.domain import listing, revoking, validating
 from services.session.domain.errors import SessionInvalid
@@ -52,6 +52,7 @@ class Server:
         self.connection = connection
         self.known = tools.store.known
         self.tools = made.tools = replace(tools, hot=tools.store.hot(tools.clock.now_us), shared=True)
+        tools.vault._alone = False
         self.service = made
         self._refresher = Refresher(tools.realms, made.clock, None, self.known)
 
@@ -61,18 +62,18 @@ class Server:
     async def follows(self):
         await self._refresher.tick()
 
-    async def state(self, token):
+    async def state(self, token, **more):
         """Whether the hot path lets it in."""
         try:
-            await validating.validate(self.tools, self.realm(), "app", token, hot=True)
+            await validating.validate(self.tools, self.realm(), "app", token, hot=True, **more)
         except SessionInvalid:
             return False
         return True
 
-    async def costs(self, token):
+    async def costs(self, token, **more):
         """What a Validate that lets in reads of each table."""
         self.connection.asked.clear()
-        assert await self.state(token)
+        assert await self.state(token, **more)
         return dict(self.connection.asked)
 
 
@@ -115,6 +116,11 @@ def test_what_is_not_revoked_is_one_read_by_key():
     async def test(a, b):
         made = [await a.create(subject) for subject in ("alice", "bob", "")]
         assert [await b.costs(one.token) for one in made] == [ONE] * 3
+        # With data it is one, too; its key is the subject's.
+        full = await a.create("carol", data={"k": b"v", "l": b"w"})
+        for keys in (["k"], ["*"]):
+            assert await b.costs(full.token, data_keys=keys) == {"sessions": 1, "subjects": 1}
+        assert await data(b, full.token) == {"k": b"v", "l": b"w"}
         # Of a subject that was revoked before, its epoch is read too; of others nothing more.
         await revoking.revoke_subject(a.tools, a.realm(), "app", "alice")
         await a.clock.advance(1)

@@ -56,7 +56,7 @@ _KEYSPACE: Final = "pair"
 @functools.cache
 def pair() -> Cassandra:
     """The cluster of this process, with its tables."""
-    cluster = Cassandra(dict.fromkeys(NAMES, 1), settings=_SETTINGS, heap_mib=384)
+    cluster = Cassandra(dict.fromkeys(NAMES, 1), settings=_SETTINGS, heap_mib=384, links=True)
     cluster.__enter__()
     atexit.register(cluster.__exit__, None, None, None)
     given = options(NAMES[0], cluster)
@@ -123,6 +123,19 @@ def stopped(name: str) -> Iterator[None]:
         yield
     finally:
         node(name).resume()
+
+
+@contextmanager
+def cut() -> Iterator[None]:
+    """The data centres are all well, and nothing comes from one to the other, of nodes and of servers."""
+    links = pair().links
+    for link in links:
+        link.cut()
+    try:
+        yield
+    finally:
+        for link in links:
+            link.mend()
 
 
 @contextmanager

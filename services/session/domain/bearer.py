@@ -132,13 +132,20 @@ async def identify(
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
 
 
-async def glance(tools: Tools, hot: Hot, realm: Realm, text: bytes) -> Bearer | None:
+async def glance(
+    tools: Tools,
+    hot: Hot,
+    realm: Realm,
+    text: bytes,
+    keys: Callable[[Token], Sequence[bytes]] | None = None,
+    kinds: bytes = b"",
+) -> Bearer | None:
     """The bearer of a token, by what stands in front of the store; None for one who is not plainly good by that, and is
-    to be identified. Raises TokenMalformed, SessionInvalid."""
+    to be identified. Items as by `identify`. Raises TokenMalformed, SessionInvalid."""
     token = read_token(tools, realm, text)
     if tools.home_of(token.home) != tools.datacentre:
         return None
-    stored = await hot.read(realm, token.handle)
+    stored = await hot.read(realm, token.handle, keys(token) if keys else (), kinds)
     if stored is None or stored.session is None or stored.session.bind:
         return None
     now_us = tools.clock.now_us()

@@ -4,7 +4,7 @@ The moment is never longer than the realm's bound of revocations, and stated. Wh
 by the store, so that it refuses nobody.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from services.session.domain.realms import Realm
@@ -14,8 +14,8 @@ from services.session.store.interface import Mark, Stored
 class Hot(Protocol):
     """Of sessions that have their home here. Raises what the store raises; never because a cache is away."""
 
-    async def read(self, realm: Realm, handle: str) -> Stored | None:
-        """As `Store.read` without items; None when the store itself is to be asked."""
+    async def read(self, realm: Realm, handle: str, keys: Sequence[bytes] = (), kinds: bytes = b"") -> Stored | None:
+        """As `Store.read`; None when the store itself is to be asked."""
         ...
 
     async def mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:

@@ -55,26 +55,20 @@ async def validate(
     hot: bool = False,
     cookie: str = "",
 ) -> Validated:
-    """`cookie`: what is answered is as new as it says. `hot`: what stands in front of the store may answer, for whoever
-    asks for nothing more. Raises TokenMalformed, SessionInvalid, DataKeyDenied, HomeUnreachable."""
+    """`cookie`: what is answered is as new as it says. `hot`: what stands in front of the store may answer. Raises
+    TokenMalformed, SessionInvalid, DataKeyDenied, HomeUnreachable."""
     readable(realm.policy, caller, "Validate", data_keys)
     everything = ALL in data_keys
 
     def keys(token: Token) -> list[bytes]:
         return [tools.vault.item_key(DATA, realm.name, token.handle, key) for key in data_keys if key != ALL]
 
+    asked, kinds = keys if data_keys else None, DATA if everything else b""
     bearer = None
-    if hot and tools.hot is not None and not (data_keys or cookie or proof is not None):
-        bearer = await glance(tools, tools.hot, realm, text)
+    if hot and tools.hot is not None and not (cookie or proof is not None):
+        bearer = await glance(tools, tools.hot, realm, text, asked, kinds)
     bearer = bearer or await identify(
-        tools,
-        realm,
-        text,
-        caller=caller,
-        keys=keys if data_keys else None,
-        kinds=DATA if everything else b"",
-        proof=proof,
-        cookie=cookie,
+        tools, realm, text, caller=caller, keys=asked, kinds=kinds, proof=proof, cookie=cookie
     )
     data = await _open(tools, realm, caller, bearer) if bearer.stored.items else {}
     session = bearer.session

@@ -1,6 +1,7 @@
 """Real Cassandra nodes for tests: `with Cassandra() as cassandra: session = cassandra.connect()`.
 
-Several data centres run on one machine: node j of data centre i listens on 127.0.(i-1).j, all on the same port.
+Several data centres run on one machine: node j of data centre i listens on 127.0.(i-1).j, all on the same port. With
+links between them, others reach it at 127.1.(i-1).j.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cassandra.policies import ConstantReconnectionPolicy, WhiteListRoundRobinPo
 
 from tools.dev.servers import cassandra_config, locate
 from tools.dev.servers.cassandra_config import CommitLog
+from tools.dev.servers.link import Link
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import START_TIMEOUT_S, Process
 from tools.dev.servers.server import Server
@@ -71,9 +73,11 @@ class Cassandra(Server):
         timeout_s: float = START_TIMEOUT_S,
         *,
         measured: bool = False,
+        links: bool = False,
     ) -> None:
         """`datacenters`: name -> number of nodes (default {"dc1": 1}); `settings` are added to cassandra.yaml. With
-        `measured`, nodes compile what they run as deployed ones do; without it they are sooner at work."""
+        `measured`, nodes compile what they run as deployed ones do; without it they are sooner at work. With `links`,
+        a node is reached by other nodes, and by clients of another one's, over a link that can be cut (`links`)."""
         datacenters = dict(datacenters or {"dc1": 1})
         if not all(1 <= n <= 250 for n in datacenters.values()):
             raise ValueError(f"datacenters is {datacenters}; each needs 1 to 250 nodes")
@@ -81,14 +85,16 @@ class Cassandra(Server):
         super().__init__(timeout_s)
         hosts = [(f"127.0.{d}.{n + 1}", dc) for d, dc in enumerate(datacenters) for n in range(datacenters[dc])]
         self.contact_points = [host for host, _ in hosts]
-        self.port = free_port(*self.contact_points)
+        self._fronts = {host: host.replace("127.0.", "127.1.", 1) if links else host for host in self.contact_points}
+        self.port = free_port(*self.contact_points, *self._fronts.values())
         self.address = f"{self.contact_points[0]}:{self.port}"
         self.nodes: list[Node] = []
+        self.links: list[Link] = []
         common = cassandra_config.Common(
-            seed=self.contact_points[0],
+            seed=self._fronts[self.contact_points[0]],
             alone=len(hosts) == 1,
             port=self.port,
-            storage_port=free_port(*self.contact_points),
+            storage_port=free_port(*self.contact_points, *self._fronts.values()),
             heap_mib=heap_mib,
             commit_log=commit_log,
             settings=dict(settings or {}),
@@ -96,9 +102,19 @@ class Cassandra(Server):
         )
         for (host, dc), token in zip(hosts, cassandra_config.tokens(datacenters), strict=True):
             directory = self.directory / host
-            command = cassandra_config.write(common, directory, host, dc, token)
+            command = cassandra_config.write(common, directory, host, dc, token, self._fronts[host])
             self.nodes.append(Node(host, dc, self.port, directory, command))
         self.processes = list(self.nodes)
+        self._storage_port = common.storage_port
+
+    def prepare(self) -> None:
+        ports = self.port, self._storage_port
+        self.links = [Link(front, host, ports) for host, front in self._fronts.items() if front != host]
+
+    def close(self, failed: bool = False) -> None:
+        super().close(failed)
+        for link in self.links:
+            link.close()
 
     def wait_ready(self) -> None:
         for node in self.nodes:

@@ -91,12 +91,14 @@ def tokens(datacenters: Mapping[str, int]) -> list[int]:
     ]
 
 
-def write(common: Common, directory: Path, host: str, datacenter: str, token: int) -> list[str]:
-    """Writes a node's files into `directory` and returns the command that starts it."""
+def write(common: Common, directory: Path, host: str, datacenter: str, token: int, front: str) -> list[str]:
+    """Writes a node's files into `directory` and returns the command that starts it. `front`: where others reach it."""
     if common.commit_log not in _COMMIT_LOGS:
         raise ValueError(f"commit_log is {common.commit_log!r}; allowed: {', '.join(_COMMIT_LOGS)}")
     directory.mkdir(parents=True)
     yaml = {**_yaml(common, directory, host, token), **_COMMIT_LOGS[common.commit_log]}
+    if front != host:
+        yaml |= {"broadcast_address": front, "broadcast_rpc_address": front}
     yaml |= (_ALONE if common.alone else {}) | common.settings
     # JSON is YAML.
     (directory / "cassandra.yaml").write_text(json.dumps({k: v for k, v in yaml.items() if v is not None}, indent=1))
