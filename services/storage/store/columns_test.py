@@ -8,13 +8,24 @@ from typing import Any
 import pytest
 
 from services.storage.domain.commands import body_digest, put_digests
-from services.storage.domain.model import Command, Condition, ConditionKind, Mode, Put, Receipt, WriteToken
+from services.storage.domain.model import (
+    ALL,
+    Command,
+    Condition,
+    ConditionKind,
+    Delete,
+    Mode,
+    Put,
+    Receipt,
+    Selection,
+    WriteToken,
+)
 from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store import columns, layout
 from services.storage.store.alike import Alike
 from services.storage.store.events import decode
 from services.storage.store.interface import Write
-from services.storage.store.local import LocalStore
+from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.memory import MemoryKv
 from services.storage.store.turn import parse_token
 
@@ -29,7 +40,7 @@ def batches(seed: int, space: Namespace) -> list[Alike]:
     made: list[Alike] = []
     for number in range(60):
         if made and chance.random() < 0.15:
-            old = chance.choice(made)
+            old = chance.choice([made[-1], chance.choice(made)])
             keep = chance.randrange(1, len(old) + 1)
             values = [b"other" if chance.random() < 0.2 else value for value in old.values[:keep]]
             made.append(alike(space, old.token, old.pattern, list(old.records[:keep]), values))
@@ -37,18 +48,18 @@ def batches(seed: int, space: Namespace) -> list[Alike]:
         token = WriteToken(START_US + number * 10 + chance.randrange(-40, 40), chance.randbytes(16))
         pattern = Put(b"", b"")
         kind = chance.random()
-        if kind < 0.1:
+        if kind < 0.05:
             pattern = Put(b"k", b"")
-        elif kind < 0.2:
+        elif kind < 0.1:
             pattern = pattern._replace(expire_us=START_US + number * 10 + 200)
         elif kind < 0.4:
             pattern = pattern._replace(content_type="text/html", attributes=(("k", "v"),) * chance.randrange(2))
         if space.settings.mode is Mode.LWW and chance.random() < 0.5:
-            version = (chance.choice([START_US, 0]) + chance.randrange(600)).to_bytes(8, "big") + bytes(8)
+            version = (chance.choice([START_US, 0]) + chance.randrange(4) * 150).to_bytes(8, "big") + bytes(8)
             pattern = pattern._replace(condition=Condition(ConditionKind.OLDER_THAN, version))
         elif space.settings.mode is Mode.CAS and chance.random() < 0.3:
             pattern = pattern._replace(condition=Condition(ConditionKind.ABSENT))
-        records = [b"r%d" % n for n in chance.sample(range(4000 if kind > 0.7 else 30), chance.randrange(1, 25))]
+        records = [b"r%d" % n for n in chance.sample(range(4000 if kind > 0.8 else 60), chance.randrange(1, 25))]
         values = [b"v" * chance.choice([0, 1, 100, 300, 16_000, 17_000]) for _ in records]
         made.append(alike(space, token, pattern, records, values))
     return made
@@ -56,6 +67,20 @@ def batches(seed: int, space: Namespace) -> list[Alike]:
 
 def alike(space: Namespace, token: WriteToken, pattern: Put, records: list[bytes], values: list[bytes]) -> Alike:
     return Alike(space, token, pattern, records, values, put_digests(pattern, values))
+
+
+def others(space: Namespace, number: int, now_us: int) -> list[Write]:
+    """An item beside the flat one, or its delete, whose version stays behind when its grace is over; or all deleted."""
+    token = WriteToken(now_us + 15, number.to_bytes(16, "big"))
+    puts: tuple[Put, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    if number % 2:
+        puts = (Put(b"a", b"1"),)
+    else:
+        deletes = (Delete(ALL if number % 30 == 0 else Selection((b"a",))),)
+    body = body_digest(puts, deletes, None, None)
+    records = [b"r%d" % (number * n % 60) for n in range(1, 6)]
+    return [Write(space, Command(record, token, puts, deletes, (0,), body)) for record in records]
 
 
 def told(result: Any) -> Any:
@@ -76,12 +101,16 @@ def play(mode: Mode, seed: int, take: Take, each: Callable[[Alike], Any]) -> tup
     async def story() -> tuple[Told, dict[str, Any]]:
         kv = MemoryKv()
         now_us = START_US
-        store = LocalStore(kv, lambda: now_us)
+        store = LocalStore(kv, lambda: now_us, LocalOptions(grace_us=30))
         space = await store.create_namespace(Settings("a", mode), now_us)
         answers: Told = []
-        for puts in batches(seed, space):
+        for number, puts in enumerate(batches(seed, space)):
             now_us += 10
             answers += map(told, await store.mutate(each(puts)))
+            if number % 3 == 0:
+                answers += map(told, await store.mutate(others(space, number, now_us)))
+            while await store.sweep(now_us, 1000):
+                pass
         held = {name: dict(sorted(family.values.items())) for name, family in kv._families.items()}
         check_feed(held, space.number)
         return answers, held
