@@ -6,7 +6,8 @@ import pytest
 
 from services.storage.cassandra.lww.cells import Head, encode_head, encode_plain
 from services.storage.cassandra.lww.reading import LwwLoader
-from services.storage.cassandra.partition import HEAD, ITEMS, TOKENS, Loaded
+from services.storage.cassandra.lww.record import LwwPartition
+from services.storage.cassandra.partition import HEAD, ITEMS, TOKENS, TOMBS, Loaded
 from services.storage.store import rows
 
 NOW_US = 1_700_000_000_000_000
@@ -68,3 +69,14 @@ def test_few_rows_are_asked_for_at_once():
     for table in (Table({}), Table(record(b"007"))):
         read(table, (TOKEN, *MANY[:10]))
         assert len(table.asked) == 1 and len(table.asked[0]) == 13
+
+
+def test_a_record_that_is_not_there_is_told_in_short_as_at_length(monkeypatch):
+    def told():
+        partition = read(Table({}), (TOKEN, *MANY))
+        spans = [(partition.spans[kind].covered, partition.spans[kind].rows) for kind in (ITEMS, TOMBS)]
+        return partition.head, partition.loaded, partition.items, spans
+
+    short = told()
+    monkeypatch.setattr(LwwPartition, "_derive_none", lambda self: self._derive(NOW_US))
+    assert told() == short == (None, True, 0, [([(b"", None)], {})] * 2)

@@ -69,6 +69,12 @@ class LwwPartition(Partition):
 
     def derive(self, now_us: int) -> None:
         """Makes ``head`` and ``spans`` anew."""
+        if self.head_known and self.head_cell is None and not self.cells and not self.ranges:
+            self._derive_none()
+        else:
+            self._derive(now_us)
+
+    def _derive(self, now_us: int) -> None:
         tombs = self.tombs()
         items, dead = Span(), Span()
         items.covered = dead.covered = self.known.covered
@@ -87,6 +93,13 @@ class LwwPartition(Partition):
         if self.loaded:
             record.range_tombs = [*tombs, *others]
             self.head = self._row(record)
+
+    def _derive_none(self) -> None:
+        """A record that is not there, as most that are written are: nothing has to be looked through."""
+        items, dead = Span(), Span()
+        items.covered = dead.covered = self.known.covered
+        self.spans[ITEMS], self.spans[TOMBS] = items, dead
+        self.items, self.loaded, self.head = 0, True, None
 
     def _place(self, record: StoredRecord, key: bytes, row: bytes | None, items: Span, dead: Span) -> None:
         """Puts the row of an item where the engine looks for it, and counts it."""
