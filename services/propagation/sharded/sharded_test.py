@@ -21,7 +21,7 @@ from tools.dev.servers.kafka import Kafka
 from wellspring.config.v1 import propagation_pb2
 
 NUMBERS = itertools.count(1)
-SESSION_S = 10
+SESSION_S = 15
 
 
 @pytest.fixture(scope="module")
