@@ -22,6 +22,7 @@ from services.storage.cassandra.store import MIGRATIONS, CassandraStore, Timing
 from services.storage.store.interface import Store
 from services.storage.store.local import LocalOptions
 from tools.dev.servers.cassandra import Cassandra
+from tools.dev.servers.cassandra_config import PATIENT as PATIENT_NODES
 
 DATACENTRES: Final = tuple(f"dc{number + 1}" for number in range(int(os.environ.get("WELLSPRING_DATACENTRES", "1"))))
 PATIENT: Final = Timing(patience_s=300.0)
@@ -35,7 +36,9 @@ _turns = itertools.count()
 @functools.cache
 def cluster() -> Cassandra:
     """The nodes that were started for this run."""
-    found = Cassandra(dict.fromkeys(DATACENTRES, 1), settings=_FORGETFUL if len(DATACENTRES) > 1 else {})
+    found = Cassandra(
+        dict.fromkeys(DATACENTRES, 1), settings=PATIENT_NODES | (_FORGETFUL if len(DATACENTRES) > 1 else {})
+    )
     found.__enter__()
     atexit.register(found.__exit__, None, None, None)
     return found

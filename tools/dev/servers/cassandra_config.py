@@ -56,14 +56,15 @@ _LOGBACK = """<configuration>
 """
 
 
-_ALONE: dict[str, object] = {
+PATIENT: dict[str, object] = {
     "read_request_timeout": "60s",
     "range_request_timeout": "60s",
     "write_request_timeout": "60s",
     "cas_contention_timeout": "60s",
     "request_timeout": "60s",
 }
-"""A node without others waits for nobody but itself: on a busy machine it takes its time, and gives nothing up."""
+"""Settings of a node without others, which waits for nobody but itself, and of those whose tests are of no outage: on a
+busy machine they take their time, and give nothing up."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def write(common: Common, directory: Path, host: str, datacenter: str, token: in
     yaml = {**_yaml(common, directory, host, token), **_COMMIT_LOGS[common.commit_log]}
     if front != host:
         yaml |= {"broadcast_address": front, "broadcast_rpc_address": front}
-    yaml |= (_ALONE if common.alone else {}) | common.settings
+    yaml |= (PATIENT if common.alone else {}) | common.settings
     # JSON is YAML.
     (directory / "cassandra.yaml").write_text(json.dumps({k: v for k, v in yaml.items() if v is not None}, indent=1))
     (directory / "rackdc.properties").write_text(f"dc={datacenter}\nrack=rack1\n")
