@@ -1,5 +1,6 @@
 """The topic of the shards' logs: made when it is missing, and refused when it would lose what is in it."""
 
+import asyncio
 from dataclasses import dataclass
 
 from libs.kafka.errors import TopicMissing, TopicUnfit
@@ -7,6 +8,10 @@ from libs.kafka.topics import Topic, Topics
 
 SETTINGS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
 """Nothing is dropped: a shard is made again from the whole of its log."""
+
+_KNOWN_S = 30.0
+"""After this long brokers know what one of them has made, or something is wrong with them."""
+_LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,18 @@ async def log_topic(topics: Topics, name: str, shards: int, replication: int) ->
 
 
 async def _described(topics: Topics, name: str) -> dict[str, Topic]:
-    """A topic that was made just now: made is not yet known to each broker, which the library asks again."""
-    try:
-        return await topics.describe([name])
-    except TopicMissing:
-        raise TopicUnfit(f"the topic {name} was made and does not come; start again when the brokers know it") from None
+    """A topic that was made just now: made is not yet known to each broker."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + _KNOWN_S
+    while True:
+        try:
+            return await topics.describe([name])
+        except TopicMissing:
+            if loop.time() >= ends_s:
+                raise TopicUnfit(
+                    f"the topic {name} was made and does not come; start again when the brokers know it"
+                ) from None
+        await asyncio.sleep(_LOOK_S)
 
 
 def _check(topic: Topic, shards: int) -> None:
