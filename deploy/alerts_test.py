@@ -8,7 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from libs.errors.errors import Code
+from libs.telemetry import rpc_metrics
 from services.propagation import canary_watch, metrics
 from services.propagation.auditor.freshness import Freshness, Staleness
 from services.propagation.auditor.metrics import AuditorCollector
@@ -18,6 +21,10 @@ from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.performing import Counters
 from services.session import canary, events
 from services.session.audit import forwarding
+from services.storage import measuring
+from services.storage.cache.stats import CacheCollector
+from services.storage.cache.stats import Stats as CacheStats
+from services.storage.publishing.publication import Stats as PublishingStats
 
 HERE = Path(os.path.abspath(__file__)).parent
 RULES = [
@@ -58,21 +65,34 @@ def engines():
     return {sample.name: family for family in RulesCollector(rules).collect() for sample in family.samples}
 
 
+def stores():
+    """Names of a storage server's cache and publishing, as Prometheus stores them."""
+    registry = CollectorRegistry()
+    registry.register(CacheCollector(CacheStats()))
+    stats = PublishingStats(registry)
+    for counter in (stats.published, stats.failures, stats.gaps):
+        counter.labels("ns").inc()
+    return {sample.name for family in registry.collect() for sample in family.samples}
+
+
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_is_about_figures_that_there_are(rule):
-    there = auditors() | engines()
+    there = {*auditors(), *engines(), *stores()}
     propagations = "".join(inspect.getsource(module) for module in (metrics, canary_watch, homes_metrics))
     sessions = inspect.getsource(canary) + inspect.getsource(events) + inspect.getsource(forwarding)
+    others = inspect.getsource(measuring) + inspect.getsource(rpc_metrics)
     names = set(re.findall(r"\bwellspring_[a-z_]+", rule["expr"]))
     assert names
     for name in names:
-        assert name in there or f'"{name.removesuffix("_total")}"' in propagations + sessions, name
+        assert name in there or f'"{name.removesuffix("_total")}"' in propagations + sessions + others, name
     for delay in re.findall(r'delay="([^"]+)"', rule["expr"]):
         assert delay in {"10s", "60s", "300s"}
     for outcome in re.findall(r'wellspring_session_canaries_total\{outcome="([^"]+)"', rule["expr"]):
         assert outcome in canary.OUTCOMES
     for event in re.findall(r'event="([^"]+)"', rule["expr"]):
         assert event in events.LEVELS
+    for code in re.findall(r'code=~?"([^"]+)"', rule["expr"]):
+        assert set(code.split("|")) <= set(Code.__members__)
     for verdict in re.findall(r'verdict=~?"([^"]+)"', rule["expr"]):
         assert set(verdict.split("|")) <= {"fresh", "stale", "unknown", "unreachable"}
 

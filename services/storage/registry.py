@@ -101,6 +101,10 @@ class Registry:
             raise NamespaceNotFound.named(name)
         return gate
 
+    def gates(self) -> list[Gate]:
+        """Those of all namespaces that there are now."""
+        return list(self._gates.values())
+
     def rates_per_s(self, name: str) -> tuple[float, float]:
         """Reads and writes a second, lately."""
         gate, now_s = self.gate(name), self._monotonic_s()
@@ -245,7 +249,9 @@ class Registry:
 
     def _set(self, namespace: Namespace) -> None:
         """Takes the namespace in; those in flight go on under the gate they came through."""
-        self._gates[namespace.name] = Gate(namespace, self._monotonic_s())
+        before = self._gates.get(namespace.name)
+        same = before is not None and before.namespace.number == namespace.number
+        self._gates[namespace.name] = Gate(namespace, self._monotonic_s(), before.traffic if before and same else None)
 
 
 def _check_etag(namespace: Namespace, etag: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import random
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from services.storage.administration import Backups, administration
 from services.storage.domain import limits
 from services.storage.domain.heat import Heat
 from services.storage.domain.namespace import Deployment
+from services.storage.measuring import Measures
 from services.storage.mirrors import Mirrors, Opener
 from services.storage.registry import Registry
 from services.storage.requests import Reader
@@ -92,6 +94,9 @@ async def add_storage(
             await clock.sleep(0 if more else options.sweep_interval_s)
 
     server.add_background("sweep", sweep)
+    measures = Measures(registry, store)
+    server.telemetry.registry.register(measures)
+    server.add_background("measure", functools.partial(measures.run, clock))
     return registry
 
 

@@ -58,14 +58,30 @@ class Bucket:
         return self._mean * math.pow(0.5, half_lives) * math.log(2) / _HALF_LIFE_S
 
 
+class Traffic:
+    """What came to a namespace: operations let in, and requests refused, by the quota that was spent."""
+
+    __slots__ = ("reads", "refused", "writes")
+
+    def __init__(self) -> None:
+        self.reads = self.writes = 0
+        self.refused: dict[str, int] = {}
+
+    def refuse(self, quota: str) -> None:
+        """Counts one."""
+        self.refused[quota] = self.refused.get(quota, 0) + 1
+
+
 class Gate:
     """The gate of one namespace. ``enter`` and ``leave`` are called around each request."""
 
-    __slots__ = ("in_flight", "namespace", "reads", "writes")
+    __slots__ = ("in_flight", "namespace", "reads", "traffic", "writes")
 
-    def __init__(self, namespace: Namespace, now_s: float) -> None:
+    def __init__(self, namespace: Namespace, now_s: float, traffic: Traffic | None = None) -> None:
+        """``traffic``: counted by the gate that was there before."""
         quota = namespace.settings.quota
         self.namespace = namespace
+        self.traffic = traffic or Traffic()
         self.in_flight = 0
         self.reads = Bucket(quota.max_reads_per_s, now_s)
         self.writes = Bucket(quota.max_writes_per_s, now_s)
@@ -80,6 +96,7 @@ class Gate:
             namespace.check_ready()
         limit = namespace.settings.quota.max_concurrent
         if limit and self.in_flight >= limit:
+            self.traffic.refuse("max_concurrent")
             raise NamespaceBusy(
                 f"{self.in_flight} requests of the namespace {namespace.name!r} are in flight, as many as may be",
                 retry_after_s=_BUSY_RETRY_S,
@@ -93,11 +110,16 @@ class Gate:
         wait_s = (self.writes if write else self.reads).take(count, now_s)
         if wait_s:
             verb = "writes" if write else "reads"
+            self.traffic.refuse(f"max_{verb}_per_s")
             raise QuotaExceeded(
                 f"the namespace {self.namespace.name!r} has spent its {verb} a second",
                 retry_after_s=wait_s,
                 metadata={"namespace": self.namespace.name, "quota": f"max_{verb}_per_s"},
             )
+        if write:
+            self.traffic.writes += count
+        else:
+            self.traffic.reads += count
 
     def charge_next(self, clock_s: Callable[[], float], *, write: bool) -> None:
         """As ``charge``, for one more operation of a batch that was let in a moment ago."""
@@ -106,6 +128,10 @@ class Gate:
             self.charge(clock_s(), write=write)
         else:
             bucket.count()
+            if write:
+                self.traffic.writes += 1
+            else:
+                self.traffic.reads += 1
 
     def leave(self) -> None:
         """Ends a request that was let in."""
