@@ -318,7 +318,8 @@ class CassandraStore:
         """As ``Store.rebucket``: a record is one partition, however wide."""
         return await self._steps.inspect(namespace, lambda store: store.rebucket(namespace, record))
 
-    # Documents: written everywhere and read here, as the catalog is, so that a server starts while others are away
+    # Documents: written everywhere and read here, as the catalog is, so that a server starts while others are away.
+    # Those that are written near come to the others later
 
     async def document(self, kind: str, name: str) -> bytes | None:
         rows = await self._session.execute(self._statements.read["document"], (kind, name), LOCAL_QUORUM)
@@ -328,12 +329,12 @@ class CassandraStore:
         pages = self._session.pages(self._statements.read["documents"], (kind,), LOCAL_QUORUM)
         return [(name, body) async for page in pages for name, body in page]
 
-    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
-        write = self._statements.write
+    async def put_document(self, kind: str, name: str, body: bytes | None, *, near: bool = False) -> None:
+        write, consistency = self._statements.write, LOCAL_QUORUM if near else EACH_QUORUM
         if body is None:
-            await self._session.execute(write["drop_document"], (kind, name), EACH_QUORUM)
+            await self._session.execute(write["drop_document"], (kind, name), consistency)
         else:
-            await self._session.execute(write["put_document"], (kind, name, body), EACH_QUORUM)
+            await self._session.execute(write["put_document"], (kind, name, body), consistency)
 
     # Care
 

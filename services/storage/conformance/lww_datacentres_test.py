@@ -15,9 +15,11 @@ from libs.errors.errors import Unavailable
 from services.storage.cassandra.store import CassandraStore
 from services.storage.conformance.kit import Case, Clock
 from services.storage.conformance.node import DATACENTRES, PATIENT, cluster, fresh, options
-from services.storage.domain.feed import ChangeEvent
+from services.storage.domain.feed import ChangeEvent, change_id
 from services.storage.domain.model import ALL, Mode, Outcome, Receipt
 from services.storage.domain.namespace import Consistency, Namespace
+from services.storage.publishing.publication import Note
+from services.storage.publishing.rig import MemoryTopic, publishing
 from services.storage.store.interface import Page, Read
 from tools.dev.servers.cassandra import Node
 
@@ -109,6 +111,23 @@ async def written_alone(case: Case, space: Namespace, why: bytes) -> list[bytes]
     return [receipt.version for receipt in receipts]
 
 
+def ids(space: Namespace, versions: list[bytes]) -> list[str]:
+    """Of the changes of the record, as they are published."""
+    return [change_id(space.name, version, b"r") for version in versions]
+
+
+async def noted(case: Case, space: Namespace) -> None:
+    """Waits until the store says of every change told so far that it is published."""
+
+    async def all_of_it() -> bool:
+        body = await case.store.document("publication", "ns/t")
+        return body is not None and not (await case.store.feed(space, Note.decode(body).cursor, 1)).events
+
+    async with asyncio.timeout(PATIENCE_S):
+        while not await patiently(all_of_it):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+
+
 def node_of(datacentre: str) -> Node:
     (node,) = cluster().in_datacenter(datacentre)
     return node
@@ -146,6 +165,7 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             space = await first.space(Mode.LWW)
             await second.store.namespaces()
             watchers = [Watcher(case, space) for case in (first, second)]
+            topics = MemoryTopic(), MemoryTopic()
             begun = [(await written(second, space, {b"begun": b"x"})).version]
             for watcher in watchers:
                 await watcher.until(begun)
@@ -155,8 +175,16 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
                 alone = await written_alone(first, space, b"killed")
                 async with opened(first.clock, DATACENTRES[0], 3) as started:
                     alone += await written_alone(started, space, b"started meanwhile")
+                    async with publishing(started.store, space, topics[0]):
+                        await topics[0].has(ids(space, alone), PATIENCE_S)
+                        await noted(started, space)
             finally:
                 await asyncio.to_thread(node.restart)
+            back = [(await written(second, space, {b"back": b"x"})).version]
+            async with publishing(second.store, space, topics[1]):
+                # It may begin where it last heard that the other one was: nothing is left out for that.
+                await topics[1].has(ids(space, back), PATIENCE_S)
+            assert set(ids(space, begun + alone + back)) <= {*topics[0].ids(), *topics[1].ids()}
             for watcher in (*watchers, Watcher(second, space)):
                 await watcher.until(alone)
             assert (await shown(second, space))[b"alone"] == b"started meanwhile"

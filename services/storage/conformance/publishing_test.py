@@ -1,36 +1,16 @@
 """Servers of one cluster that publish the same feed: one of them at a time, and another one when it ends."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from services.storage.conformance.cassandra_faults_test import opened
-from services.storage.conformance.kit import Case
 from services.storage.conformance.node import fresh
 from services.storage.domain.feed import change_id
 from services.storage.domain.model import Mode
-from services.storage.domain.namespace import Namespace
-from services.storage.publishing.publication import Publication, Stats
-from services.storage.publishing.rig import MemoryTopic, Quick
+from services.storage.publishing.rig import MemoryTopic, publishing
 
 PATIENCE_S = 300
-
-
-@contextlib.asynccontextmanager
-async def publishing(case: Case, space: Namespace, topic: MemoryTopic) -> AsyncIterator[None]:
-    """A server that does, or waits for its turn; killed at the end."""
-    stats = Stats(CollectorRegistry())
-    publication = Publication("ns", "t", topic, case.store, lambda: space, Quick(), stats, shared=True)
-    task = asyncio.create_task(publication.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -51,15 +31,15 @@ def test_changes_of_all_servers_are_published_by_one_and_then_another(mode: Mode
 
             topics = MemoryTopic(), MemoryTopic()
             await write()
-            async with publishing(cases[0], space, topics[0]):
+            async with publishing(cases[0].store, space, topics[0]):
                 await topics[0].has(wrote, PATIENCE_S)
-                async with publishing(cases[1], space, topics[1]):
+                async with publishing(cases[1].store, space, topics[1]):
                     await write()
                     # A machine that is busy may make one look silent to the other.
                     async with asyncio.timeout(PATIENCE_S):
                         while not set(wrote) <= {*topics[0].ids(), *topics[1].ids()}:  # noqa: ASYNC110
                             await asyncio.sleep(0.05)
-            async with publishing(cases[1], space, topics[1]):
+            async with publishing(cases[1].store, space, topics[1]):
                 before = len(wrote)
                 await write()
                 await topics[1].has(wrote[before:], PATIENCE_S)

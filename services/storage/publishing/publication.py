@@ -4,7 +4,7 @@ Where it stands is noted in the store: the cursor behind what the topic has ackn
 It speaks every few seconds; what nobody spoke of for 30 s another server takes over, and what fails is left to
 whoever is next. So each change is published at
 least once: what was sent within the last second before a server ended is sent again, and two servers that do not see
-each other both send.
+each other both send. The note is kept in the server's data centre, so that publishing goes on while another is away.
 """
 
 import base64
@@ -195,7 +195,8 @@ class Publication:
 
     async def _note(self, note: Note) -> Note:
         note = dataclasses.replace(note, told_us=self._now_us())
-        await self._store.put_document(_KIND, self._document, note.encode())
+        # Where it is read late, somebody begins at an earlier place: changes are sent again, and none is left out.
+        await self._store.put_document(_KIND, self._document, note.encode(), near=True)
         self._noted_s = self._clock.monotonic()
         return note
 

@@ -1,11 +1,18 @@
-"""For tests: a topic in memory that fails when it is told to, and a clock on which time flies."""
+"""For tests: a topic in memory that fails when it is told to, a clock on which time flies, and a server that publishes
+by both."""
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+
+from prometheus_client import CollectorRegistry
 
 from libs.errors.errors import Unavailable
+from services.storage.domain.namespace import Namespace
 from services.storage.publishing.messages import Message
+from services.storage.publishing.publication import Publication, Stats
+from services.storage.store.interface import Store
 
 
 class Quick:
@@ -61,3 +68,17 @@ class MemoryTopic:
         """Waits for these changes. Raises TimeoutError."""
         async with asyncio.timeout(patience_s), self._grew:
             await self._grew.wait_for(lambda: set(ids) <= set(self.ids()))
+
+
+@contextlib.asynccontextmanager
+async def publishing(store: Store, space: Namespace, topic: MemoryTopic) -> AsyncIterator[None]:
+    """One of several servers that publish a namespace as ``ns`` to ``t``, or wait for their turn; killed at the end."""
+    stats = Stats(CollectorRegistry())
+    publication = Publication("ns", "t", topic, store, lambda: space, Quick(), stats, shared=True)
+    task = asyncio.create_task(publication.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -234,8 +234,9 @@ class Store(Protocol):
     async def documents(self, kind: str) -> list[tuple[str, bytes]]:
         """(name, document) of a kind, by name."""
 
-    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
-        """Writes a document; None removes it."""
+    async def put_document(self, kind: str, name: str, body: bytes | None, *, near: bool = False) -> None:
+        """Writes a document; None removes it. ``near``: it is enough that this data centre has it; servers in another
+        one may read what was there before."""
 
     # Care
 

@@ -240,7 +240,7 @@ class LocalStore:
     async def documents(self, kind: str) -> list[tuple[str, bytes]]:
         return self._documents.all(kind)
 
-    async def put_document(self, kind: str, name: str, body: bytes | None) -> None:
+    async def put_document(self, kind: str, name: str, body: bytes | None, *, near: bool = False) -> None:
         await self._documents.put(kind, name, body)
 
     # Care
