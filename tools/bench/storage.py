@@ -3,8 +3,8 @@ cluster (``storage_cluster``) beside the driver alone.
 
 Singles, batches of flat records and batches of the items of a record, each with 64 requests in flight, in several
 rounds, of which the best counts: noise on a shared machine only ever takes away. Every mutation is new, and must say
-that it was applied. Then millions of items are made resident, and the server's memory is compared with what its
-configuration allows.
+that it was applied. A namespace is scanned, a big value sent and fetched. Then millions of items are made resident, and
+the server's memory is compared with what its configuration allows.
 
 ./bazelw run //tools/bench:storage -- --backend embedded --items 10000000 --json
 """
@@ -22,6 +22,7 @@ from tools.bench.rpc import Started, started
 from tools.bench.rpc_load import CONNECTIONS, LoadError, Outcome
 from tools.bench.storage_calls import IN_FLIGHT, TRIAL, Work, call
 from tools.bench.storage_cluster import ClusterBench
+from tools.bench.storage_streams import big_value, scan
 from tools.bench.storage_world import (
     ENGINES,
     Requests,
@@ -42,6 +43,7 @@ RATIOS = (
     ("batch_ratio", "put_many_per_s", "raw_batch_records_per_s"),
     ("batch_records_ratio", "batch_records_per_s", "raw_batch_records_per_s"),
     ("batch_items_ratio", "batch_items_per_s", "raw_batch_items_per_s"),
+    ("scan_ratio", "scan_mib_per_s", "raw_scan_mib_per_s"),
 )
 _RESIDENT_AT_ONCE = 500_000
 """Items whose requests exist at once in the bench."""
@@ -67,6 +69,7 @@ class Bench:
         for engine in ENGINES:
             with started(server(engine, asked.cache_mib, asked.write_buffer_mib)) as running:
                 self._measure(engine, running)
+        self._streams()
         figures = self._figures
         for ratio, ours, raw in RATIOS:
             figures[ratio] = round(figures[ours] / figures[raw], 3)
@@ -121,6 +124,15 @@ class Bench:
         rate, _, outcome = max(rounds, key=lambda one: one[0])
         return rate, min(cpu_us for _, cpu_us, _ in rounds), outcome
 
+    def _streams(self) -> None:
+        """Scans, and a big value, on a server whose buffers have been filled by what is scanned."""
+        asked = self._asked
+        requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
+        with started(server("grpcio", asked.cache_mib, asked.write_buffer_mib)) as running:
+            self._figures |= scan(running, requests, asked.scan_mib, asked.value_bytes, asked.rounds)
+            if asked.blob_mib:
+                self._figures |= big_value(running, asked.blob_mib)
+
     def _resident(self, running: Started) -> None:
         """Makes ``--items`` items resident; the server's memory before, at its peak, and what it may have."""
         asked, pid = self._asked, running.pids[0]
@@ -157,6 +169,8 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--item-bytes", type=int, default=100, help="of an item of a wide record")
     parser.add_argument("--batch", type=int, default=100, help="records of a batch, and items of a wide record")
     parser.add_argument("--items", type=int, default=1_000_000, help="made resident at the end; 0: that is left out")
+    parser.add_argument("--scan-mib", type=int, default=192, help="of records that are scanned")
+    parser.add_argument("--blob-mib", type=int, default=1_024, help="of one big value; 0: that is left out")
     parser.add_argument("--cache-mib", type=int, default=64)
     parser.add_argument("--write-buffer-mib", type=int, default=64)
     cluster = parser.add_argument_group("with --backend cassandra")
@@ -175,6 +189,8 @@ def main(tell: Callable[[str], None] = print) -> int:
         ("--item-bytes", asked.item_bytes, 1, 4_096),
         ("--batch", asked.batch, 1, 500),
         ("--items", asked.items, 0, 1_000_000_000),
+        ("--scan-mib", asked.scan_mib, 1, 4_096),
+        ("--blob-mib", asked.blob_mib, 0, 1_024),
         ("--cache-mib", asked.cache_mib, 1, 65_536),
         ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
         ("--servers", asked.servers, 1, 64),

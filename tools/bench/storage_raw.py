@@ -6,12 +6,14 @@ line.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import rocksdict
 
@@ -24,7 +26,7 @@ class Raw:
     def __init__(self, folder: Path, value_bytes: int, in_flight: int, batch: int) -> None:
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
-        self._db = rocksdict.Rdict(str(folder), options)
+        self._db: Any = rocksdict.Rdict(str(folder), options)
         self._value = os.urandom(value_bytes)
         self._in_flight = in_flight
         self._batch = batch
@@ -53,6 +55,15 @@ class Raw:
             self._next += self._batch
         self._db.flush_wal(True)
         return self._in_flight * self._batch
+
+    def scan_mib_per_s(self, seconds: float) -> float:
+        """MiB of keys and values a second by the engine's iterator, from the first key on again and again."""
+        entries = itertools.chain.from_iterable(self._db.items() for _ in itertools.count())
+        size, passed, began = 0, 0.0, time.perf_counter()
+        while passed < seconds:
+            size += sum(len(key) + len(value) for key, value in itertools.islice(entries, 1000))
+            passed = time.perf_counter() - began
+        return size / passed / (1 << 20)
 
     def close(self) -> None:
         """Ends it."""
@@ -88,6 +99,7 @@ def main() -> int:
     figures["raw_put_per_s"] = per_s(records.puts, asked.seconds)
     figures["raw_get_per_s"] = per_s(records.gets, asked.seconds)
     figures["raw_batch_records_per_s"] = per_s(records.batches, asked.seconds)
+    figures["raw_scan_mib_per_s"] = records.scan_mib_per_s(asked.seconds)
     records.close()
     items = Raw(asked.folder / "raw-items", asked.item_bytes, asked.in_flight, asked.batch)
     figures["raw_batch_items_per_s"] = per_s(items.batches, asked.seconds)

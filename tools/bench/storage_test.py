@@ -20,7 +20,8 @@ def run_bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_small_run_has_every_figure() -> None:
-    done = run_bench("--seconds", "0.05", "--rounds", "1", "--batch", "20", "--items", "3000", "--json")
+    small = ["--seconds", "0.05", "--rounds", "1", "--batch", "20", "--items", "3000"]
+    done = run_bench(*small, "--scan-mib", "2", "--blob-mib", "3", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     for name in ("put", "get", "put_many", "batch_records", "batch_items", "native_put", "native_get"):
@@ -28,6 +29,9 @@ def test_a_small_run_has_every_figure() -> None:
         assert told[f"{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] >= 0
     for ratio, ours, raw in RATIOS:
         assert told[raw] > 0 and told[ratio] == pytest.approx(told[ours] / told[raw], abs=0.001)
+    assert told["scan_records"] == 2_048 - 2_048 % 20 + 8 * 20  # one request on each connection comes before
+    for name in ("upload", "download"):
+        assert told[f"{name}_mib_per_s"] > 0 and told[f"{name}_memory_mib"] >= 0
     assert told["resident_items"] >= 3000 and told["memory_bound_mib"] == 128 and told["memory_idle_mib"] > 0
 
 
@@ -37,6 +41,8 @@ def test_nonsense_is_refused() -> None:
         ["--seconds", "0"],
         ["--rounds", "0"],
         ["--items", "-1"],
+        ["--scan-mib", "0"],
+        ["--blob-mib", "1025"],
         ["--backend", "sqlite"],
     ):
         done = run_bench(*wrong)

@@ -86,18 +86,18 @@ class Requests:
     """Makes requests that were never made before: each mutation has a token of its own, each record is new."""
 
     def __init__(self, value_bytes: int, item_bytes: int, batch: int) -> None:
-        """``batch``: records of a batch, and items of a record."""
+        """``batch``: records of a batch, and items of a record. ``records``: flat ones that were put so far."""
         self._tokens = WriteTokens()
         self._value = os.urandom(value_bytes)
         self._item = os.urandom(item_bytes)
-        self._batch = batch
-        self._records = 0
+        self.batch = batch
+        self.records = 0
         self._wide = 0
 
     def puts(self, count: int) -> list[bytes]:
         """Single puts."""
-        numbers = range(self._records, self._records + count)
-        self._records += count
+        numbers = range(self.records, self.records + count)
+        self.records += count
         item = pb.Item(value=self._value)
         make = pb.PutRequest
         return [
@@ -107,7 +107,7 @@ class Requests:
 
     def gets(self, count: int) -> list[bytes]:
         """Gets of records that were put."""
-        make, there = pb.GetRequest, max(1, self._records)
+        make, there = pb.GetRequest, max(1, self.records)
         return [
             make(namespace=SPACE, record=_record(number * 7919 % there)).SerializeToString() for number in range(count)
         ]
@@ -115,13 +115,13 @@ class Requests:
     def record_batches(self, count: int) -> list[bytes]:
         """Batches of flat records."""
         mutation = pb.Mutation(put=pb.Item(value=self._value))
-        return [self._mutations(_record, self._next(self._batch), [mutation]) for _ in range(count)]
+        return [self._mutations(_record, self._next(self.batch), [mutation]) for _ in range(count)]
 
     def many(self, count: int) -> list[bytes]:
         """Flat records put in columns."""
         made = []
         for _ in range(count):
-            records = [_record(number) for number in self._next(self._batch)]
+            records = [_record(number) for number in self._next(self.batch)]
             values = [self._value] * len(records)
             request = pb.PutManyRequest(namespace=SPACE, token=self._tokens.next(), records=records, values=values)
             made.append(request.SerializeToString())
@@ -129,7 +129,7 @@ class Requests:
 
     def item_batches(self, count: int, records: int = 1) -> list[bytes]:
         """Batches of so many records with ``batch`` items each."""
-        mutations = [pb.Mutation(put=pb.Item(key=b"item-%05d" % n, value=self._item)) for n in range(self._batch)]
+        mutations = [pb.Mutation(put=pb.Item(key=b"item-%05d" % n, value=self._item)) for n in range(self.batch)]
         made = []
         for _ in range(count):
             made.append(self._mutations(_wide, range(self._wide, self._wide + records), mutations))
@@ -137,8 +137,8 @@ class Requests:
         return made
 
     def _next(self, count: int) -> range:
-        self._records += count
-        return range(self._records - count, self._records)
+        self.records += count
+        return range(self.records - count, self.records)
 
     def _mutations(self, name: Callable[[int], bytes], numbers: range, mutations: Sequence[pb.Mutation]) -> bytes:
         pattern = pb.MutateRequest(namespace=SPACE, mutations=mutations)
