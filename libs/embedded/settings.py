@@ -104,7 +104,7 @@ def family_options(spec: FamilySpec, settings: Settings, cache: rocksdict.Cache)
     table.set_format_version(5)
     table.set_cache_index_and_filter_blocks(True)
     # In pieces: the cache is divided into 64 parts, and a whole filter of millions of keys is larger than one of them,
-    # so it # would be read again for every key.
+    # so it would be read again for every key.
     table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
     table.set_partition_filters(True)
     table.set_metadata_block_size(4 * KIB)

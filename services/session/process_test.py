@@ -154,7 +154,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
         (["realms=[{name: web, kind: opaque, ttl: 40d}]"], "realm.ttl"),
         (["realms=[{name: Web}]"], "beginning with a letter"),
         (["nonsense=1"], "nonsense"),
-        (["backend={cached: {redis: {address: 'x:y'}, origin: {embedded: {path: d}}}}"], "cached.redis.address"),
+        (["backend={cached: {redis: {address: 'x:y'}, origin: {embedded: {path: HERE}}}}"], "cached.redis.address"),
         (
             ["backend={cached: {redis: {address: a}, origin: {cached: {redis: {address: a}, origin: {}}}}}"],
             "backend.cached.origin",
@@ -163,7 +163,7 @@ def test_kill_9_loses_no_acknowledged_login_rotation_or_revocation(tmp_path):
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_a_bad_start_says_what_is_wrong(tmp_path, settings, says):
-    status, text = Process(tmp_path, *settings).fails()
+    status, text = Process(tmp_path, *(one.replace("HERE", str(tmp_path / "other")) for one in settings)).fails()
     assert status == 78 and says in text and "Traceback" not in text
 
 

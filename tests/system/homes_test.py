@@ -15,14 +15,16 @@ from aiohttp import web
 
 from libs.purge.naming import MINIMUM_HEADER
 from tests.system.homes_renderer import PAGES
-from tests.system.link import Link
 from tests.system.served import Served
+from tools.dev.servers.link import Link
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import Process
 from tools.platform.layout import MODULES
 from wellspring_client import aio
 
 PATIENT_S = 120
+NEAR, AFAR = "127.0.0.1", "127.1.0.1"
+"""An engine's own address, and the one in front of it that the other data centre has."""
 VIEWS = """
 views:
   - name: page
@@ -75,9 +77,9 @@ class Cache:
 
 
 class Place:
-    """A data centre: its engine, its executor, its cache."""
+    """A data centre: its engine, its executor, its cache; the link over which the other one reaches its engine."""
 
-    def __init__(self, folder, name, storage, views, cache, homes):
+    def __init__(self, folder, name, ports, storage, views, cache):
         self.engine = Served(
             folder / name,
             "propagation",
@@ -86,10 +88,16 @@ class Place:
                 "datacentre": name,
                 "views_file": str(views),
                 "storage": {"addresses": [storage]},
-                "homes": homes,
+                "homes": [
+                    {"datacentre": other, "propagation": {"addresses": [f"{AFAR}:{port}"]}}
+                    for other, port in ports.items()
+                    if other != name
+                ],
                 "follow": {"refresh": "100ms"},
             },
+            ports[name],
         )
+        self.link = Link(AFAR, NEAR, [ports[name]])
         executor = folder / f"{name}-executor"
         executor.mkdir()
         config = {
@@ -110,16 +118,18 @@ class Place:
         self.executor.start()
 
     def kill(self):
-        """Both processes."""
+        """Both processes, for good."""
         self.engine.kill()
         self.executor.kill()
+        self.link.close()
 
 
 class Site:
     """Both data centres, and a client of each engine."""
 
-    def __init__(self, east, west, link, client, west_client):
-        self.east, self.west, self.link, self.client, self.west_client = east, west, link, client, west_client
+    def __init__(self, east, west, client, west_client):
+        self.east, self.west, self.client, self.west_client = east, west, client, west_client
+        self.links = [east.link, west.link]
         self.sources = client.storage.namespace("sources")
 
     async def edit(self, page, revision):
@@ -131,8 +141,13 @@ class Site:
         items = await self.client.storage.namespace("pages").get_many(PAGES)
         return {page: item.version.hex() if item is not None else "" for page, item in zip(PAGES, items, strict=True)}
 
-    async def shows(self, revisions):
-        """Until the store has the pages at these revisions, and both caches were told of that."""
+    @property
+    def caches(self):
+        """Of both."""
+        return self.east.cache, self.west.cache
+
+    async def shows(self, revisions, *caches):
+        """Until the store has the pages at these revisions, and the caches were told of that."""
         async with asyncio.timeout(PATIENT_S):
             while True:
                 items = await self.client.storage.namespace("pages").get_many(PAGES)
@@ -141,7 +156,7 @@ class Site:
                 if shown == wanted:
                     break
                 await asyncio.sleep(0.05)
-        for cache in (self.east.cache, self.west.cache):
+        for cache in caches:
             await self.purged(cache)
 
     async def purged(self, cache):
@@ -160,7 +175,7 @@ class Site:
             while item is None or item.value != wanted:
                 await asyncio.sleep(0.05)
                 (item,) = await digests.get_many(["wiki/digest"])
-            for cache in (self.east.cache, self.west.cache):
+            for cache in self.caches:
                 while item.version.hex() not in cache.purged["/digest"]:  # noqa: ASYNC110  a cache's
                     await asyncio.sleep(0.02)
 
@@ -175,11 +190,10 @@ async def running(folder, lease="300s"):
         stack.callback(storage.kill)
         await asyncio.to_thread(storage.start)
         caches = [await stack.enter_async_context(Cache().running()) for _ in range(2)]
-        west_address = f"127.0.0.1:{free_port()}"
-        east = Place(folder, "east", storage.address, views, caches[0], [_home("west", west_address)])
-        link = await stack.enter_async_context(Link(east.engine.address))
-        west = Place(folder, "west", storage.address, views, caches[1], [_home("east", link.address)])
-        back = await stack.enter_async_context(Link(west.engine.address, int(west_address.partition(":")[2])))
+        ports = {name: free_port(NEAR, AFAR) for name in ("east", "west")}
+        east, west = (
+            Place(folder, name, ports, storage.address, views, cache) for name, cache in zip(ports, caches, strict=True)
+        )
         for place in (east, west):
             stack.callback(place.kill)
             await asyncio.to_thread(place.start)
@@ -190,24 +204,20 @@ async def running(folder, lease="300s"):
         for name in ("pages", "digests"):
             await client.storage.create_namespace(name)
         await client.storage.create_namespace("sources", resource_prefix="wiki/")
-        site = Site(east, west, [link, back], client, west_client)
+        site = Site(east, west, client, west_client)
         for page in PAGES:
             await site.edit(page, 1)
-        await site.shows(dict.fromkeys(PAGES, 1))
+        await site.shows(dict.fromkeys(PAGES, 1), *site.caches)
         # The digest is known from its first change on.
         await site.sources.put("digest", b"begun")
         await site.digested(dict.fromkeys(PAGES, 1))
         yield site
 
 
-def _home(name, address):
-    return {"datacentre": name, "propagation": {"addresses": [address]}}
-
-
 def test_n20_a_data_centre_that_was_cut_off_catches_up_with_no_effect_twice(tmp_path):
     async def story():
         async with running(tmp_path) as site:
-            for link in site.link:
+            for link in site.links:
                 link.cut()
             before = {page: list(site.west.cache.purged[f"/{page}"]) for page in PAGES}
             for revision in (2, 3, 4):
@@ -216,11 +226,11 @@ def test_n20_a_data_centre_that_was_cut_off_catches_up_with_no_effect_twice(tmp_
                 async with asyncio.timeout(PATIENT_S):
                     await site.purged(site.east.cache)
             revisions = dict.fromkeys(PAGES, 4)
-            await _east_shows(site, revisions)
+            await site.shows(revisions, site.east.cache)
             assert {page: site.west.cache.purged[f"/{page}"] for page in PAGES} == before, "cut off, it hears nothing"
-            for link in site.link:
+            for link in site.links:
                 link.mend()
-            await site.shows(revisions)
+            await site.shows(revisions, *site.caches)
             await site.digested(revisions)
             stored = await site.stored()
             for page in PAGES:
@@ -243,7 +253,7 @@ def test_n19_deliveries_that_are_killed_and_repeated_end_with_the_same_versions_
                     page = rng.choice(PAGES)
                     revisions[page] += 1
                     await site.edit(page, revisions[page])
-                trouble = rng.choice([site.west.engine, site.west.executor, site.east.engine, *site.link])
+                trouble = rng.choice([site.west.engine, site.west.executor, site.east.engine, *site.links])
                 if isinstance(trouble, Link):
                     trouble.cut()
                     await asyncio.sleep(rng.uniform(0, 0.5))
@@ -251,7 +261,7 @@ def test_n19_deliveries_that_are_killed_and_repeated_end_with_the_same_versions_
                 else:
                     trouble.kill()
                     await asyncio.to_thread(trouble.start)
-            await site.shows(revisions)
+            await site.shows(revisions, *site.caches)
             await site.digested(revisions)
             hashes = []
             for client in (site.client, site.west_client):
@@ -260,15 +270,3 @@ def test_n19_deliveries_that_are_killed_and_repeated_end_with_the_same_versions_
             assert hashes[0] == hashes[1]
 
     asyncio.run(story())
-
-
-async def _east_shows(site, revisions):
-    """Until the store has the pages at these revisions, and the cache of their home was told."""
-    async with asyncio.timeout(PATIENT_S):
-        while True:
-            items = await site.client.storage.namespace("pages").get_many(PAGES)
-            shown = [item.value if item is not None else b"" for item in items]
-            if shown == [f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES]:
-                break
-            await asyncio.sleep(0.05)
-    await site.purged(site.east.cache)

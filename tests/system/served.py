@@ -26,12 +26,13 @@ views:
 class Served:
     """A service on a port of loopback that it keeps over restarts; its data, configuration and log are in ``folder``.
 
-    ``config`` is added to what every service needs to run on its own. ``address`` is "127.0.0.1:port".
+    ``config`` is added to what every service needs to run on its own. ``address`` is "127.0.0.1:port", with a port that
+    is free unless one is given.
     """
 
-    def __init__(self, folder: Path, service: str, engine: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, service: str, engine: str, config: Mapping[str, Any], port: int = 0) -> None:
         folder.mkdir(parents=True)
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"127.0.0.1:{port or free_port()}"
         self._ready = folder / "ready.json"
         server = {"listen": [self.address], "engine": engine, "ready_file": str(self._ready), "drain_wait": "50ms"}
         told = {"server": server, "backend": {"embedded": {"path": str(folder / "data")}}} | dict(config)

@@ -76,6 +76,7 @@ class NamespaceReads:
         key: str | bytes = b"",
         *,
         consistency: "pb.Consistency.ValueType" = pb.CONSISTENCY_UNSPECIFIED,
+        omit_values: bool = False,
         timeout: float | None = None,
     ) -> list[pb.Item | None]:
         """The same item of each of many records, in order, None where it is not there. Raises the first error of a
@@ -91,6 +92,7 @@ class NamespaceReads:
                         record=as_bytes(records[index]),
                         selection=selection([key], None, None),
                         consistency=consistency,
+                        omit_values=omit_values,
                     )
                     for index in todo[:_BATCH]
                 ]
