@@ -1,4 +1,4 @@
-"""The storage bench on a cluster measures what it says: a small run on a real node has every figure."""
+"""The benches on a cluster measure what they say: a small run on a real node has every figure."""
 
 import json
 import subprocess
@@ -23,3 +23,17 @@ def test_a_small_run_has_every_figure() -> None:
         assert told[f"{name}_ratio"] == pytest.approx(told[f"{name}_per_s"] / told[f"driver_{name}_per_s"], abs=0.001)
     assert told["single_ratio"] == min(told["put_ratio"], told["get_ratio"])
     assert told["batch_ratio"] == told["batch_records_ratio"] and told["p99_ratio"] > 0 and told["servers"] == 2
+
+
+def test_ycsb_runs_beside_the_driver() -> None:
+    command = [sys.executable, "-m", "tools.bench.ycsb", "--backend", "cassandra", "--rounds", "1", "--threads", "8"]
+    command += ["--records", "200", "--operations", "300", "--workload", "a", "--workload", "e", "--json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1000, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    for workload, operations in (("a", ("read", "update")), ("e", ("scan",))):
+        for whose in (workload, f"raw_{workload}"):
+            assert told[f"{whose}_per_s"] > 0
+            assert all(told[f"{whose}_{operation}_p99_ms"] > 0 for operation in operations)
+        ratio = told[f"{workload}_per_s"] / told[f"raw_{workload}_per_s"]
+        assert told[f"{workload}_ratio"] == pytest.approx(ratio, abs=0.001)

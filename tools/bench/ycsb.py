@@ -1,4 +1,5 @@
-"""The YCSB bench: its workloads A to F, by go-ycsb, on the storage service beside its engine behind bare gRPC.
+"""The YCSB bench: its workloads A to F, by go-ycsb, on the storage service beside its engine behind bare gRPC; on a
+cluster beside the driver behind bare gRPC.
 
 Both servers get the same requests from the same program (tools/go/cmd/ycsb). A table is a namespace, a row a record, a
 field an item of it: an update writes one item. Every value that is read is checked against what was written.
@@ -19,8 +20,10 @@ from tools.bench.figures import Figures, add_options, log, run_folder, tell_figu
 from tools.bench.rpc import Started, started
 from tools.bench.rpc_load import LoadError
 from tools.bench.rpc_targets import Target
-from tools.bench.storage_world import ENGINES, SPACE, environment, server
+from tools.bench.storage_world import ENGINES, SPACE, cluster_server, environment, server
 from tools.dev.servers import locate
+from tools.dev.servers.cassandra import Cassandra
+from tools.dev.servers.process import ServerError
 
 WORKLOADS: dict[str, dict[str, Any]] = {
     "a": {"readproportion": 0.5, "updateproportion": 0.5},
@@ -52,6 +55,24 @@ _PATIENCE_S = 1_800
 def raw_server() -> Target:
     """The engine behind bare grpc.aio."""
     return Target(RAW, lambda folder: [sys.executable, "-m", "tools.bench.ycsb_raw", str(folder / "data")], [])
+
+
+def raw_cluster_server(address: str) -> Target:
+    """The driver behind bare grpc.aio, on the cluster with a node at ``address``."""
+    return Target(RAW, lambda folder: [sys.executable, "-m", "tools.bench.ycsb_raw_cluster", address], [])
+
+
+def sides(asked: argparse.Namespace, stack: ExitStack) -> list[tuple[str, Started]]:
+    """The peer and ours, started, each with what stands before its figures' names; for a cluster a node before them.
+    Raises ServerError without a node."""
+    if asked.backend == "embedded":
+        targets = [raw_server(), server(asked.engine, 64, 64)]
+    else:
+        node = stack.enter_context(Cassandra(commit_log="periodic", heap_mib=asked.heap_mib, measured=True))
+        log(f"a node with a heap of {asked.heap_mib} MiB")
+        targets = [raw_cluster_server(node.address), cluster_server(node.address, "LWW", 1, asked.engine)]
+    peer, ours = (stack.enter_context(started(target)) for target in targets)
+    return [(f"{RAW}_", peer), ("", ours)]
 
 
 class Ycsb:
@@ -113,22 +134,19 @@ def measure(folder: Path, asked: argparse.Namespace) -> Figures:
     ycsb = Ycsb(folder, asked.records, asked.operations, asked.threads)
     figures: Figures = {"records": asked.records, "operations": asked.operations, "threads": asked.threads}
     with ExitStack() as stack:
-        sides = [
-            (f"{RAW}_", stack.enter_context(started(raw_server()))),
-            ("", stack.enter_context(started(server(asked.engine, 64, 64)))),
-        ]
-        for _, running in sides:
+        both = sides(asked, stack)
+        for _, running in both:
             ycsb.load(running)
         for workload in asked.workload or WORKLOADS:
             for _ in range(asked.rounds):
-                for prefix, running in sides:
+                for prefix, running in both:
                     before_s = running.cpu_s()
                     measured = ycsb.run(running, workload)
                     cpu_s = (running.cpu_s() - before_s) * 10_000 / asked.operations
                     _keep(figures, f"{prefix}{workload}", measured, cpu_s)
             ours, raw = figures[f"{workload}_per_s"], figures[f"{RAW}_{workload}_per_s"]
             figures[f"{workload}_ratio"] = round(ours / raw, 3)
-            log(f"{workload}: {ours:,} a second, the engine behind bare gRPC {raw:,}")
+            log(f"{workload}: {ours:,} a second, what lies behind bare gRPC {raw:,}")
     return figures
 
 
@@ -147,6 +165,8 @@ def _keep(figures: Figures, name: str, measured: dict[str, dict[str, float]], cp
 def main(words: Sequence[str] | None = None, tell: Callable[[str], None] = print) -> int:
     """Measures; prints a table or, with ``--json``, one object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=("embedded", "cassandra"), default="embedded")
+    parser.add_argument("--heap-mib", type=int, default=512, help="of the node, with --backend cassandra")
     parser.add_argument("--workload", action="append", choices=sorted(WORKLOADS), help="which (default: all)")
     parser.add_argument("--records", type=int, default=10_000, help="rows of ten fields of 100 bytes")
     parser.add_argument("--operations", type=int, default=20_000, help="of each workload and round")
@@ -163,12 +183,14 @@ def main(words: Sequence[str] | None = None, tell: Callable[[str], None] = print
     ):
         if not 1 <= value <= most:
             parser.error(f"{name}: 1 to {most:,} are allowed")
+    if not 256 <= asked.heap_mib <= 65_536:
+        parser.error("--heap-mib: 256 to 65,536 are allowed")
     if asked.threads > min(asked.records, asked.operations):
         parser.error("--threads: at most --records and --operations, so that each has one")
     try:
         with run_folder("ycsb", asked.folder) as folder:
             figures = measure(folder, asked)
-    except LoadError as error:
+    except (LoadError, ServerError) as error:
         print(f"ycsb bench: {error}", file=sys.stderr)
         return 1
     tell_figures(figures, asked.json, tell)
