@@ -17,6 +17,8 @@ AT_ONCE = 16
 SAMPLE = 2_000
 _ACTIVE = propagation_pb2.Root.STATE_ACTIVE
 _GOOD = (propagation_pb2.Root.STATE_DONE,)
+Stored = dict[str, tuple[bytes, bytes]]
+"""By page its version and its text."""
 
 
 async def quiet(site: Site, limit_s: float) -> list[str]:
@@ -48,20 +50,30 @@ async def _done(site: Site, change: str) -> bool:
 
 async def problems(site: Site) -> list[str]:
     """Everything that is wrong: with what is stored, with how it came there, with what readers are given."""
-    stored = {
-        record.key.decode(): (record.items[0].version, record.value)
-        async for record in site.client.storage.namespace(RENDERED).scan()
-    }
-    letters = [
-        f"{one.resource} is a dead letter: {one.reason}, {one.detail}"
-        async for one in site.client.propagation.admin.dead_letters()
-    ]
-    found = [*letters, *_lost(site, stored), *await _doubled(site, stored), *await _stale(site, stored)]
+    stored = await stored_pages(site)
+    found = [*await wrongly_stored(site, stored), *await _stale(site, stored)]
     found += [f"a reader saw an older page after a newer one: {what}" for what in site.ledger.went_back]
     return found
 
 
-def _lost(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> Iterator[str]:
+async def stored_pages(site: Site) -> Stored:
+    """What the storage service has."""
+    return {
+        record.key.decode(): (record.items[0].version, record.value)
+        async for record in site.client.storage.namespace(RENDERED).scan()
+    }
+
+
+async def wrongly_stored(site: Site, stored: Stored) -> list[str]:
+    """What is wrong with it, and with how it came there."""
+    letters = [
+        f"{one.resource} is a dead letter: {one.reason}, {one.detail}"
+        async for one in site.client.propagation.admin.dead_letters()
+    ]
+    return [*letters, *_lost(site, stored), *await _doubled(site, stored)]
+
+
+def _lost(site: Site, stored: Stored) -> Iterator[str]:
     """Pages that are not stored, or not at the newest revisions."""
     template = site.ledger.revisions["template"]
     for page in site.pages:
@@ -71,7 +83,7 @@ def _lost(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> Iterator[str]:
             yield f"{page}: {value.decode()!r} is stored, {wanted.decode()!r} is right"
 
 
-async def _doubled(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> list[str]:
+async def _doubled(site: Site, stored: Stored) -> list[str]:
     """Pages of which an effect was stored twice, or after a newer one: a page's versions in the feed only rise."""
     last: dict[str, bytes] = {}
     wrong: list[str] = []
@@ -93,7 +105,7 @@ async def _doubled(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> list[s
     return wrong + [f"{page}: its stored version is not the last one of the feed" for page in missed]
 
 
-async def _stale(site: Site, stored: dict[str, tuple[bytes, bytes]]) -> list[str]:
+async def _stale(site: Site, stored: Stored) -> list[str]:
     """Pages that Varnish serves older than they are stored: of all that readers asked for, and some more."""
     step = max(1, len(site.pages) // SAMPLE)
     pages = iter(dict.fromkeys(itertools.chain(site.ledger.shown, site.pages[::step])))

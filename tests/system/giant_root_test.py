@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from tests.system import giant_judge
-from tests.system.giant_site import LEASE_S, VICTIMS, Ledger, Site, running
+from tests.system.giant_platform import VICTIMS, running
+from tests.system.giant_site import LEASE_S, Ledger, Site
 
 PAGES = int(os.environ.get("PAGES", "200000"))
 FAULTS = int(os.environ.get("FAULTS", "12"))
@@ -32,7 +33,8 @@ def test_a_giant_root_ends_whole_whichever_process_is_killed_or_stopped(tmp_path
 
 async def _storm(platform, varnish):
     rng = random.Random(SEED)
-    async with Site.open(platform, varnish, PAGES, SEED + 1) as site:
+    at = platform.addresses
+    async with Site.open(at["storage"], at["propagation"], varnish.url, PAGES, SEED + 1) as site:
         began = time.monotonic()
         await site.edit_template()
         async with asyncio.TaskGroup() as tasks:

@@ -1,21 +1,15 @@
-"""A site of very many pages that all use one template, behind a real Varnish: its editors, readers and faults."""
+"""A site of very many pages that all use one template: its views, its editors and readers."""
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
 
-from tests.caches.site import deployed_vcl
 from tests.system.giant_renderer import PAGES, PREFIX, TEMPLATE, shown
-from tools.dev.servers.varnish import Varnish
-from tools.platform import ports
-from tools.platform.layout import SERVICES, Layout, Route, fixed_ports
-from tools.platform.platform import Platform
 from wellspring_client import aio
 from wellspring_client.errors import DeadlineExceeded, Unavailable
 
@@ -34,12 +28,9 @@ views:
     max_concurrency: 512
     lease_time: {LEASE_S:g}s
 """
-EXECUTORS = ("executor", "executor-2")
-VICTIMS = ("propagation", *EXECUTORS)
 # Few batches, but large: items of a batch that was lost are lent again in batches of an eighth.
 WORK = {"lease_items": 4_000, "leases": 2, "slice_items": 250, "slices": 4, "heartbeat": "1s", "lease_wait": "2s"}
 CALL_S = 10.0
-CACHE_MIB = 256
 _AGAIN_S = 0.05
 _HOT = 500
 _Answer = TypeVar("_Answer")
@@ -76,30 +67,6 @@ def told(seen: Seen) -> str:
     return f"version {seen[0].hex()} with page {seen[1]} and template {seen[2]}"
 
 
-@contextlib.contextmanager
-def running(folder: Path) -> Iterator[tuple[Platform, Varnish]]:
-    """The platform with two executors, none of its processes restarted by itself, and Varnish in front of it."""
-    numbers = fixed_ports(ports.free_base(), len(EXECUTORS))
-    gateway = f"127.0.0.1:{numbers['http']}"
-    with Varnish(gateway, vcl=deployed_vcl(), storage_mib=CACHE_MIB) as varnish:
-        caches = [
-            {"name": "gateway", "urls": [f"http://{gateway}"]},
-            {"name": "varnish", "kind": "varnish", "urls": [varnish.url], "timeout": "10s"},
-        ]
-        overrides: dict[str, dict[str, object]] = {name: {"server": {"drain_wait": "50ms"}} for name in SERVICES}
-        overrides["executor"] |= {"caches": caches, **WORK}
-        layout = Layout(
-            data=folder,
-            ports=numbers,
-            routes=(Route("/page/", RENDERED),),
-            views=VIEWS,
-            executors=len(EXECUTORS),
-            overrides=overrides,
-        )
-        with Platform(layout, restart=False) as platform:
-            yield platform, varnish
-
-
 class Site:
     """The pages of a running platform. Each source has one writer, so its revisions are written in order."""
 
@@ -116,13 +83,15 @@ class Site:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, platform: Platform, varnish: Varnish, pages: int, seed: int) -> AsyncIterator["Site"]:
-        """The site of a platform that has just started: its pages are declared, none is rendered."""
-        at = platform.addresses
-        async with aio.connect(storage=at["storage"], propagation=at["propagation"], timeout=CALL_S) as client:
+    async def open(
+        cls, storage: str, propagation: str | Sequence[str], cache: str, pages: int, seed: int
+    ) -> AsyncIterator["Site"]:
+        """The site at services that have just started, behind the cache at a URL: its pages are declared, none is
+        rendered."""
+        async with aio.connect(storage=storage, propagation=propagation, timeout=CALL_S) as client:
             await client.storage.create_namespace(RENDERED, description="what readers see")
             await client.storage.create_namespace(SOURCES, resource_prefix=PREFIX, description="what editors write")
-            site = cls(client, varnish.url, pages, seed)
+            site = cls(client, cache, pages, seed)
             await client.propagation.declare(VIEW, ((PAGES + page, [TEMPLATE]) for page in site.pages), timeout=600)
             yield site
 

@@ -1,0 +1,82 @@
+"""Three engines on one log, four executors, three brokers: killed and stopped at random while a giant root runs.
+
+At the end nothing is lost, no effect is doubled (a page's stored versions only rise), and the cache was told of every
+page at the version that is stored.
+"""
+
+import asyncio
+import os
+import random
+import time
+
+from tests.system import giant_judge
+from tests.system.giant_site import Site
+from tests.system.shard_fleet import Fleet
+
+PAGES = int(os.environ.get("PAGES", "30000"))
+FAULTS = int(os.environ.get("FAULTS", "8"))
+EDITS = int(os.environ.get("EDITS", "1"))
+SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
+WITHOUT_PROGRESS_S = 180.0
+
+
+def test_a_giant_root_ends_whole_whichever_engine_executor_or_broker_is_killed_or_stopped(tmp_path):
+    given = {"SEED": SEED, "PAGES": PAGES, "FAULTS": FAULTS, "EDITS": EDITS}
+    again = " ".join(f"--test_env={name}={value}" for name, value in given.items())
+    print(f"to have the same faults again: ./bazelw test //tests/system:shard_faults_test {again}")
+    problems = asyncio.run(_storm(tmp_path))
+    assert not problems, f"{len(problems)} problems with {given}:\n" + "\n".join(problems[:20])
+
+
+async def _storm(folder):
+    rng = random.Random(SEED)
+    began = time.monotonic()
+    async with Fleet.open(folder) as fleet:
+        print(f"{time.monotonic() - began:5.1f} s: started")
+        async with Site.open(fleet.storage.address, fleet.addresses, "", PAGES, SEED + 1) as site:
+            print(f"{time.monotonic() - began:5.1f} s: {PAGES:,} pages declared")
+            await site.edit_template()
+            async with asyncio.TaskGroup() as tasks:
+                site.live(tasks, readers=0)
+                edits = rng.sample(range(FAULTS), min(EDITS, FAULTS))
+                for number in range(FAULTS):
+                    if number in edits:
+                        tasks.create_task(site.edit_template())
+                    await asyncio.sleep(rng.uniform(0.2, 2.0))
+                    said = await fleet.fault(rng)
+                    print(f"{time.monotonic() - began:5.1f} s: {said}")
+                left = (await site.until_answered(site.client.propagation.admin.status)).pending
+                print(f"{time.monotonic() - began:5.1f} s: {left:,} items are left")
+                site.stop_editing()
+                late = await _quiet(site, fleet)
+                print(f"{time.monotonic() - began:5.1f} s: all done")
+                site.stop()
+            stored = await giant_judge.stored_pages(site)
+            problems = late or [*await giant_judge.wrongly_stored(site, stored), *_unpurged(fleet, stored)]
+            print(f"{time.monotonic() - began:5.1f} s: judged")
+        print(f"{len(site.ledger.changes)} edits, {fleet.cache.purges:,} purges, {fleet.lost()} engines lost the shard")
+        return problems + fleet.complaints()
+
+
+async def _quiet(site, fleet):
+    """Until all is done; whoever ends by itself meanwhile, as one does that lost its shard, is started again."""
+
+    async def look_after():
+        while True:
+            await fleet.revive()
+            await asyncio.sleep(0.5)
+
+    looking = asyncio.create_task(look_after())
+    try:
+        return await giant_judge.quiet(site, WITHOUT_PROGRESS_S)
+    finally:
+        looking.cancel()
+
+
+def _unpurged(fleet, stored):
+    """Pages that the cache was told of at another version than the stored one."""
+    return [
+        f"{page}: stored at {version.hex()}, the newest purge said {fleet.cache.purged.get(f'/page/{page}', b'').hex()}"
+        for page, (version, _) in stored.items()
+        if fleet.cache.purged.get(f"/page/{page}") != version
+    ]

@@ -1,0 +1,167 @@
+"""Engines that share one log on three brokers, executors, a storage service and a cache: processes that are killed and
+stopped, brokers among them."""
+
+import asyncio
+import contextlib
+import os
+import random
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import yaml
+
+from tests.system.giant_site import VIEWS, WORK
+from tests.system.noting_cache import NotingCache
+from tests.system.served import Served
+from tools.dev.servers.kafka import Broker, Kafka
+from tools.dev.servers.ports import free_port
+from tools.dev.servers.process import Process
+from tools.platform.layout import MODULES
+
+ENGINES, EXECUTORS, BROKERS = 3, 4, 3
+SESSION_S = 8
+"""The brokers' least is 6: who stands still for longer is given up."""
+LEASE_S = 4.0
+ENDED = "this engine's shard is lost, and the process ends"
+"""The only reason for which an engine ends by itself."""
+
+
+class Fleet:
+    """`engines` and `executors` are processes; `cache` was told of every purge."""
+
+    def __init__(self, folder: Path, kafka: Kafka, cache: NotingCache) -> None:
+        views = folder / "views.yaml"
+        views.write_text(VIEWS, encoding="utf-8")
+        self.kafka = kafka
+        self.cache = cache
+        self.storage = Served(folder / "storage", "storage", "grpcio", {})
+        log = {
+            "kafka": {"bootstrap_servers": kafka.address.split(","), "group": "engines", "replication": BROKERS},
+            "session_timeout": f"{SESSION_S}s",
+        }
+        self._served = []
+        for number in range(ENGINES):
+            path = folder / f"engine-{number}"
+            config = {
+                "views_file": str(views),
+                "storage": {"addresses": [self.storage.address]},
+                "follow": {"refresh": "200ms"},
+                "backend": {"sharded": {**log, "embedded": {"path": str(path / "data"), "reserve_bytes": 0}}},
+            }
+            self._served.append(Served(path, "propagation", "grpcio", config))
+            self._served[-1].process.name = path.name
+        self.engines = [served.process for served in self._served]
+        self.executors = [self._executor(folder / f"executor-{number}") for number in range(EXECUTORS)]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of all engines: one of them takes calls."""
+        return [served.address for served in self._served]
+
+    def _executor(self, folder: Path) -> Process:
+        folder.mkdir()
+        config = {
+            "server": {"listen": [f"127.0.0.1:{free_port()}"], "drain_wait": "50ms"},
+            "engine": {"addresses": self.addresses, "timeout": "10s"},
+            "storage": {"addresses": [self.storage.address]},
+            "caches": [{"name": "cache", "urls": [self.cache.url], "timeout": "10s"}],
+            **WORK,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        command = [sys.executable, "-m", MODULES["executor"], "--config", str(folder / "config.yaml")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        return Process(folder.name, command, folder, environment)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, folder: Path) -> AsyncIterator["Fleet"]:
+        """Everything started, and one of the engines takes calls. All of it is killed at the end."""
+        async with NotingCache().running() as cache:
+            with contextlib.ExitStack() as stack:
+                kafka = await asyncio.to_thread(stack.enter_context, Kafka(brokers=BROKERS))
+                fleet = cls(folder, kafka, cache)
+                stack.callback(fleet.kill)
+                await asyncio.to_thread(fleet.storage.start)
+                for process in fleet._all():
+                    process.start()
+                first, ready = fleet.engines[0], [one.directory / "ready.json" for one in fleet.engines]
+                await asyncio.to_thread(first.wait_ready, lambda: any(path.exists() for path in ready))
+                yield fleet
+
+    def _all(self) -> Iterator[Process]:
+        yield from self.engines
+        yield from self.executors
+
+    def kill(self) -> None:
+        """All but the brokers."""
+        for process in (*self._all(), self.storage.process):
+            process.kill()
+
+    async def fault(self, rng: random.Random) -> str:
+        """Kills or stops one or two processes and has them back; answers what was done."""
+        kind = rng.choice(["engine", "engine", "engine", "executor", "executor", "broker"])
+        if kind == "broker":
+            return await self._broker(rng.choice(self.kafka.brokers), rng)
+        victims = [rng.choice(self.engines if kind == "engine" else self.executors)]
+        if rng.random() < 0.4:
+            victims.append(rng.choice([one for one in self._all() if one not in victims]))
+        how = await self._kill(victims, rng) if rng.random() < 0.5 else await self._stop(victims, rng)
+        return f"{how}: {', '.join(one.name for one in victims)}"
+
+    async def revive(self) -> None:
+        """Starts whoever has ended, as whatever looks after processes does."""
+        for process in self._all():
+            if not process.running:
+                await asyncio.to_thread(process.start)
+
+    async def _kill(self, victims: list[Process], rng: random.Random) -> str:
+        for process in victims:
+            await asyncio.to_thread(process.kill)
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+        await self.revive()
+        return "killed"
+
+    async def _stop(self, victims: list[Process], rng: random.Random) -> str:
+        """Now and then for longer than a lease, or than the group waits for an engine."""
+        most_s = rng.choice([1.0, LEASE_S + 1.0, SESSION_S + 3.0])
+        stopped = [process for process in victims if await asyncio.to_thread(_pause, process)]
+        await asyncio.sleep(rng.uniform(0.7, 1.0) * most_s)
+        for process in stopped:
+            process.resume()
+        await self.revive()
+        return f"stopped for up to {most_s:g} s"
+
+    async def _broker(self, broker: Broker, rng: random.Random) -> str:
+        if rng.random() < 0.3:
+            await asyncio.to_thread(broker.pause)
+            await asyncio.sleep(rng.uniform(0.5, 6.0))
+            broker.resume()
+            return f"stopped for a while: {broker.name}"
+        await asyncio.to_thread(broker.kill)
+        await asyncio.sleep(rng.uniform(0.0, 5.0))
+        await asyncio.to_thread(broker.restart)
+        return f"killed: {broker.name}"
+
+    def complaints(self) -> list[str]:
+        """What processes said that they should not have."""
+        found = [f"{one.name} failed: {_about(one, 'Traceback')}" for one in self._all() if "Traceback" in one.logs()]
+        return found + [f"{one.name}: {_about(one, 'DATA_LOSS')}" for one in self._all() if "LOG_DAMAGED" in one.logs()]
+
+    def lost(self) -> int:
+        """How often an engine ended because another one led in its place."""
+        return sum(one.logs().count(ENDED) for one in self.engines)
+
+
+def _pause(process: Process) -> bool:
+    """Whether it was there to be stopped: an engine may have ended by itself."""
+    if not process.running:
+        return False
+    process.pause()
+    return True
+
+
+def _about(process: Process, words: str) -> str:
+    logs = process.logs()
+    at = logs.find(words)
+    return logs[max(0, at - 500) : at + 2_000]
