@@ -213,6 +213,24 @@ class Session:
                 raise translate(error, write=False) from error
         return Page(rows, state or None)
 
+    async def at_each_replica(self, statement: Statement, values: Sequence[Any]) -> AsyncIterator[list[Row]]:
+        """The rows of a read of one partition as each replica in the own data centre has them, one after the other;
+        those that do not answer are left out. A node asks another one in its place only when it is much the slower."""
+        bound = statement.prepared.bind(values)
+        bound.consistency_level = LOCAL_ONE
+        for host in self._cluster.metadata.get_replicas(self._options.keyspace, bound.routing_key):
+            if host.datacenter != self._options.local_datacentre:
+                continue
+            async with self._room:
+                try:
+                    rows = await self._send(bound, self._options.request_timeout_s, host)
+                except Exception as error:
+                    told = translate(error, write=False)
+                    if not isinstance(told, Unavailable):
+                        raise told from error
+                    continue
+            yield rows if rows is not None else []
+
     async def run(self, cql: str, *, timeout_s: float = 60.0) -> list[Row]:
         """A statement that is not prepared: for migrations."""
         try:
@@ -253,10 +271,12 @@ class Session:
         """Ends the connections; what is under way fails."""
         await asyncio.to_thread(self._cluster.shutdown)
 
-    def _send(self, bound: Any, timeout_s: float) -> "asyncio.Future[Any]":
+    def _send(self, bound: Any, timeout_s: float, host: Any = None) -> "asyncio.Future[Any]":
+        """To ``host`` alone, if it is given."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         settle = self._bridge.settle
-        asked = self._raw.execute_async(bound, timeout=timeout_s)
+        to = {} if host is None else {"host": host}
+        asked = self._raw.execute_async(bound, timeout=timeout_s, **to)
         asked.add_callbacks(settle_rows, settle_error, callback_args=(settle, future), errback_args=(settle, future))
         return future
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from libs.cassandra.joining import Joined
-from libs.cassandra.session import EACH_QUORUM, Session
+from libs.cassandra.session import EACH_QUORUM, LOCAL_ONE, Session
 from services.storage.cassandra import layout
 from services.storage.cassandra.announced import change_at
 from services.storage.cassandra.partition import (
@@ -67,8 +67,11 @@ class Loader:
                 await self._chunk_numbers(need, loaded, consistency)
             case Chunk():
                 place = (need.number, need.upload, layout.chunk_part(need.place), need.place)
-                # What names it may have come here from another data centre before it did.
-                found = await self._ask("chunk", place, consistency) or await self._ask("chunk", place, EACH_QUORUM)
+                # It is written once, so one replica that has it is enough; and of those that differ because one is
+                # damaged the wrong one may win. What names it may have come from another data centre before it did.
+                found: list[Any] = []
+                for level in (LOCAL_ONE, consistency, EACH_QUORUM):
+                    found = found or await self._ask("chunk", place, level)
                 loaded.chunks[need.number, need.upload, need.place] = found[0][0] if found else None
 
     async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:

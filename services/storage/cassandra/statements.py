@@ -38,6 +38,9 @@ _READS: Final = {
     " WHERE slot = ? AND shard = ? AND due_us <= ? LIMIT ?",
     "any_due": "SELECT due_us FROM due WHERE slot = ? AND shard = ? LIMIT 1",
     "chunk": "SELECT value FROM chunks WHERE space = ? AND upload = ? AND part = ? AND number = ?",
+    "stamped_chunk": (
+        "SELECT value, writetime(value) FROM chunks WHERE space = ? AND upload = ? AND part = ? AND number = ?"
+    ),
     "chunk_numbers": "SELECT number FROM chunks WHERE space = ? AND upload = ? AND part = ?",
     "uploads": "SELECT upload FROM uploads WHERE space = ?",
     "namespaces": "SELECT body FROM namespaces WHERE part = 0",
@@ -91,6 +94,7 @@ _WRITES: Final = {
     "enter_due": "INSERT INTO due (slot, shard, due_us, space, kind, rest, mark) VALUES (?, ?, ?, ?, ?, ?, true)",
     "drop_due": f"DELETE FROM due USING TIMESTAMP ? {_ENTRY}",
     "put_chunk": "INSERT INTO chunks (space, upload, part, number, value) VALUES (?, ?, ?, ?, ?)",
+    "mend_chunk": ("INSERT INTO chunks (space, upload, part, number, value) VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"),
     "drop_chunks": "DELETE FROM chunks WHERE space = ? AND upload = ? AND part = ?",
     "upload": "INSERT INTO uploads (space, upload) VALUES (?, ?)",
     "drop_upload": "DELETE FROM uploads WHERE space = ? AND upload = ?",

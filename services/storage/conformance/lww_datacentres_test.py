@@ -7,14 +7,18 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
+from libs.cassandra.session import LOCAL_ONE, Row
 from libs.errors.errors import Unavailable
+from services.storage.cassandra.layout import chunk_part
 from services.storage.cassandra.store import CassandraStore
 from services.storage.conformance.kit import Case, Clock
 from services.storage.conformance.node import DATACENTRES, PATIENT, cluster, fresh, options
+from services.storage.conformance.past_test import download, upload
+from services.storage.domain.errors import ChecksumMismatch
 from services.storage.domain.feed import ChangeEvent, change_id
 from services.storage.domain.model import ALL, Mode, Outcome, Receipt
 from services.storage.domain.namespace import Consistency, Namespace
@@ -128,6 +132,54 @@ async def noted(case: Case, space: Namespace) -> None:
             await asyncio.sleep(0.05)
 
 
+class BigValue:
+    """One of two pieces, of which the second is damaged where its writer is, and whole in the other data centre."""
+
+    def __init__(self, here: Case, there: Case, space: Namespace) -> None:
+        self._here = here
+        self._there = there
+        self._space = space
+        self._pieces = (b"a" * 100_000, b"b" * 50_000)
+        self._place: tuple[Any, ...] = ()
+        self._whole: Row = ()
+
+    async def is_sent(self) -> None:
+        """Uploads it, and waits until both have it."""
+        manifest = await patiently(functools.partial(upload, self._here, self._space, *self._pieces))
+        self._place = (self._space.number, manifest.upload, chunk_part(1), 1)
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self._held(self._there):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+        (self._whole,) = await self._held(self._here)
+
+    async def is_damaged(self) -> None:
+        """While the other data centre is away. Of one timestamp the greater bytes win."""
+        value, stamp = self._whole
+        store: Any = self._here.store
+        damaged = (*self._place, b"\xff" * len(value), stamp)
+        write = store._statements.write["mend_chunk"]
+        await patiently(functools.partial(store._session.execute, write, damaged, LOCAL_ONE))
+        with pytest.raises(ChecksumMismatch):
+            await patiently(functools.partial(download, self._here, self._space))
+
+    async def is_mended(self) -> None:
+        """When the other data centre is back: read by whoever asks, and whole again where it was damaged."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self._held(self._here))[0][0] != self._whole[0]:
+                with contextlib.suppress(ChecksumMismatch):  # as long as the other one is not reached
+                    found = await patiently(functools.partial(download, self._here, self._space))
+                    assert found == b"".join(self._pieces)
+        for case in (self._here, self._there):
+            assert await patiently(functools.partial(download, case, self._space)) == b"".join(self._pieces)
+
+    async def _held(self, case: Case) -> list[Row]:
+        """The second piece as the case's data centre has it."""
+        store: Any = case.store
+        read = store._statements.read["stamped_chunk"]
+        found: list[Row] = await patiently(functools.partial(store._session.execute, read, self._place, LOCAL_ONE))
+        return found
+
+
 def node_of(datacentre: str) -> Node:
     (node,) = cluster().in_datacenter(datacentre)
     return node
@@ -166,12 +218,16 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             await second.store.namespaces()
             watchers = [Watcher(case, space) for case in (first, second)]
             topics = MemoryTopic(), MemoryTopic()
+            big = BigValue(first, second, await first.space(Mode.LWW))
+            await second.store.namespaces()
+            await big.is_sent()
             begun = [(await written(second, space, {b"begun": b"x"})).version]
             for watcher in watchers:
                 await watcher.until(begun)
             node = node_of(DATACENTRES[1])
             node.kill()
             try:
+                await big.is_damaged()
                 alone = await written_alone(first, space, b"killed")
                 async with opened(first.clock, DATACENTRES[0], 3) as started:
                     alone += await written_alone(started, space, b"started meanwhile")
@@ -180,6 +236,7 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
                         await noted(started, space)
             finally:
                 await asyncio.to_thread(node.restart)
+            await big.is_mended()
             back = [(await written(second, space, {b"back": b"x"})).version]
             async with publishing(second.store, space, topics[1]):
                 # It may begin where it last heard that the other one was: nothing is left out for that.

@@ -4,6 +4,7 @@ A session is opened when it is first wanted, behind the backs of those who want 
 is left alone for some seconds: others must not wait for it each time.
 """
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from services.storage.store.tasks import Tasks
 _log = logging.getLogger(__name__)
 _REST_S: Final = 5.0
 """How long a data centre that could not be asked is left alone."""
+_OPENING_S: Final = 0.05
+"""How often it is looked whether a session is open."""
 
 
 class Place(NamedTuple):
@@ -50,6 +53,16 @@ class Datacentres:
             self._opening.add(datacentre)
             self._tasks.spawn(self._open(datacentre))
         raise Unavailable(f"the data centre {datacentre!r} cannot be asked for its changes now", retry_after_s=_REST_S)
+
+    async def reached(self, datacentre: str) -> Place:
+        """As :meth:`place`, once a session that is not open yet is. Raises Unavailable when it cannot be opened."""
+        while True:
+            try:
+                return self.place(datacentre)
+            except Unavailable:
+                if datacentre not in self._opening:
+                    raise
+                await asyncio.sleep(_OPENING_S)
 
     def failed(self, datacentre: str) -> None:
         """A data centre did not answer. One that was not asked, because it is resting or not open yet, rests no
