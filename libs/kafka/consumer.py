@@ -58,8 +58,16 @@ class Consumer:
     """`assign`, then `batch` again and again. To be closed. `queue_kib` bounds what is fetched ahead."""
 
     def __init__(
-        self, options: Options, group: str = "", *, batch_size: int = 500, queue_kib: int = 8_192, start: bool = True
+        self,
+        options: Options,
+        group: str = "",
+        *,
+        batch_size: int = 500,
+        queue_kib: int = 8_192,
+        start: bool = True,
+        uncommitted: bool = False,
     ) -> None:
+        """`uncommitted`: also what transactions have under way, and took back; then `bounds` counts that, too."""
         self._loop = asyncio.get_running_loop()
         self._size = batch_size
         self._heard = Hearing()
@@ -72,7 +80,7 @@ class Consumer:
                 "enable.partition.eof": True,
                 # A position that is not in the topic is told, never mended in silence.
                 "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
+                "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
                 "queued.max.messages.kbytes": queue_kib,
                 "fetch.wait.max.ms": 500,
                 "fetch.error.backoff.ms": 200,

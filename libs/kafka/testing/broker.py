@@ -72,9 +72,9 @@ async def send(producer: Producer, topic: str, event: Mapping[str, Any] | bytes,
                 await asyncio.sleep(0.1)
 
 
-async def all_of(kafka: Kafka, topic: str, partitions: int = 1) -> list[Record]:
-    """What the topic holds now."""
-    consumer = Consumer(options_of(kafka))
+async def all_of(kafka: Kafka, topic: str, partitions: int = 1, *, uncommitted: bool = False) -> list[Record]:
+    """What the topic holds now; `uncommitted`: with what no transaction has committed."""
+    consumer = Consumer(options_of(kafka), uncommitted=uncommitted)
     found: list[Record] = []
     try:
         ends = {(topic, at): (await consumer.bounds((topic, at)))[1] for at in range(partitions)}

@@ -31,7 +31,9 @@ class Reading:
     async def open(cls, options: Options, partition: Partition, below: NumberedStore) -> "Reading":
         """Raises Diverged for a store that has no place in the log, TopicUnfit for a log without its beginning when
         that is needed, BrokersAway, AccessRefused."""
-        made = cls(Consumer(options), Consumer(options, start=False), partition, below)
+        # What replicas in sync have is in the log: its owner's transaction is open all the time.
+        ahead, bounds = (Consumer(options, start=start, uncommitted=True) for start in (True, False))
+        made = cls(ahead, bounds, partition, below)
         try:
             await made._begin()
         except BaseException:

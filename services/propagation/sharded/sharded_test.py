@@ -10,13 +10,14 @@ import pytest
 from confluent_kafka.cimpl import Producer
 
 from libs.config.mistakes import ConfigError
+from libs.kafka import transactions
 from libs.kafka.errors import Fenced, TopicUnfit
-from libs.kafka.testing.broker import PATIENCE_S, create, cut_before, delete, until
+from libs.kafka.testing.broker import PATIENCE_S, all_of, create, cut_before, delete, until
 from services.propagation.conformance.harness import SETTINGS
 from services.propagation.sharded.opening import TOPIC, check, open_shard
 from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
 from services.propagation.store.embedded import EmbeddedStore
-from services.propagation.store.logged.records import LogDamaged
+from services.propagation.store.logged.records import LogDamaged, Owner, parse
 from tools.dev.servers.kafka import Kafka
 from wellspring.config.v1 import propagation_pb2
 
@@ -111,7 +112,46 @@ def test_a_former_owner_writes_nothing_more_and_what_it_was_told_is_kept(kafka, 
     asyncio.run(main())
 
 
-def test_appends_wait_for_a_broker_that_is_killed_and_none_is_lost_or_doubled(kafka, prefix, tmp_path):
+def test_a_former_owner_in_full_flight_is_cut_off_and_all_that_it_was_told_is_kept(kafka, prefix, tmp_path):
+    """Readers read what no transaction has committed: so the fence is looked at where it is, in the topic itself."""
+
+    async def main():
+        first = await opened(kafka, tmp_path / "a", prefix)
+        told = set()
+
+        async def write_on():
+            for n in itertools.count():
+                keys = [b"%d.%d" % (n, at) for at in range(5)]
+                await asyncio.gather(*(put(first.store, key) for key in keys))
+                told.update(keys)
+
+        writing = asyncio.create_task(write_on())
+        await until(lambda: len(told) > 20, "it writes")
+        await first.membership.close()
+        second = await opened(kafka, tmp_path / "b", prefix)
+        with pytest.raises(Fenced):
+            async with asyncio.timeout(PATIENCE_S):
+                await writing
+        assert told <= kept(second).keys()
+        await put(second.store, b"newest")
+        found = [parse(one.value, "it") for one in await all_of(kafka, prefix + TOPIC, uncommitted=True)]
+        words = [at for at, one in enumerate(found) if isinstance(one, Owner)]
+        assert [found[at].position.epoch for at in words] == [1, 2]
+        assert {one.position.epoch for one in found[: words[1]]} == {1}
+        assert {one.position.epoch for one in found[words[1] :]} == {2}, "nothing of a former owner, however late"
+        assert found[words[1]].position.number == len(kept(second)) - 1
+        await first.close()
+        await second.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("renew_s", [30.0, 0.01])
+def test_appends_wait_for_a_broker_that_is_killed_and_none_is_lost_or_doubled(
+    kafka, prefix, tmp_path, monkeypatch, renew_s
+):
+    monkeypatch.setattr(transactions, "RENEW_S", renew_s)
+
     async def main():
         shard = await opened(kafka, tmp_path / "a", prefix)
         await put(shard.store, b"first")
