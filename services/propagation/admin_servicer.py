@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from libs.config.config import ConfigError
+from libs.errors.errors import InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.propagation import messages
@@ -54,8 +55,13 @@ class AdminServicer(OutputsServicer, RulesServicer):
         self, request: propagation_admin_pb2.PutViewsRequest, call: Call
     ) -> propagation_admin_pb2.PutViewsResponse:
         """Takes the views when there is no mistake in them."""
+        if request.as_revision < 0:
+            raise InvalidArgument.field("as_revision", f"is {request.as_revision}; 0 and more are allowed")
+        if request.as_revision and request.as_revision <= self._catalogue.revision:
+            await self._engine.durable()
+            return propagation_admin_pb2.PutViewsResponse(revision=self._catalogue.revision)
         try:
-            durable = self._catalogue.put(self._engine, request.yaml, request.if_revision)
+            durable = self._catalogue.put(self._engine, request.yaml, request.if_revision, revision=request.as_revision)
         except ConfigError as error:
             return propagation_admin_pb2.PutViewsResponse(
                 revision=self._catalogue.revision, mistakes=mistakes(error.mistakes)

@@ -15,11 +15,9 @@ from wellspring.config.v1 import backend_pb2, propagation_pb2
 
 
 def check(config: propagation_pb2.PropagationConfig) -> None:
-    """Raises StartError and ConfigError for what this release has not."""
+    """Raises StartError for what this release has not."""
     if config.server.workers != 1:
         raise StartError("server.workers: one engine serves a shard; 1 is allowed")
-    if config.backend.WhichOneof("kind") == "sharded":
-        opening.check(config.backend.sharded)
 
 
 async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -> Store:
@@ -29,7 +27,7 @@ async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -
     embedded = config.backend.embedded
 
     async def open_store() -> EmbeddedStore:
-        return _open(config, embedded, Path(embedded.path))
+        return open_embedded(config, embedded, Path(embedded.path))
 
     async def check_store(store: EmbeddedStore) -> None:
         if store.database.failure is not None:
@@ -44,7 +42,7 @@ async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) 
     sharded = config.backend.sharded
 
     def open_store(path: Path) -> EmbeddedStore:
-        return _open(config, sharded.embedded, path)
+        return open_embedded(config, sharded.embedded, path)
 
     shard = await server.resources.add(
         "store",
@@ -58,6 +56,9 @@ async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) 
     return cast("Store", shard.store)
 
 
-def _open(config: propagation_pb2.PropagationConfig, embedded: backend_pb2.Embedded, path: Path) -> EmbeddedStore:
+def open_embedded(
+    config: propagation_pb2.PropagationConfig, embedded: backend_pb2.Embedded, path: Path
+) -> EmbeddedStore:
+    """The store in a directory. Raises what the store raises."""
     settings = wiring.embedded_settings(embedded)
     return EmbeddedStore.open(path, settings=settings, cache_bytes=config.limits.name_cache_bytes)

@@ -15,16 +15,15 @@ from libs.config.command import from_command_line
 from libs.config.config import ConfigError
 from libs.errors.errors import WellspringError
 from libs.kafka.waiting import when_there
-from libs.paging.paging import KEY_BYTES
 from libs.purge.caches import Caches
 from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
-from services.propagation import backends
+from services.propagation import backends, configured
 from services.propagation.domain.engine import Engine
-from services.propagation.domain.shard import Settings
 from services.propagation.files import rules_file, views_file
-from services.propagation.homes.opening import Homes, places
+from services.propagation.fleet import opening as fleet
+from services.propagation.homes.opening import Homes
 from services.propagation.homes.taking import Taking
 from services.propagation.intake.intake import Intake
 from services.propagation.kafka.listening import Listening
@@ -34,18 +33,14 @@ from services.propagation.metrics import EngineCollector
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
 from services.propagation.service import add_propagation
-from services.propagation.store.interface import Store
 from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.settings import TargetInvalid, settings_of
 from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.file import FollowedFile
-from services.propagation.views.parsing import Defaults
 from wellspring.config.v1 import propagation_pb2
 from wellspring_client.channels import Channels
 from wellspring_client.storage_admin import Storage
-
-_OWN_KEY = ("meta", b"page_token_key")
 
 
 def main() -> int:
@@ -55,7 +50,10 @@ def main() -> int:
     async def build(server: Server) -> None:
         try:
             _check(config)
-            await _build(server, config)
+            if fleet.is_wanted(config):
+                await fleet.add(server, config)
+            else:
+                await _build(server, config)
         except (WellspringError, ConfigError) as error:
             raise StartError(error.message) from None
         except OSError as error:
@@ -70,8 +68,9 @@ def main() -> int:
 
 
 def _check(config: propagation_pb2.PropagationConfig) -> None:
-    """Raises StartError for what this release has not."""
+    """Raises StartError and ConfigError for what this release has not."""
     backends.check(config)
+    fleet.check(config)
     sources = [source.name for source in config.canaries]
     if len(set(sources)) < len(sources):
         raise StartError("canaries: a name is given twice; each source has its own")
@@ -86,15 +85,15 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     clock = SystemClock()
     rng = Random(os.urandom(16))  # noqa: S311  spreads retries, guards nothing
     store = await backends.add_store(server, config)
-    own_key = await _own_key(store)
-    catalogue = Catalogue(store, _defaults(config))
-    engine = Engine(store, clock, rng, _settings(config), catalogue.views(), catalogue.revision, catalogue.older())
+    catalogue = Catalogue(store, configured.defaults(config))
+    settings = configured.settings(config)
+    engine = Engine(store, clock, rng, settings, catalogue.views(), catalogue.revision, catalogue.older())
     if config.views_file:
         await _follow(server, views_file(config.views_file, catalogue, engine), config.views_file)
-    tokens = wiring.page_tokens(config.page_tokens, clock, lambda: own_key)
+    tokens = await configured.page_tokens(config, clock, store)
     intake = await _intake(server, config, engine, rng)
     server.telemetry.registry.register(EngineCollector(engine))
-    caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
+    caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
     rules = await _rules(server, config, engine, rng)
     if config.rules_file:
         await _follow(server, rules_file(config.rules_file, rules), config.rules_file)
@@ -138,51 +137,6 @@ def _targets(config: propagation_pb2.PropagationConfig) -> Targets:
     except TargetInvalid as problem:
         raise StartError(f"targets: {problem}") from None
     return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
-
-
-async def _caches(config: propagation_pb2.PropagationConfig) -> Caches:
-    try:
-        return Caches.of(config.caches)
-    except ValueError as error:
-        raise StartError(str(error)) from None
-
-
-async def _own_key(store: Store) -> bytes:
-    """The key of page tokens that the store keeps, made when there is none."""
-    kept = store.get_record(*_OWN_KEY)
-    if kept is None:
-        kept = os.urandom(KEY_BYTES)
-        commit = store.begin()
-        commit.put_record(*_OWN_KEY, kept)
-        await store.write(commit)
-    return kept
-
-
-def _defaults(config: propagation_pb2.PropagationConfig) -> Defaults:
-    return Defaults(
-        lease_s=wiring.seconds(config.leases.time),
-        max_dependencies=config.limits.max_dependencies,
-        max_attempts=config.retry.max_attempts,
-        initial_backoff_s=wiring.seconds(config.retry.initial_backoff),
-        max_backoff_s=wiring.seconds(config.retry.max_backoff),
-        places=places(config),
-    )
-
-
-def _settings(config: propagation_pb2.PropagationConfig) -> Settings:
-    return Settings(
-        lanes={lane.name: lane.weight for lane in config.lanes} or {config.default_lane: 10},
-        default_lane=config.default_lane,
-        max_roots=config.limits.max_active_roots,
-        max_flips=config.limits.max_flips,
-        stale_delay_s=wiring.seconds(config.leases.older_input_delay),
-        remember_s=wiring.seconds(config.limits.finished_roots_kept),
-        max_lent=config.leases.max_leased_items,
-        jitter=config.retry.jitter,
-        compact_every_s=wiring.seconds(config.checkpoint.compaction_interval),
-        compact_s=wiring.seconds(config.checkpoint.compaction_budget),
-        canaries={source.name: wiring.seconds(source.period) for source in config.canaries},
-    )
 
 
 async def _intake(

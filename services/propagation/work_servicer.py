@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -46,22 +46,29 @@ class WorkServicer:
 
     async def Lease(self, request: work_pb2.LeaseRequest, call: Call) -> work_pb2.LeaseResponse:
         """Waits, at most the time asked for, until there is work."""
-        capacity = self._capacity(request)
         wait_s = messages.seconds(request.wait, "wait", 0.0, MAX_WAIT_S, 0.0)
         loop = asyncio.get_running_loop()
         end = loop.time() + min(wait_s, max(0.0, call.remaining_s - _MARGIN_S))
         while True:
-            stopping = self._stopping.is_set()
-            lease = self._engine.lease_first if request.first_turns else self._engine.lease
-            grants = [] if stopping else lease(request.executor, capacity)
+            response = self.lease_now(request)
             left = end - loop.time()
-            if grants or left <= 0 or stopping:
-                return work_pb2.LeaseResponse(
-                    batches=[self._batch(grant) for grant in grants], views_revision=self._catalogue.revision
-                )
-            waiting = self._engine.awaiting_first(capacity) if request.first_turns else nullcontext()
-            with waiting:
+            if response.batches or left <= 0 or self._stopping.is_set():
+                return response
+            with self.awaiting_first(request) if request.first_turns else nullcontext():
                 await self._engine.shard.signals.work.wait(min(left, _LOOK_AGAIN_S))
+
+    def lease_now(self, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
+        """What there is to lend at this moment."""
+        capacity = self._capacity(request)
+        lease = self._engine.lease_first if request.first_turns else self._engine.lease
+        grants = [] if self._stopping.is_set() else lease(request.executor, capacity)
+        return work_pb2.LeaseResponse(
+            batches=[self._batch(grant) for grant in grants], views_revision=self._catalogue.revision
+        )
+
+    def awaiting_first(self, request: work_pb2.LeaseRequest) -> AbstractContextManager[None]:
+        """While a call for first turns waits: nobody else gets those of its views."""
+        return self._engine.awaiting_first(self._capacity(request))
 
     def _capacity(self, request: work_pb2.LeaseRequest) -> dict[str, int]:
         if not request.executor or len(request.executor) > 256:

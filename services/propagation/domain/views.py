@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.propagation.domain.errors import ViewNotFound
+from services.propagation.domain.partition import WHOLE, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class View:
     """A derived representation of the resources whose names begin with one of `prefixes`.
 
     `settle_s` above 0 asks for a second pass so long after a change. One that is `taken` is rendered in another data
-    centre: what it covers becomes pending when it was rendered there, not when it changes.
+    centre: what it covers becomes pending when it was rendered there, not when it changes. Of those resources a shard
+    has its `part`.
     """
 
     name: str
@@ -33,10 +35,11 @@ class View:
     settle_s: float = 0.0
     max_dependencies: int = 10_000
     taken: bool = False
+    part: Part = WHOLE
 
     def covers(self, resource: str) -> bool:
-        """Whether the view renders this resource."""
-        return resource.startswith(self.prefixes) if self.prefixes else False
+        """Whether the view renders this resource in this shard."""
+        return bool(self.prefixes) and resource.startswith(self.prefixes) and self.part.has(resource)
 
 
 RETIRED = View("retired")

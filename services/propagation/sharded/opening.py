@@ -12,7 +12,6 @@ from typing import cast
 
 from libs.config import wiring
 from libs.config.kafka import kafka_options
-from libs.config.mistakes import ConfigError, Mistake
 from libs.errors.errors import Unavailable, WellspringError
 from libs.kafka.membership import Membership
 from libs.kafka.options import Options
@@ -83,15 +82,6 @@ class OwnedShard:
             await self.membership.close()
 
 
-def check(config: propagation_pb2.ShardedPropagation) -> None:
-    """Raises ConfigError for what this release has not."""
-    if config.shards != 1:
-        allowed = "1 is allowed: this release keeps the whole graph in one shard"
-        raise ConfigError(
-            [Mistake("the configuration", 0, 0, "backend.sharded.shards", f"is {config.shards}", allowed)]
-        )
-
-
 async def open_shard(
     config: propagation_pb2.ShardedPropagation, open_store: Open, stopping: asyncio.Event
 ) -> OwnedShard:
@@ -100,7 +90,7 @@ async def open_shard(
     `open_store` opens a directory. Raises Stopped when `stopping` is set before it leads, ConfigError, BrokersAway,
     AccessRefused, SessionRefused, TopicUnfit, LogDamaged, and what the store raises.
     """
-    options = _options(config.kafka)
+    options = options_of(config.kafka)
     name = config.kafka.topic_prefix + TOPIC
     topic = await log_topic(Topics(options), name, config.shards, config.kafka.replication)
     directory = ShardDirectory(Path(config.embedded.path) / f"shard-{_SHARD}", open_store, topic)
@@ -149,7 +139,8 @@ async def _take_over(options: Options, name: str, following: Following, membersh
     )
 
 
-def _options(config: backend_pb2.Kafka) -> Options:
+def options_of(config: backend_pb2.Kafka) -> Options:
+    """How the brokers of a log are spoken to. Raises ConfigError."""
     cluster = backend_pb2.KafkaCluster(
         bootstrap_servers=config.bootstrap_servers,
         username=config.username,

@@ -9,12 +9,11 @@ import signal
 import pytest
 from confluent_kafka.cimpl import Producer
 
-from libs.config.mistakes import ConfigError
 from libs.kafka import transactions
 from libs.kafka.errors import Fenced, TopicUnfit
 from libs.kafka.testing.broker import PATIENCE_S, all_of, create, cut_before, delete, until
 from services.propagation.conformance.harness import SETTINGS
-from services.propagation.sharded.opening import TOPIC, check, open_shard
+from services.propagation.sharded.opening import TOPIC, open_shard
 from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.logged.records import LogDamaged, Owner, parse
@@ -208,11 +207,7 @@ def test_a_topic_that_would_lose_anything_is_refused(kafka, prefix, tmp_path, ma
     asyncio.run(refused(kafka, tmp_path / "a", prefix, TopicUnfit, says))
 
 
-def test_several_shards_and_a_directory_without_a_log_are_refused(kafka, prefix, tmp_path):
-    with pytest.raises(ConfigError) as caught:
-        check(settings(kafka, tmp_path, prefix, shards=4))
-    assert "backend.sharded.shards" in caught.value.message and "1 is allowed" in caught.value.message
-
+def test_a_directory_without_a_log_is_refused(kafka, prefix, tmp_path):
     async def main():
         alone = EmbeddedStore.open(tmp_path / "a" / "shard-0", settings=SETTINGS)
         await put(alone, b"mine")

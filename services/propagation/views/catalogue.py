@@ -2,6 +2,7 @@
 the engine knows them.
 """
 
+import dataclasses
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from libs.config.config import Mistake
 from services.propagation.domain.change import dump, load
 from services.propagation.domain.engine import VIEWS_RECORD, Engine, revision_records
 from services.propagation.domain.errors import RevisionMismatch
+from services.propagation.domain.partition import WHOLE, Part
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.store.interface import Store
 from services.propagation.views.parsing import SOURCE, Defaults, mistakes_in, read_views
@@ -18,8 +20,10 @@ from wellspring.propagation.v1 import work_pb2
 class Catalogue:
     """The views of a store. `messages` carry the revision; `text` is the YAML that they came from."""
 
-    def __init__(self, store: Store, defaults: Defaults) -> None:
-        """Reads what was put last. Raises ConfigError when this version does not take it any more."""
+    def __init__(self, store: Store, defaults: Defaults, part: Part = WHOLE) -> None:
+        """Reads what was put last; the engine is told that its shard has this `part`. Raises ConfigError when this
+        version does not take it any more."""
+        self._part = part
         self._defaults = defaults
         self._datacentre = defaults.places[0] if defaults.places else ""
         kept = store.get_record(*VIEWS_RECORD)
@@ -47,14 +51,14 @@ class Catalogue:
 
     def views(self) -> list[View]:
         """The views as the engine knows them."""
-        return [domain_view(message, self._datacentre) for message in self.messages]
+        return [self._domain(message) for message in self.messages]
+
+    def _domain(self, message: work_pb2.View) -> View:
+        return dataclasses.replace(domain_view(message, self._datacentre), part=self._part)
 
     def older(self) -> dict[int, list[View]]:
         """Those of earlier revisions that are still kept, as the engine knows them."""
-        return {
-            revision: [domain_view(message, self._datacentre) for message in found]
-            for revision, found in self._older.items()
-        }
+        return {revision: [self._domain(message) for message in found] for revision, found in self._older.items()}
 
     def older_messages(self, engine: Engine) -> list[work_pb2.View]:
         """Of the earlier revisions at work, the views that differ from those in force; each with its revision."""
@@ -80,8 +84,10 @@ class Catalogue:
         """The views that the text stands for, or the mistakes in it."""
         return mistakes_in(text, self._defaults)
 
-    def put(self, engine: Engine, text: str, if_revision: int = 0, *, source: str = SOURCE) -> Awaitable[None]:
-        """Takes other views, which mistakes name by `source`.
+    def put(
+        self, engine: Engine, text: str, if_revision: int = 0, *, source: str = SOURCE, revision: int = 0
+    ) -> Awaitable[None]:
+        """Takes other views, which mistakes name by `source`, as that `revision`; 0: the next one.
 
         Raises ConfigError with the mistakes, RevisionMismatch when others were put since.
         """
@@ -91,8 +97,8 @@ class Catalogue:
                 metadata={"revision": str(self.revision)},
             )
         messages = read_views(text, self._defaults, source)
-        views = [domain_view(message, self._datacentre) for message in messages]
-        revision = self.revision + 1
+        views = [self._domain(message) for message in messages]
+        revision = revision or self.revision + 1
         durable = engine.put_views(views, revision, dump({"text": text, "revision": revision}))
         if self.revision:
             self._older[self.revision] = self.messages

@@ -1,0 +1,93 @@
+"""A shard that this process leads, built over its store: what an engine alone is, once for each shard."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+
+from libs.clock.clock import Clock
+from libs.paging.paging import PageTokens
+from libs.purge.caches import Caches
+from services.propagation.admin_servicer import AdminServicer
+from services.propagation.canary_watch import CanaryWatch
+from services.propagation.domain.engine import Engine
+from services.propagation.domain.partition import Part
+from services.propagation.domain.shard import Settings
+from services.propagation.files import views_file
+from services.propagation.fleet.local import LocalShard
+from services.propagation.fleet.shards import Shards
+from services.propagation.fleet.spreading import Spreading
+from services.propagation.purging import Purging
+from services.propagation.rules.caller import TargetsCaller
+from services.propagation.rules.rules import Rules
+from services.propagation.servicer import PropagationServicer
+from services.propagation.store.interface import Store
+from services.propagation.targets.targets import Targets
+from services.propagation.views.catalogue import Catalogue
+from services.propagation.views.parsing import Defaults
+from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
+
+_FIRST = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What all shards of a process have in common. `tokens` makes the page tokens of a store; `views_file` may be
+    empty."""
+
+    settings: Settings
+    defaults: Defaults
+    clock: Clock
+    rng: Random
+    tokens: Callable[[Store], Awaitable[PageTokens]]
+    caches: Caches
+    views_file: str = ""
+    max_batch: int = MAX_CAPACITY
+
+
+async def led(
+    store: Store, number: int, shards: Shards, deployment: Deployment, check: Callable[[], None]
+) -> LocalShard:
+    """Shard `number` over its store, recovered; `check` is that of the store's log. Raises what the store, and the
+    views in it, raise."""
+    catalogue = Catalogue(store, deployment.defaults, Part(number, shards.count))
+    engine = Engine(
+        store,
+        deployment.clock,
+        deployment.rng,
+        deployment.settings,
+        catalogue.views(),
+        catalogue.revision,
+        catalogue.older(),
+    )
+    engine.shard.signals.work = shards.work
+    background: list[Callable[[], Awaitable[None]]] = []
+    canaries = CanaryWatch(engine)
+    if number == _FIRST:
+        if deployment.views_file:
+            file = views_file(deployment.views_file, catalogue, engine)
+            await file.read_first()
+            background.append(file.follow)
+        background += [canaries.run, Spreading(shards, catalogue).run]
+    tokens = await deployment.tokens(store)
+    stopping = asyncio.Event()
+    rules = Rules(engine, TargetsCaller(Targets()), deployment.clock, deployment.rng)
+    return LocalShard(
+        number,
+        engine,
+        catalogue,
+        PropagationServicer(engine, tokens),
+        WorkServicer(engine, catalogue, deployment.max_batch, stopping),
+        AdminServicer(
+            engine,
+            catalogue,
+            tokens,
+            list,
+            Purging(deployment.caches, lambda: catalogue.messages),
+            rules,
+            canaries,
+        ),
+        background,
+        stopping,
+        check,
+    )

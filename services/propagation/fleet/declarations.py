@@ -1,0 +1,96 @@
+"""Declarations divided among the shards of their dependents; outputs of other shards' resources are refused by name."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from services.propagation import packing
+from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
+from services.propagation.domain.names import output_parts, split_names
+from services.propagation.fleet.errors import DependencyAcrossShards
+from wellspring.propagation.v1 import propagation_pb2
+
+ShardOf = Callable[[str], int]
+_OUTPUT = b"view/"
+_TAB = b"\t"
+
+
+def check_inputs(dependent: str, resources: Sequence[str], shard_of: ShardOf, path: str) -> None:
+    """Raises DependencyAcrossShards when one of the resources is an output out of another shard."""
+    for resource in resources:
+        if output_parts(resource) is not None and shard_of(resource) != shard_of(dependent):
+            raise DependencyAcrossShards.field(path, refusal(dependent, resource))
+
+
+def refusal(dependent: str, resource: str) -> str:
+    """What is said of it."""
+    return (
+        f"{dependent!r} cannot depend on {resource!r}, which is in another shard: among several shards a resource may"
+        " depend on outputs of itself only; with backend.sharded.shards: 1 it may depend on any"
+    )
+
+
+def divided(
+    message: propagation_pb2.PackedDeclarations, shard_of: ShardOf, path: str
+) -> dict[int, propagation_pb2.PackedDeclarations]:
+    """By shard, the part of it whose dependents are there. Raises BatchInvalid, ResourceInvalid,
+    DependencyAcrossShards."""
+    dependents = [name.decode() for name in split_names(message.dependents, f"{path}.dependents")]
+    packing.inputs(message.inputs, f"{path}.inputs")
+    inputs = message.inputs.split(b"\0") if message.inputs else []
+    counts = packing.counts(message.counts, f"{path}.counts")
+    index = packing.counts(message.input_index, f"{path}.input_index")
+    _check(dependents, counts, index, len(inputs), path)
+    places = np.array([shard_of(dependent) for dependent in dependents], np.int64)
+    owners = np.repeat(places, counts)
+    _check_outputs(dependents, inputs, counts, index, owners, shard_of, path)
+    parts: dict[int, propagation_pb2.PackedDeclarations] = {}
+    for shard in np.unique(places).tolist():
+        mine, edges = places == shard, index[owners == shard]
+        used, renumbered = np.unique(edges, return_inverse=True)
+        parts[shard] = propagation_pb2.PackedDeclarations(
+            view=message.view,
+            dependents="\0".join(dependents[at] for at in np.flatnonzero(mine)).encode(),
+            inputs=b"\0".join(inputs[at] for at in used),
+            counts=counts[mine].astype("<u4").tobytes(),
+            input_index=renumbered.astype("<u4").tobytes(),
+            mode=message.mode,
+        )
+    return parts
+
+
+def _check(dependents: Sequence[str], counts: np.ndarray, index: np.ndarray, inputs: int, path: str) -> None:
+    """What one shard could not see, or would tell by places in its own part."""
+    if len(counts) != len(dependents):
+        raise BatchInvalid.field(f"{path}.counts", f"has {len(counts):,} entries for {len(dependents):,} dependents")
+    if int(counts.sum()) != len(index):
+        raise BatchInvalid.field(
+            path, f"counts sum to {int(counts.sum()):,} but input_index has {len(index):,} entries"
+        )
+    if len(index) and int(index.max()) >= inputs:
+        raise BatchInvalid.field(f"{path}.input_index", f"holds {int(index.max())}; there are {inputs} inputs")
+    if len(set(dependents)) < len(dependents):
+        seen: set[str] = set()
+        second = next(at for at, name in enumerate(dependents) if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ResourceInvalid.field(f"{path}[{second}]", "is a dependent that the request names before")
+
+
+def _check_outputs(
+    dependents: Sequence[str],
+    inputs: Sequence[bytes],
+    counts: np.ndarray,
+    index: np.ndarray,
+    owners: np.ndarray,
+    shard_of: ShardOf,
+    path: str,
+) -> None:
+    for number, name in enumerate(inputs):
+        if not name.startswith(_OUTPUT):
+            continue
+        resource = name.partition(_TAB)[0].decode()
+        if output_parts(resource) is None:
+            continue
+        foreign = np.flatnonzero((index == number) & (owners != shard_of(resource)))
+        if len(foreign):
+            dependent = int(np.repeat(np.arange(len(counts)), counts)[foreign[0]])
+            raise DependencyAcrossShards.field(path, refusal(dependents[dependent], resource))

@@ -1,0 +1,131 @@
+"""Engines of a fleet as real processes on a real broker: they share the shards, and one serves all when others die."""
+
+import asyncio
+from collections import Counter
+
+import grpc
+import pytest
+
+from libs.kafka.testing.broker import PATIENCE_S
+from services.propagation.fleet.shards import SHARD_HEADER
+from services.propagation.fleet.testing.executor import VIEWS, declaration
+from services.propagation.simulation.processes import Process, Stubs, T, connected, edit
+from tools.dev.servers.kafka import Kafka
+from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
+from wellspring.propagation.v1 import propagation_pb2 as pb
+from wellspring.propagation.v1 import work_pb2
+from wellspring_client import packed
+
+SESSION_S = 15
+SHARDS, PAGES = 4, 4_000
+
+
+@pytest.fixture(scope="module")
+def kafka():
+    with Kafka() as kafka:
+        yield kafka
+
+
+def server(kafka, path, prefix, *settings, shards=SHARDS):
+    brokers = f"bootstrap_servers: ['{kafka.address}'], topic_prefix: '{prefix}', group: {prefix}engines"
+    log = f"kafka: {{{brokers}, replication: 1}}, shards: {shards}, session_timeout: {SESSION_S}s"
+    backend = f"{{sharded: {{{log}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}"
+    return Process(path, *settings, backend=backend)
+
+
+async def leads(stubs):
+    """The shards that an engine leads now."""
+    found = set()
+    for shard in range(SHARDS):
+        try:
+            asked = stubs.admin.GetStatus(admin_pb2.GetStatusRequest(), metadata=[(SHARD_HEADER, str(shard))])
+            await asked
+            found.add(shard)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.ABORTED, error
+    return found
+
+
+async def led_by(wanted):
+    """Waits until each of the engines (by their stubs) leads so many shards."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = [len(await leads(stubs)) for stubs in wanted]
+            if found == list(wanted.values()):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def lent(stubs, items=200):
+    """(page, batch) pairs of one lease."""
+    capacity = [work_pb2.LeaseRequest.Capacity(view="html", items=items)]
+    request = work_pb2.LeaseRequest(executor="test", capacity=capacity)
+    return [(batch.names.decode().split("\0"), batch) for batch in (await stubs.work.Lease(request)).batches]
+
+
+async def completed(stubs, batch):
+    """The status of a completion of the whole batch."""
+    hashes = b"".join(batch.rendered_version for _ in packed.decode_ids(batch.ids))
+    completion = work_pb2.Completion(lease_id=batch.lease_id, fencing=batch.fencing, done=batch.ids, hashes=hashes)
+    response = await stubs.work.Complete(work_pb2.CompleteRequest(completions=[completion]))
+    return response.results[0].status.code
+
+
+async def rendered(engines, done, pages):
+    """Works at all engines until so many completions of pages are acknowledged."""
+    async with asyncio.timeout(PATIENCE_S):
+        while sum(done.values()) < pages:
+            for stubs in engines:
+                for names, batch in await lent(stubs):
+                    assert await completed(stubs, batch) == 0
+                    done.update(names)
+
+
+def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(kafka, tmp_path):
+    async def main():
+        first, second = (server(kafka, tmp_path / name, "shared.") for name in "ab")
+        done = Counter()
+        try:
+            await asyncio.to_thread(first.start)
+            await asyncio.to_thread(second.start)
+            async with connected(first) as to_first, connected(second) as to_second:
+                one, other = Stubs(to_first), Stubs(to_second)
+                await other.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+                sets = {f"w/page/{at:06}": [T] for at in range(PAGES)}
+                await one.propagation.DeclareDependencies(
+                    pb.DeclareDependenciesRequest(packed=[declaration("html", sets)])
+                )
+                await led_by({one: SHARDS // 2, other: SHARDS // 2})
+                await edit(other, 1)
+                await rendered([one, other], done, PAGES // 4)
+                counted = await one.propagation.CountDependents(pb.CountDependentsRequest(resource=T))
+                assert counted.total == PAGES
+                own_before = await leads(other)
+                held = [batch for stubs in (one, other) for _, batch in await lent(stubs, 50)]
+                assert len({batch.lease_id >> 48 for batch in held}) == 2, "each lends of its own"
+                first.kill()
+                await led_by({other: SHARDS})
+                statuses = sorted([await completed(other, batch) for batch in held])
+                assert statuses == [0, grpc.StatusCode.ABORTED.value[0]], "a lease of the dead one is dead"
+                for batch in held:
+                    if batch.lease_id >> 48 in own_before:
+                        done.update(batch.names.decode().split("\0"))
+                await rendered([other], done, PAGES)
+                assert set(done.values()) == {1}, "nothing is lost, and nothing that was acknowledged is done again"
+                root = await other.propagation.GetChange(pb.GetChangeRequest(id="edit1"))
+                assert (root.state, root.progress.done) == (pb.Root.STATE_DONE, PAGES)
+                await asyncio.to_thread(first.start)
+                async with connected(first) as again:
+                    back = Stubs(again)
+                    await led_by({back: SHARDS // 2, other: SHARDS // 2})
+                    await edit(back, 2)
+                    await rendered([back, other], done, 2 * PAGES)
+                    assert set(done.values()) == {2}
+                    status = await back.admin.GetStatus(admin_pb2.GetStatusRequest())
+                    assert (status.pending, status.leased, status.edges) == (0, 0, PAGES)
+                assert (await asyncio.to_thread(second.stop))[0] == 0
+        finally:
+            first.kill()
+            second.kill()
+
+    asyncio.run(main())

@@ -1,0 +1,200 @@
+"""An engine's part in a fleet: it follows the logs of all shards, and leads those that the group gives it.
+
+Shards come and go while it runs. One that the group gives to another engine, or whose log another one has taken, is
+closed here and followed again; the others go on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import cast
+
+from libs.errors.errors import Unavailable, WellspringError
+from libs.kafka.errors import BrokersAway, DeliveryUnknown, Fenced
+from libs.kafka.membership import Membership
+from libs.kafka.options import Options
+from libs.kafka.transactions import TransactionalProducer
+from libs.telemetry.logs import fields
+from services.propagation.fleet.local import LocalShard
+from services.propagation.fleet.owners import member_name
+from services.propagation.fleet.shards import Shards
+from services.propagation.sharded.directory import ShardDirectory
+from services.propagation.sharded.following import Following
+from services.propagation.sharded.shard_log import KafkaShardLog
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.interface import Store
+from services.propagation.store.logged.place import Anchor
+from services.propagation.store.logged.records import Position, owner_record
+from services.propagation.store.logged.store import LoggedStore, NumberedStore
+
+log = logging.getLogger(__name__)
+
+_TRANSACTION_S = 600.0
+"""As for one shard (sharded/opening.py)."""
+_AGAIN_S = 1.0
+
+Build = Callable[[Store, int, Callable[[], None]], Awaitable[LocalShard]]
+"""(store, shard, the log's check) to the shard as it is led."""
+_LOST = (Fenced, DeliveryUnknown, BrokersAway)
+
+
+class Hosting:
+    """`open`, which reads all logs to their ends; then `run`, with the address at which the others reach this one."""
+
+    def __init__(
+        self,
+        options: Options,
+        topic: str,
+        group: str,
+        session_s: float,
+        directories: dict[int, ShardDirectory],
+        shards: Shards,
+        build: Build,
+    ) -> None:
+        self._options = options
+        self._topic = topic
+        self._group = group
+        self._session_s = session_s
+        self._directories = directories
+        self._shards = shards
+        self._build = build
+        self._following: dict[int, Following] = {}
+        self._membership: Membership | None = None
+
+    async def open(self) -> None:
+        """Brings the stores up to the logs: an engine that is far behind would be of no use as a leader.
+
+        Raises BrokersAway, AccessRefused, TopicUnfit, LogDamaged, and what the stores raise.
+        """
+        try:
+            for number in self._directories:
+                await self._follow(number)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes the stores that are followed."""
+        for following in self._following.values():
+            await following.close()
+        self._following.clear()
+
+    async def check(self) -> None:
+        """Raises why this engine leads nothing, and will not."""
+        if self._membership is None:
+            raise Unavailable("this engine has not joined its group yet")
+        if self._membership.refusal is not None:
+            raise self._membership.refusal
+
+    async def run(self, address: str) -> None:
+        """Leads what it is given, until it is cancelled. Raises when the brokers refuse it, or a log is damaged."""
+        options = replace(self._options, client_id=member_name(address))
+        membership = self._membership = Membership(options, self._group, self._topic, self._session_s)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in self._directories:
+                    group.create_task(self._keep(number, membership))
+        finally:
+            await membership.close()
+
+    async def _follow(self, number: int) -> Following:
+        partition = self._topic, number
+        following = await Following.open(self._options, partition, self._directories[number])
+        self._following[number] = following
+        await following.read_to_end()
+        return following
+
+    async def _keep(self, number: int, membership: Membership) -> None:
+        """Follows, leads, and follows again."""
+        while True:
+            following = self._following.get(number) or await self._again(number)
+            await following.follow(lambda: number in membership.own or membership.refusal is not None)
+            if membership.refusal is not None:
+                raise membership.refusal
+            try:
+                store, embedded, shard_log = await self._take_over(number, following)
+            except _LOST as error:
+                log.warning("a shard cannot be taken over now", extra=fields(shard=number, why=error.message))
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            await self._lead(number, store, embedded, shard_log, membership)
+
+    async def _again(self, number: int) -> Following:
+        while True:
+            try:
+                return await self._follow(number)
+            except BrokersAway:
+                following = self._following.pop(number, None)
+                if following is not None:
+                    await following.close()
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _take_over(self, number: int, following: Following) -> tuple[LoggedStore, EmbeddedStore, KafkaShardLog]:
+        """Ends the former owner, applies the rest of the log and says so in it."""
+        producer = await TransactionalProducer.open(
+            self._options, self._topic, number, f"{self._topic}/{number}", timeout_s=_TRANSACTION_S
+        )
+        try:
+            last = await following.catch_up()
+            position = Position(last.epoch + 1, last.number)
+            offset = await producer.append([owner_record(position)])
+            embedded = await following.release()
+        except BaseException:
+            await producer.close()
+            raise
+        del self._following[number]
+        shard_log = KafkaShardLog(producer, Anchor(position, offset))
+        log.info("a shard is led", extra=fields(shard=number, epoch=position.epoch, commits=position.number))
+        return LoggedStore(cast("NumberedStore", embedded), shard_log, position), embedded, shard_log
+
+    async def _lead(
+        self,
+        number: int,
+        store: LoggedStore,
+        embedded: EmbeddedStore,
+        shard_log: KafkaShardLog,
+        membership: Membership,
+    ) -> None:
+        """Serves the shard until it is another engine's, or this one is to end."""
+        shard: LocalShard | None = None
+        try:
+            shard = await self._build(cast("Store", store), number, lambda: shard_log.check(0))
+            self._shards.own[number] = shard
+            self._shards.work.fire()
+            ended = [shard_log.lost(), membership.lost(number), shard.run(), embedded.tidy()]
+            loop = asyncio.get_running_loop()
+            tasks = [loop.create_task(one) for one in ended]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            _tell(number, tasks)
+        except WellspringError as error:
+            if not _is_lost(shard_log):
+                raise
+            log.warning("a shard was lost", extra=fields(shard=number, why=error.message))
+        finally:
+            if shard is not None:
+                del self._shards.own[number]
+                await shard.drain()
+            await store.close()
+
+
+def _tell(number: int, tasks: "list[asyncio.Task[None]]") -> None:
+    """Raises what ended the shard, unless the group did."""
+    for task in tasks:
+        error = task.exception() if task.done() and not task.cancelled() else None
+        if error is not None:
+            raise error
+    log.info("a shard is given to another engine", extra=fields(shard=number))
+
+
+def _is_lost(shard_log: KafkaShardLog) -> bool:
+    try:
+        shard_log.check(0)
+    except WellspringError:
+        return True
+    return False

@@ -1,0 +1,29 @@
+"""Metrics of the shards that this process leads: an engine's own, each with the label `shard`."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from services.propagation.fleet.shards import Shards
+from services.propagation.metrics import EngineCollector
+
+
+class FleetCollector(Collector):
+    """Of `shards.own`, as they are when asked."""
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family once."""
+        own = list(self._shards.own.values())
+        yield GaugeMetricFamily("wellspring_propagation_led_shards", "Shards that this engine leads.", len(own))
+        families: dict[str, Metric] = {}
+        for shard in own:
+            for family in EngineCollector(shard.engine).collect():
+                whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                for sample in family.samples:
+                    labels = {**sample.labels, "shard": str(shard.number)}
+                    whole.add_sample(sample.name, labels, sample.value)
+        yield from families.values()

@@ -1,0 +1,136 @@
+"""A fleet's engine out of the configuration: several shards with their logs in Kafka, and all engines of a group."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from libs.clock.clock import SystemClock
+from libs.config import wiring
+from libs.config.mistakes import ConfigError, Mistake
+from libs.kafka.topics import Topics
+from libs.kafka.waiting import when_there
+from libs.purge.caches import Caches
+from libs.rpc.options import StartError
+from libs.rpc.server import Server
+from services.propagation import backends, configured
+from services.propagation.fleet.building import Deployment, led
+from services.propagation.fleet.hosting import Hosting
+from services.propagation.fleet.local import LocalShard
+from services.propagation.fleet.owners import Owners
+from services.propagation.fleet.peers import Peers
+from services.propagation.fleet.service import add_fleet
+from services.propagation.fleet.shards import Shards
+from services.propagation.sharded.directory import ShardDirectory
+from services.propagation.sharded.opening import TOPIC, options_of
+from services.propagation.sharded.topic import log_topic
+from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.interface import Store
+from services.propagation.views.parsing import read_views
+from wellspring.config.v1 import propagation_pb2, server_pb2
+from wellspring_client.channels import Tls
+
+_ANYWHERE = ("0.0.0.0", "[::]")
+
+
+def is_wanted(config: propagation_pb2.PropagationConfig) -> bool:
+    """Whether the configuration asks for several shards."""
+    return config.backend.WhichOneof("kind") == "sharded" and config.backend.sharded.shards > 1
+
+
+def check(config: propagation_pb2.PropagationConfig) -> None:
+    """Raises ConfigError for what this release does for one shard only."""
+    if not is_wanted(config):
+        return
+    given = [
+        name
+        for name, is_given in (
+            ("storage", config.HasField("storage")),
+            ("rules_file", bool(config.rules_file)),
+            ("events", config.HasField("events")),
+            ("homes", bool(config.homes)),
+        )
+        if is_given
+    ]
+    if given:
+        what = f"is {config.backend.sharded.shards}, and {given[0]} is given"
+        allowed = f"1 is allowed with {', '.join(given)}: this release does that for one shard only"
+        raise ConfigError([Mistake("the configuration", 0, 0, "backend.sharded.shards", what, allowed)])
+
+
+async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None:
+    """Opens the stores, and adds the services and the work in the background. Raises what opening raises."""
+    sharded = config.backend.sharded
+    _check_address(sharded.address or config.server.listen[0])
+    if config.views_file:
+        _check_views(config)
+    options = options_of(sharded.kafka)
+    name = sharded.kafka.topic_prefix + TOPIC
+    owners = Owners(options, sharded.kafka.group, name)
+    peers = await server.resources.add("peers", lambda: _peers(sharded, owners), close=Peers.close)
+    shards = Shards(sharded.shards, peers)
+    caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
+    deployment = _deployment(config, caches)
+
+    async def build(store: Store, number: int, check_log: Callable[[], None]) -> LocalShard:
+        return await led(store, number, shards, deployment, check_log)
+
+    def open_store(path: Path) -> EmbeddedStore:
+        return backends.open_embedded(config, sharded.embedded, path)
+
+    async def open_hosting() -> Hosting:
+        topic = await log_topic(Topics(options), name, sharded.shards, sharded.kafka.replication)
+        places = {number: Path(sharded.embedded.path) / f"shard-{number}" for number in range(sharded.shards)}
+        directories = {number: ShardDirectory(path, open_store, topic) for number, path in places.items()}
+        session_s = wiring.seconds(sharded.session_timeout)
+        hosting = Hosting(options, name, sharded.kafka.group, session_s, directories, shards, build)
+        await hosting.open()
+        return hosting
+
+    hosting = await server.resources.add(
+        "shards", lambda: when_there(open_hosting), close=Hosting.close, health=Hosting.check
+    )
+    add_fleet(server, shards)
+    server.add_background("owners", owners.run)
+    server.add_background("shards", lambda: hosting.run(sharded.address or server.addresses[0]))
+
+
+def _deployment(config: propagation_pb2.PropagationConfig, caches: Caches) -> Deployment:
+    clock = SystemClock()
+    return Deployment(
+        configured.settings(config),
+        configured.defaults(config),
+        clock,
+        Random(os.urandom(16)),  # noqa: S311  spreads retries, guards nothing
+        lambda store: configured.page_tokens(config, clock, store),
+        caches,
+        config.views_file,
+        config.leases.max_batch_items,
+    )
+
+
+def _check_views(config: propagation_pb2.PropagationConfig) -> None:
+    """Raises ConfigError, OSError and StartError for what is wrong with the file now, not when a shard is led."""
+    try:
+        text = Path(config.views_file).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise StartError(f"{config.views_file} is not UTF-8") from None
+    read_views(text, configured.defaults(config), config.views_file)
+
+
+def _check_address(address: str) -> None:
+    """Raises StartError for one that nobody can call."""
+    if address.startswith(("unix:", *_ANYWHERE)):
+        raise StartError(
+            f"server.listen: {address} is nothing that other engines can call; name this engine's own host:port in"
+            " backend.sharded.address"
+        )
+
+
+async def _peers(sharded: propagation_pb2.ShardedPropagation, owners: Owners) -> Peers:
+    tls = _tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
+    return Peers(owners.address_of, owners.look_again, tls)
+
+
+def _tls(given: server_pb2.ClientTls) -> Tls:
+    return Tls(given.ca_file, given.certificate_file or None, given.key_file or None, given.server_name or None)

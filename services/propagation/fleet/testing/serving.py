@@ -1,0 +1,132 @@
+"""Engines of a fleet in the test's own process, over logs in memory, and stubs to call them.
+
+A shard that another engine leads is taken away as brokers do it: the former owner is fenced, and hears of it later.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any, cast
+
+import grpc
+
+from libs.clock.clock import SystemClock
+from libs.paging.paging import PageTokens
+from libs.purge.caches import Caches
+from libs.rpc.options import ServerOptions
+from libs.rpc.server import Server
+from libs.telemetry.options import TelemetryOptions
+from libs.telemetry.telemetry import Telemetry
+from services.propagation.domain.shard import Settings
+from services.propagation.fleet.building import Deployment, led
+from services.propagation.fleet.peers import Peers
+from services.propagation.fleet.service import add_fleet
+from services.propagation.fleet.shards import Shards
+from services.propagation.simulation.processes import Stubs
+from services.propagation.store.interface import Store
+from services.propagation.store.logged.memory_log import MemoryLog
+from services.propagation.store.logged.records import Position
+from services.propagation.store.logged.replica import Replica
+from services.propagation.store.logged.store import LoggedStore, NumberedStore
+from services.propagation.store.memory import MemoryStore
+from services.propagation.views.parsing import Defaults
+
+
+class Fleet:
+    """`logs[shard]` is what survives; `engines` may lead any of them."""
+
+    def __init__(self, shards: int) -> None:
+        self.logs = [MemoryLog() for _ in range(shards)]
+        self.engines: list[Serving] = []
+
+    def address(self, shard: int) -> str | None:
+        """Of the engine that leads the shard."""
+        for engine in self.engines:
+            if shard in engine.shards.own:
+                return engine.address
+        return None
+
+
+@dataclass(eq=False)
+class Serving:
+    """An engine that listens."""
+
+    fleet: Fleet
+    shards: Shards
+    deployment: Deployment
+    server: Server
+    address: str = ""
+    stubs: Any = None
+
+    def __post_init__(self) -> None:
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    async def lead(self, number: int) -> None:
+        """Makes the shard from its log, and leads it; whoever led it writes nothing more."""
+        log = self.fleet.logs[number]
+        below = cast("NumberedStore", MemoryStore())
+        replica = Replica(below)
+        for offset, record in enumerate(log.records):
+            replica.take(offset, record)
+        last = replica.caught_up()
+        position = Position(last.epoch + 1, last.number)
+        owned = log.take_over(position)
+        store = LoggedStore(below, owned, position)
+        shard = await led(cast("Store", store), number, self.shards, self.deployment, lambda: owned.check(0))
+        self.shards.own[number] = shard
+        self._running[number] = asyncio.get_running_loop().create_task(shard.run())
+
+    async def lose(self, number: int) -> None:
+        """Leads the shard no more."""
+        shard = self.shards.own.pop(number)
+        await shard.drain()
+        await self._end(number)
+        await cast("LoggedStore", shard.engine.shard.store).close()
+
+    async def _end(self, number: int) -> None:
+        task = self._running.pop(number)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    async def die(self) -> None:
+        """As kill -9 does: no more of it, and nobody is told."""
+        for number in list(self._running):
+            self.shards.own.pop(number, None)
+            await self._end(number)
+        await self.server.stop(wait_s=0, grace_s=0)
+        self.fleet.engines.remove(self)
+
+
+@asynccontextmanager
+async def serving(fleet: Fleet, leads: Sequence[int] = (), settings: Settings | None = None) -> AsyncIterator[Serving]:
+    """An engine of the fleet that leads these shards at first."""
+    clock = SystemClock()
+
+    async def tokens(store: Store) -> PageTokens:
+        return PageTokens([bytes(32)], clock, ttl_s=3600)
+
+    deployment = Deployment(settings or Settings(), Defaults(), clock, Random(1), tokens, Caches([]))  # noqa: S311
+    server = Server(
+        ServerOptions(service="propagation", drain_wait_s=0, drain_grace_s=0.1),
+        Telemetry(TelemetryOptions(), "propagation"),
+    )
+    peers = Peers(fleet.address)
+    shards = Shards(len(fleet.logs), peers)
+    engine = Serving(fleet, shards, deployment, server)
+    add_fleet(server, shards)
+    async with server:
+        engine.address = server.addresses[0]
+        fleet.engines.append(engine)
+        async with grpc.aio.insecure_channel(engine.address) as channel:
+            engine.stubs = Stubs(channel)
+            for number in leads:
+                await engine.lead(number)
+            try:
+                yield engine
+            finally:
+                if engine in fleet.engines:
+                    for number in list(engine.shards.own):
+                        await engine.lose(number)
+                await peers.close()
