@@ -1,9 +1,9 @@
 """The session bench on a cluster: server processes on one Cassandra node, beside the driver alone on the same node.
 
 Each round is the driver's and then ours, with as many requests under way: the node is as warm for one as for the other.
-The driver reads one row by its key, and writes one, plainly. The servers validate tokens from the store and from their
-warm answers, and log subjects in; with Redis in front the same once more. The best of the rounds counts. Calls are
-shared out to the servers, each its half.
+The driver reads one row by its key, and writes one, plainly. The servers, on either server engine, validate tokens from
+the store and from their warm answers, and log subjects in; with Redis in front the same once more. The best of the
+rounds counts. Calls are shared out to the servers, each its half.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from tools.dev.servers.cassandra import Cassandra
 from tools.dev.servers.redis import Redis
 
 IN_FLIGHT = 64
+ENGINES = (("grpcio", ""), ("native", "_native"))
+"""Server engines, and what the figures' names end with."""
 _TRIAL = 64
 _SESSIONS = 1_000
 _ROWS: dict[str, str | int] = {"mode": "LWW", "value-bytes": ROW_BYTES, "item-bytes": 1, "batch": 1}
@@ -50,21 +52,26 @@ class SessionClusterBench:
         ):
             self._node = node.nodes[0].pid
             raw.round("put", _TRIAL, IN_FLIGHT)
-            with self._servers(node.address, warm=0) as running:
-                self._rounds(raw, "put", running, "create", "Create", creates)
-                self._validate(raw, running, "validate_store")
-            with self._servers(node.address, warm=2 * _SESSIONS) as running:
-                self._validate(raw, running, "validate_warm")
+            for engine, suffix in ENGINES:
+                with self._servers(node.address, engine, warm=0) as running:
+                    self._rounds(raw, "put", running, f"create{suffix}", "Create", creates)
+                    self._validate(raw, running, f"validate_store{suffix}")
+                with self._servers(node.address, engine, warm=2 * _SESSIONS) as running:
+                    self._validate(raw, running, f"validate_warm{suffix}")
             if asked.redis:
                 with Redis() as redis:
                     for warm, name in ((0, "validate_cached"), (2 * _SESSIONS, "validate_cached_warm")):
-                        with self._servers(node.address, warm=warm, redis=redis.address) as running:
+                        with self._servers(node.address, "grpcio", warm=warm, redis=redis.address) as running:
                             self._validate(raw, running, name)
         for name, ours, peer in (
             ("validate_ratio", "validate_store_per_s", "driver_get_per_s"),
             ("validate_warm_ratio", "validate_warm_per_s", "driver_get_per_s"),
             ("p99_ratio", "validate_store_p99_ms", "driver_get_p99_ms"),
             ("create_ratio", "create_per_s", "driver_put_per_s"),
+            ("validate_native_ratio", "validate_store_native_per_s", "driver_get_per_s"),
+            ("validate_warm_native_ratio", "validate_warm_native_per_s", "driver_get_per_s"),
+            ("p99_native_ratio", "validate_store_native_p99_ms", "driver_get_p99_ms"),
+            ("create_native_ratio", "create_native_per_s", "driver_put_per_s"),
             ("validate_cached_ratio", "validate_cached_per_s", "driver_get_per_s"),
             ("validate_cached_warm_ratio", "validate_cached_warm_per_s", "driver_get_per_s"),
         ):
@@ -73,12 +80,10 @@ class SessionClusterBench:
         return figures
 
     @contextmanager
-    def _servers(self, address: str, *, warm: int, redis: str = "") -> Iterator[list[Started]]:
+    def _servers(self, address: str, engine: str, *, warm: int, redis: str = "") -> Iterator[list[Started]]:
+        target = cluster_server(address, self._folder, engine=engine, warm=warm, redis=redis)
         with ExitStack() as stack:
-            yield [
-                stack.enter_context(started(cluster_server(address, self._folder, warm=warm, redis=redis)))
-                for _ in range(self._asked.servers)
-            ]
+            yield [stack.enter_context(started(target)) for _ in range(self._asked.servers)]
 
     def _validate(self, raw: Driver, running: Sequence[Started], name: str) -> None:
         made = _call(running, "Create", creates(_SESSIONS + len(running) * CONNECTIONS), _SESSIONS, keep=True)

@@ -8,7 +8,8 @@ import pytest
 
 from libs.rpc.testing.harness import environment
 
-OURS = {"create": "put", "validate_store": "get", "validate_warm": "get"}
+ONE_ENGINE = {"create": "put", "validate_store": "get", "validate_warm": "get"}
+OURS = ONE_ENGINE | {f"{name}_native": peer for name, peer in ONE_ENGINE.items()}
 CACHED = {"validate_cached": "get", "validate_cached_warm": "get"}
 
 
@@ -25,8 +26,10 @@ def test_a_small_run_has_every_figure() -> None:
     for ratio, name in (
         ("validate_ratio", "validate_store"),
         ("create_ratio", "create"),
+        ("validate_native_ratio", "validate_store_native"),
+        ("create_native_ratio", "create_native"),
         ("validate_cached_ratio", "validate_cached"),
     ):
         per_s = told[f"driver_{(OURS | CACHED)[name]}_per_s"]
         assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / per_s, abs=0.001)
-    assert told["p99_ratio"] > 0 and told["servers"] == 2
+    assert told["p99_ratio"] > 0 and told["p99_native_ratio"] > 0 and told["servers"] == 2

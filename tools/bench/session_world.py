@@ -50,7 +50,7 @@ def server(engine: str, *, warm: int, cache_mib: int, write_buffer_mib: int) -> 
     return Target(f"session-{engine}", command, [])
 
 
-def cluster_server(address: str, folder: Path, *, warm: int, redis: str = "") -> Target:
+def cluster_server(address: str, folder: Path, *, engine: str, warm: int, redis: str = "") -> Target:
     """A session server on the cluster with a node at `address`, its tables made, and with `redis` ("host:port") in
     front. All that are given the same `folder` share a keyring, and so sessions."""
 
@@ -61,7 +61,7 @@ def cluster_server(address: str, folder: Path, *, warm: int, redis: str = "") ->
             backend = {"cached": {"redis": {"address": redis, "timeout": "10s"}, "origin": backend}}
         realm = {"max_sessions_per_subject": 0, "touch_interval": "1d", "rotation_interval": "30d"}
         config = {
-            "server": {"listen": ["127.0.0.1:0"], "die_with_parent": True, "drain_wait": "0s"},
+            "server": {"listen": ["127.0.0.1:0"], "engine": engine, "die_with_parent": True, "drain_wait": "0s"},
             "telemetry": {"metrics_listen": "127.0.0.1:0"},
             "backend": backend,
             "keyring_file": str(folder / "keyring.json"),

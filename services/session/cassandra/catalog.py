@@ -1,24 +1,21 @@
 """What all servers share beside sessions: realms by version, facts about the store, remembered Creates.
 
-Realms are decided by all data centres together and written in each; a Create is remembered where it was made.
+Realms are decided by all data centres together and written in each; what Creates made is only ever added.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from services.session.cassandra.cluster import Cluster
-from services.session.cassandra.layout import homed, ttl_s
+from services.session.cassandra.cluster import Cluster, Write
+from services.session.cassandra.layout import ttl_s
 from services.session.domain.model import Created, RealmRecord
-from services.session.store import codec
 
 
 class Catalog:
-    """The tables `realms`, `notes` and `requests`."""
+    """The tables `realms`, `notes` and `creations`."""
 
-    def __init__(self, cluster: Cluster, own: str, others: Sequence[str]) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._own = own
-        self._others = others
 
     async def realms(self) -> list[RealmRecord]:
         """By name."""
@@ -64,25 +61,15 @@ class Catalog:
         rows = await asyncio.gather(*(self._cluster.row("note", name) for name in names))
         return {name: row[0] for name, row in zip(names, rows, strict=True) if row is not None}
 
-    async def created_by(self, request: bytes) -> dict[str, Created]:
-        """What Creates of this name made, by data centre: what was made in others as far as it is known here."""
-        homes = [self._own, *self._others]
-        rows = await asyncio.gather(*(self._cluster.row("request", homed(home, request)) for home in homes))
-        found = ((home, codec.decode_created(row[0])) for home, row in zip(homes, rows, strict=True) if row is not None)
-        return {home: created for home, created in found if created is not None}
+    async def created_by(self, request: bytes) -> list[Created]:
+        """What Creates of this name made, in any data centre, as far as it is known here."""
+        return [Created(*row) for row in await self._cluster.rows("creations", request)]
 
-    async def claim(self, request: bytes, before: Created | None, created: Created) -> bool:
-        """Remembers what a Create makes here, before it is made; False when `before` is not what is remembered any
-        more."""
-        live_s, new = ttl_s(created.until_us, self._cluster.now_us()), codec.encode_created(created)
-        name = homed(self._own, request)
-        if before is None:
-            write = self._cluster.write("first_request", name, new, live_s)
-        else:
-            write = self._cluster.write("next_request", live_s, new, name, codec.encode_created(before))
+    def creation(self, request: bytes, created: Created) -> Write:
+        """The plain write that remembers what a Create makes."""
+        live_s = ttl_s(created.until_us, self._cluster.now_us())
+        return self._cluster.write("creation", request, created.handle, created.subject, created.until_us, live_s)
 
-        async def look() -> bool:
-            rows = await self._cluster.decided_rows("request", name)
-            return bool(rows) and rows[0][0] == new
-
-        return await self._cluster.decide([write], look)
+    async def forget(self, request: bytes, handle: str) -> None:
+        """A Create of this name made nothing."""
+        await self._cluster.put("drop_creation", request, handle)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequen
 from typing import Any, Final
 
 from libs.cassandra.errors import OutcomeUnknown
-from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, LOCAL_SERIAL, SERIAL, Row, Session, Statement
+from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, LOCAL_SERIAL, SERIAL, Page, Row, Session, Statement
 from services.session.cassandra.statements import Statements
 
 ATTEMPTS: Final = 16
@@ -48,6 +48,10 @@ class Cluster:
         """The answer of a read that may be long, in pieces."""
         return self.session.pages(self._read[name], values, LOCAL_QUORUM)
 
+    async def page(self, name: str, *values: Any, size: int, state: bytes | None) -> Page:
+        """One piece of such an answer; `state`: where the one before ended."""
+        return await self.session.page(self._read[name], values, LOCAL_QUORUM, size=size, state=state)
+
     def write(self, name: str, *values: Any) -> Write:
         """A write for `plain` or `decide`."""
         return self._write[name], values
@@ -57,7 +61,7 @@ class Cluster:
         await self.session.execute(self._write[name], values, LOCAL_QUORUM)
 
     async def plain(self, writes: Sequence[Write]) -> None:
-        """Plain writes of one partition, all or none of them."""
+        """Plain writes of one partition, all or none of them; of several (few, and small) each for itself."""
         await self.session.batch(writes, LOCAL_QUORUM)
 
     async def decide(

@@ -60,8 +60,8 @@ class Sessions:
         }
         return Found(codec.decode_session(realm, handle, rows[0][2]), items)
 
-    async def insert(self, session: Session, items: Sequence[Item]) -> None:
-        """A new session, which nobody knows of yet. Raises Unavailable."""
+    def first(self, session: Session, items: Sequence[Item]) -> list[Write]:
+        """The plain writes of a new session, which nobody knows of yet."""
         live_s = self._live_s(session)
         at = session.realm, session.handle
         values = live_s, codec.encode_session(session), session.revision, secrets.token_bytes(8), *at
@@ -69,7 +69,7 @@ class Sessions:
         for item in (Item(_HEAD, 0, b""), *items):
             encoded = codec.encode_item(item) if item.key else b""
             writes.append(self._cluster.write("first_item", *at, item.key, encoded, self._item_live_s(item, session)))
-        await self._cluster.plain(writes)
+        return writes
 
     async def replace(self, before: Session, after: Session, put: Sequence[Item], remove: Sequence[bytes]) -> bool:
         """The session's next revision; False when it is not at `before`'s any more."""

@@ -8,6 +8,9 @@ from libs.cassandra.statements import Prepared
 _SESSION: Final = "WHERE realm = ? AND handle = ?"
 _SUBJECT: Final = "WHERE realm = ? AND subject = ? AND shard = ?"
 _ENTRY: Final = f"{_SUBJECT} AND created_us = ? AND handle = ?"
+_ENTER: Final = (
+    "INSERT INTO subjects (realm, subject, shard, created_us, handle, pending, key) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 _SLOT: Final = "WHERE realm = ? AND origin = ? AND slot = ?"
 _NAMED: Final = "WHERE realm = ? AND name = ?"
 _TOLD: Final = (
@@ -30,9 +33,12 @@ _READS: Final = {
     "entries_from": f"SELECT created_us, handle, pending FROM subjects {_SUBJECT}"
     " AND (created_us, handle) >= (?, ?) LIMIT ?",
     "entry": f"SELECT handle FROM subjects {_ENTRY}",
+    "entry_key": f"SELECT key, TTL(key) FROM subjects {_ENTRY}",
+    "entry_keys": f"SELECT created_us, handle, key FROM subjects {_SUBJECT}",
     "count": f"SELECT count(handle) FROM subjects {_SUBJECT}",
     "subjects": "SELECT DISTINCT realm, subject, shard, sealed, mark, token(realm, subject, shard) FROM subjects"
     " WHERE token(realm, subject, shard) > ? LIMIT ?",
+    "keys": "SELECT realm, subject, shard, created_us, handle, key, sealed FROM subjects",
     "everybody": "SELECT realm, subject, shard, handle FROM subjects",
     "revocations": f"SELECT number, kind, name, at_us FROM revocations {_SLOT} AND number > ? LIMIT ?",
     "first_revocation": f"SELECT number FROM revocations {_SLOT} LIMIT 1",
@@ -51,6 +57,7 @@ _READS: Final = {
     "revocation": f"SELECT name, at_us FROM revocations {_SLOT} AND number = ?",
     "newest": "SELECT newest FROM revocation_heads WHERE realm = ? AND origin = ?",
     "request": "SELECT created FROM requests WHERE request = ?",
+    "creations": "SELECT handle, subject, until_us FROM creations WHERE request = ?",
     "realms": "SELECT name, version, created_us, body FROM realms WHERE part = 0",
     "realm": "SELECT version, body FROM realms WHERE part = 0 AND name = ?",
     "note": "SELECT value FROM notes WHERE name = ?",
@@ -73,10 +80,12 @@ _WRITES: Final = {
     " VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?",
     "realm_epoch": "INSERT INTO realm_epochs (part, realm, datacentre, counter, raised_us)"
     " VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
-    "mark": f"UPDATE subjects SET mark = ? {_SUBJECT} IF mark = ?",
-    "mark_key": f"UPDATE subjects SET sealed = ?, mark = ? {_SUBJECT} IF mark = ?",
-    "enter": "INSERT INTO subjects (realm, subject, shard, created_us, handle, pending) VALUES (?, ?, ?, ?, ?, ?)"
-    " USING TTL ?",
+    "mark": f"UPDATE subjects USING TTL ? SET mark = ? {_SUBJECT} IF mark = ?",
+    "seal": f"UPDATE subjects SET sealed = ? {_SUBJECT}",
+    "first_enter": f"{_ENTER} USING TIMESTAMP 1 AND TTL ?",
+    "enter": f"{_ENTER} USING TTL ?",
+    "seal_entry": f"UPDATE subjects USING TTL ? SET key = ? {_ENTRY}",
+    "unseal_entry": f"DELETE key FROM subjects {_ENTRY}",
     "leave": f"DELETE FROM subjects {_ENTRY}",
     "tell": f"{_TOLD} IF NOT EXISTS USING TTL ?",
     "tell_again": f"{_TOLD} USING TTL ?",
@@ -85,7 +94,9 @@ _WRITES: Final = {
     "fence": "INSERT INTO fences (part, datacentre, at_us, shut, reason) VALUES (0, ?, ?, ?, ?) USING TIMESTAMP ?",
     "newest": "UPDATE revocation_heads USING TIMESTAMP ? SET newest = ? WHERE realm = ? AND origin = ?",
     "first_request": "INSERT INTO requests (request, created) VALUES (?, ?) IF NOT EXISTS USING TTL ?",
-    "next_request": "UPDATE requests USING TTL ? SET created = ? WHERE request = ? IF created = ?",
+    "creation": "INSERT INTO creations (request, handle, subject, until_us) VALUES (?, ?, ?, ?)"
+    " USING TIMESTAMP 1 AND TTL ?",
+    "drop_creation": "DELETE FROM creations WHERE request = ? AND handle = ?",
     "first_realm": "INSERT INTO realms (part, name, version, created_us, body) VALUES (0, ?, ?, ?, ?) IF NOT EXISTS",
     "next_realm": "UPDATE realms SET version = ?, created_us = ?, body = ? WHERE part = 0 AND name = ? IF version = ?",
     "drop_realm": "DELETE FROM realms WHERE part = 0 AND name = ? IF version = ?",

@@ -14,9 +14,10 @@ from typing import Final
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
 from libs.cassandra.session import Session as Connection
-from libs.errors.errors import FailedPrecondition, WellspringError
+from libs.errors.errors import FailedPrecondition
 from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster
+from services.session.cassandra.creating import Creating
 from services.session.cassandra.feed import Feed, Told
 from services.session.cassandra.homes import Homes, Place, furnished
 from services.session.cassandra.hot import FollowedHot
@@ -57,6 +58,8 @@ class DatacentreMismatch(FailedPrecondition):
 class CassandraStore:
     """See `store.interface.Store`, which says what each method does."""
 
+    keys_apart: Final = True
+
     def __init__(self, cluster: Cluster, datacentre: str, others: Sequence[str] = ()) -> None:
         """Use `open`."""
         self._refused: set[int] = set()
@@ -70,7 +73,8 @@ class CassandraStore:
         self.homes = Homes(here, datacentre, others, furnish)
         self._feed = Feed(cluster, datacentre)
         self.known = Known(cluster, self._feed, datacentre, others)
-        self._catalog = Catalog(cluster, datacentre, others)
+        self._catalog = Catalog(cluster)
+        self._creating = Creating(cluster, here, self._catalog, self.known, self.end, self._remove)
         self.ledger = SpentProofs(cluster)
         self._walks = Walks(cluster, here.subjects, here.revocations, self._catalog, datacentre, others)
         self.opaque = CassandraOpaque(cluster, lambda realm, key: here.subjects.keep_key(realm, OPAQUE_REALM, key))
@@ -137,7 +141,9 @@ class CassandraStore:
         await self._tell_epoch(realm, RevocationKind.REALM, b"", epoch, datacentre)
         return epoch
 
-    async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
+    async def subject_epoch(self, realm: str, subject: bytes, *, looked_at_again: bool = False) -> Epoch:
+        if looked_at_again and not self.known.may_have_raised(realm, subject):
+            return Epoch()
         return await self._here.revocations.subject_epoch(realm, subject)
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
@@ -184,46 +190,11 @@ class CassandraStore:
         guard: Guard | None,
         orphan: Callable[[Created, Session | None], End],
     ) -> bool:
-        here, realm, handle = self._here, session.realm, session.handle
-        made, used = await asyncio.gather(self._catalog.created_by(request), here.sessions.revision(realm, handle))
-        if used is not None:
-            return False
-        orphans: list[End] = []
-        for before in made.values():
-            if before.until_us > session.created_us:
-                orphans.append(orphan(before, await here.sessions.head(realm, before.handle)))
-        gone = {handle, *(end.handle for end in orphans)}
-        ends: Sequence[End] = ()
-
-        async def admit() -> bool:
-            nonlocal ends
-            ends = guard(await here.of_subject(realm, session.subject, gone)) if guard is not None else ()
-            return True
-
-        # A login that is refused is to write nothing; what is decided here is decided once more when it enters.
-        if guard is not None and not (await here.subjects.keeps(session, key) and await admit()):
-            return False
-        if not await self._catalog.claim(request, made.get(self.homes.own), created):
-            return False
-        await self.end(realm, orphans)
-        await here.sessions.insert(session, items)
-        try:
-            entered = await here.subjects.enter(session, key, admit)
-        except WellspringError:
-            await here.sessions.remove(realm, handle)
-            raise
-        if not entered:
-            await here.sessions.remove(realm, handle)
-            return False
-        if await here.is_outdated(session):
-            await self._remove(realm, [handle])
-            return False
-        await self.end(realm, ends)
-        return True
+        return await self._creating.create(session, items, key, request, created, guard, orphan)
 
     async def created_by(self, request: bytes) -> Created | None:
         made = await self._catalog.created_by(request)
-        return max(made.values(), key=lambda created: created.until_us, default=None)
+        return max(made, key=lambda one: (one.until_us, one.handle), default=None)
 
     async def replace(
         self,
@@ -282,7 +253,7 @@ class CassandraStore:
             await place.subjects.leave([after])
             return False
         await place.subjects.leave([before])
-        place.subjects.counted(before)
+        place.subjects.left(before)
         await self.end(after.realm, ends)
         if await self._here.is_outdated(after):
             await self._remove(after.realm, [after.handle])
@@ -324,7 +295,7 @@ class CassandraStore:
         removed = await asyncio.gather(*(here.sessions.remove(realm, handle) for handle in handles))
         there = [session for session in removed if session is not None]
         for session in there:
-            here.subjects.counted(session)
+            here.subjects.left(session)
         await here.subjects.leave(there)
         return len(there)
 
@@ -342,11 +313,13 @@ class CassandraStore:
 
     # Subjects' keys
 
-    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
+    async def subject_key(
+        self, realm: str, subject: bytes, home: str = "", session: Session | None = None
+    ) -> bytes | None:
         if not self.homes.is_far(home):
-            return await self._here.subjects.key(realm, subject)
-        copy = await next(one for one in self._here.lists if one.home == home).key(realm, subject)
-        return copy if copy is not None else await self.homes.at(home).subjects.key(realm, subject)
+            return await self._here.subjects.key(realm, subject, session)
+        copy = await next(one for one in self._here.lists if one.home == home).key(realm, subject, session)
+        return copy if copy is not None else await self.homes.at(home).subjects.key(realm, subject, session)
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
         erased = [await self._here.subjects.erase_key(realm, subject)]

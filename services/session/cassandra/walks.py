@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from libs.cassandra.session import Row
@@ -81,30 +81,30 @@ class Walks:
 
     async def sealed_by(self, number: int) -> int:
         """See Store.sealed_by."""
-        return sum([row[3] is not None and row[3][0] == number async for row in self._everybody()])
+        count, last = 0, None
+        async for page in self._cluster.pages("keys"):
+            for realm, at, shard, _, _, key, sealed in page:
+                count += key is not None and key[0] == number
+                # What stands beside a list is told with each of its rows.
+                count += sealed is not None and sealed[0] == number and last != (realm, at, shard)
+                last = realm, at, shard
+        return count
 
     async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
         """See Store.rewrap."""
-        rows = await self._cluster.rows("subjects", token_of(resume), limit)
+        page = await self._cluster.page("keys", size=limit, state=resume)
         changed = 0
-        for realm, at, _, sealed, *_ in rows:
+        for realm, at, shard, created_us, handle, key, sealed in page.rows:
             home, subject = unhomed(at)
-            while home == self._own and sealed is not None and sealed[0] == number:
-                if await self._subjects.seal_anew(realm, subject, sealed, rewrap(realm, subject, sealed)):
-                    changed += 1
-                    break
-                sealed = await self._subjects.key(realm, subject)
-        return Rewrapped(changed, resume_of(rows, limit))
-
-    async def _everybody(self) -> AsyncIterator[Row]:
-        resume: bytes | None = None
-        while True:
-            rows = await self._cluster.rows("subjects", token_of(resume), _STEP)
-            for row in rows:
-                yield row
-            resume = resume_of(rows, _STEP)
-            if resume is None:
-                return
+            if home != self._own:
+                continue
+            place = realm, at, shard
+            if sealed is not None and sealed[0] == number:
+                changed += await self._subjects.seal_anew(place, sealed, rewrap(realm, subject, sealed))
+            if key is not None and key[0] == number:
+                entry, after = (created_us, handle), rewrap(realm, subject, key)
+                changed += await self._subjects.seal_entry_anew(place, entry, key, after)
+        return Rewrapped(changed, page.state)
 
     async def _erase_unused(self, realm: str, subject: bytes) -> bool:
         if subject not in (ANONYMOUS, OPAQUE_REALM):

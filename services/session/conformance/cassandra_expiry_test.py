@@ -65,9 +65,10 @@ def test_a_session_its_items_its_place_and_its_request_go_when_it_ends():
             return set((await store.read("web", long.handle, kinds=b"dr")).items) == {b"d" + b"2" * 16}
 
         await until(only_data)
-        assert await store.prune(now_us(), 100) == 0, "the subject's key is needed"
+        assert await store.subject_key("web", ALICE, session=short) is None, "a session's key goes with it"
+        assert await store.subject_key("web", ALICE, session=long) == KEY.sealed
         await store.remove("web", [long.handle])
-        assert await store.prune(now_us(), 100) == 1 and await store.subject_key("web", ALICE) is None
+        assert await store.subject_key("web", ALICE) is None
 
     on_time(test)
 
@@ -83,8 +84,9 @@ def test_a_session_that_lives_longer_takes_all_along_that_is_beside_it():
         assert await store.replace(short, longer, put=[Item(b"d" + b"2" * 16, 1, b"w")], remove=[b"d" + b"1" * 16])
         got = await store.read("web", short.handle, kinds=b"drs")
         assert got.session == longer and set(got.items) == {b"s" + b"1" * 16, b"d" + b"2" * 16, answer.key}
-        # The head, a row for it, two values and the place in the list; the remembered answer keeps its own end.
-        assert sorted(live > 86_400 for live in lives(store, short)) == [False] + 5 * [True]
+        # The head, a row for it, two values, the place in the list and the key there; the remembered answer keeps its
+        # own end.
+        assert sorted(live > 86_400 for live in lives(store, short)) == [False] + 6 * [True]
 
     on_time(test)
 
@@ -94,8 +96,8 @@ def lives(store, session):
     raw = store._cluster.session._raw
     at = f"realm = '{session.realm}' AND handle = '{session.handle}'"
     items = raw.execute(f"SELECT TTL(item), TTL(head) FROM sessions WHERE {at}").all()
-    place = raw.execute(f"SELECT TTL(pending) FROM subjects WHERE {at} ALLOW FILTERING").all()
-    return [items[0][1], *(row[0] for row in items), *(row[0] for row in place)]
+    place = raw.execute(f"SELECT TTL(pending), TTL(key) FROM subjects WHERE {at} ALLOW FILTERING").all()
+    return [items[0][1], *(row[0] for row in items), *(live for row in place for live in row)]
 
 
 def test_a_tombstone_outlives_what_it_ended():

@@ -2,7 +2,6 @@
 the other. A server is the domain over a store of its own; they share the tables and nothing else."""
 
 import asyncio
-import contextlib
 from hashlib import sha256
 
 import pytest
@@ -17,12 +16,17 @@ from services.session.conformance.verbs import data, refused, rotate, step_up, u
 from services.session.crypto.dpop_fakes import ClientKey
 from services.session.domain import creating, listing, revoking, rotating
 from services.session.domain.creating import Assurance, Client
-from services.session.domain.errors import NeedsOneServer, RealmNotFound, SessionInvalid, SessionLimit, Stale
+from services.session.domain.errors import (
+    NeedsOneServer,
+    RealmNotFound,
+    SessionInvalid,
+    SessionLimit,
+    Stale,
+)
 from services.session.domain.model import Item
 from services.session.domain.operations import Operation
 from services.session.domain.policy import SECOND, Limit
 from services.session.domain.proofs import Proof
-from services.session.domain.revoking import erase_subject
 from services.session.store.interface import End, SubjectKey
 
 SAME = SubjectKey(KEY.sealed, fresh=False)
@@ -34,12 +38,20 @@ class Dies(Exception):
 
 class Faulty:
     """A connection that loses what it is told to: `lost` statements are carried out and not answered, `failing` ones
-    are not carried out, at `dying` ones the server ends."""
+    are not carried out, at `dying` ones the server ends; `held` ones wait until they are let go, and so do answers to
+    `slow` ones."""
 
     def __init__(self, real):
         self._real = real
-        self.lost = self.failing = self.dying = ""
+        self.lost = self.failing = self.dying = self.held = self.slow = ""
         self.met = 0
+        self.holds = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def let_go(self):
+        """What is held, and what would be, goes on."""
+        self.held = self.slow = ""
+        self.go.set()
 
     def __getattr__(self, name):
         return getattr(self._real, name)
@@ -63,7 +75,13 @@ class Faulty:
         if self.failing and self.failing in text:
             work.close()
             raise Unavailable("too few replicas")
+        if self.held and self.held in text:
+            self.holds.set()
+            await self.go.wait()
         rows = await work
+        if self.slow and self.slow in text:
+            self.holds.set()
+            await self.go.wait()
         if self.lost and self.lost in text:
             self.met += 1
             raise OutcomeUnknown("no answer")
@@ -85,7 +103,7 @@ def two(test, **policy):
     asyncio.run(main())
 
 
-LOST = ["UPDATE sessions USING TTL", "UPDATE subjects", "INTO requests", "INTO revocations"]
+LOST = ["UPDATE sessions USING TTL", "UPDATE subjects", "INTO revocations"]
 
 
 @pytest.mark.parametrize("what", LOST)
@@ -150,24 +168,6 @@ def test_ses_14_logins_at_two_servers_at_once_leave_as_many_as_allowed(limit):
     two(test, max_sessions_per_subject=3, limit=limit)
 
 
-def test_a_login_that_stopped_between_any_two_of_its_writes_leaves_nothing_that_logs_in():
-    async def test(a, b, faulty):
-        # Its own words; the sessions that were begun have tokens that nobody holds.
-        for step in ("INTO requests", "UPDATE sessions USING TIMESTAMP", "UPDATE subjects"):
-            faulty.dying = step
-            request = a.uuid()
-            with pytest.raises(Dies):
-                await a.create("alice", request_id=request)
-            faulty.dying = ""
-            made = await b.create("alice", request_id=request)
-            await valid(a, made.token)
-            kept = (await listing.by_subject(b.tools, b.realm(), "alice", None, 10)).sessions
-            assert [s.handle for s in kept] == [made.session.handle]
-            await revoking.revoke_subject(b.tools, b.realm(), "app", "alice")
-
-    two(test)
-
-
 def test_a_revocation_that_stopped_half_way_is_true_and_finished_by_asking_again():
     async def test(a, b, faulty):
         for step in ("INTO revocations", "DELETE head", "DELETE FROM subjects"):
@@ -192,7 +192,7 @@ def test_ses_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
         await create(store, session, [Item(b"d" + b"1" * 16, 1, b"v")])
         await store.end("web", [End(session.handle, 5, 10**9, "logout")])
         # A write of before that arrives after the removal is older than it.
-        await store._here.sessions.insert(session, ())
+        await store._cluster.plain(store._here.sessions.first(session, ()))
         got = await b.tools.store.read("web", session.handle)
         assert got.session is None and got.tombstone.cause == "logout"
         # A restored backup's rows are not; the tombstone outweighs them.
@@ -200,7 +200,6 @@ def test_ses_10_a_row_that_comes_back_from_elsewhere_stays_revoked():
         restored.execute("UPDATE sessions SET revision = 1 WHERE realm = 'web' AND handle = %s", (session.handle,))
         assert not await b.tools.store.replace(session, session)
         assert await b.tools.store.mark("web", session.handle, ALICE) is None
-        assert not await create(b.tools.store, session, key=SAME)
 
     two(test)
 
@@ -297,33 +296,6 @@ def test_ses_11_a_server_that_cannot_refresh_refuses_after_the_bound():
         faulty.failing = ""
         await a.tools.realms.refresh()
         a.tools.realms.enter("web", "app", "Validate")
-
-    two(test)
-
-
-def test_a_subject_erased_at_one_server_begins_anew_at_both():
-    async def test(a, b, _):
-        for s in (a, b):
-            s.tools.vault._alone = False
-        made = await a.create("alice", data={"k": b"v"})
-        assert await data(b, made.token) == {"k": b"v"}
-        await erase_subject(b.tools, b.realm(), "app", "alice")
-        await refused(a, made.token)
-        again = await b.create("alice", data={"k": b"new"})
-        assert await data(a, again.token) == {"k": b"new"}
-
-    two(test)
-
-
-def test_an_erasure_beside_logins_leaves_no_session_that_opens_with_a_destroyed_key():
-    async def test(a, b, _):
-        for s in (a, b):
-            s.tools.vault._alone = False
-        for _ in range(3):
-            work = [a.create("alice", data={"k": b"v"}), erase_subject(b.tools, b.realm(), "app", "alice")]
-            made, _ = await asyncio.gather(*work)
-            with contextlib.suppress(SessionInvalid):
-                assert await data(b, made.token) == {"k": b"v"}
 
     two(test)
 

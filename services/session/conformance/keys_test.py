@@ -144,21 +144,21 @@ def test_a_login_that_sealed_with_the_old_key_and_writes_late_seals_again(store)
         ring, vault = s.tools.keyring, s.tools.vault
         new, old = ring.active("seal"), rotation.named(ring, "seal-1")
         asked = []
-        ensured = vault.ensured_key
+        made_for = vault.new_session_key
 
         async def late(realm, subject):
             asked.append(1)
             if len(asked) > 1:
-                return await ensured(realm, subject)
+                return await made_for(realm, subject)
             # As a call would that began before the promotion and writes after the walk.
             ring.take(Keyring([replace(k, state=ACTIVE) if k == old else k for k in ring.everything() if k != new]))
             try:
-                return await ensured(realm, subject)
+                return await made_for(realm, subject)
             finally:
                 ring.take(file.ring)
                 await retire(keys, "seal-1")
 
-        vault.ensured_key = late
+        vault.new_session_key = late
         made = await s.create("late", data={"n": b"1"})
         assert len(asked) == 2 and await data(s, made.token) == {"n": b"1"}
 

@@ -75,6 +75,7 @@ def test_pieces_follow_each_other_whatever_their_size(name):
 def test_a_limit_that_evicts_tells_who_went(name):
     async def test(s):
         first = await s.create("u")
+        await s.clock.advance(1)
         await s.create("u")
         await s.create("u")
         assert await kinds(s) == [("SESSION", hashed(first))]

@@ -80,7 +80,7 @@ async def of_session(tools: Tools, realm: Realm, session: Session) -> dict[str, 
     if not policy.keep_hints:
         return {}
     stored = await homes.find(tools, realm.name, session.handle, kinds=HINTS)
-    found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
+    found = await tools.vault.session_key(session)
     if found is None:
         return {}
     key = tools.vault.shared_key(found[0], realm.name, session.handle)

@@ -111,6 +111,9 @@ async def erase_subject(tools: Tools, realm: Realm, caller: str, subject: str) -
     epoch = await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, now_us)
     await tools.store.erase_subject_key(realm.name, who)
     tools.vault.forget(realm.name, who)
+    if tools.store.keys_apart:
+        # A login that came between the two may have lost its key: it is over as well.
+        epoch = await tools.store.raise_subject_epoch(realm.name, who, tools.datacentre, now_us)
     sessions = await _end_all(tools, realm, caller, who, below=epoch, cause="erased")
     tools.events.record("subject_erased", realm.name, caller=caller)
     return Erased(sessions, now_us, tools.random(16))

@@ -151,7 +151,7 @@ async def _renew(
     old_key, old_subject_key = await open_data_key(tools, bearer)
     subject_key, kept_key = old_subject_key, None
     if new_owner is not None:
-        subject_key, kept_key = await tools.vault.ensured_key(realm.name, new_owner, home=before.home)
+        subject_key, kept_key = await tools.vault.new_session_key(realm.name, new_owner, home=before.home)
     data_key = tools.vault.new_data_key()
     token, text = tokens.remint(tools.keyring, bearer.token, tools.random)
     child = new_record(tools, token, data_key, subject_key, now_us)

@@ -81,7 +81,7 @@ async def update_shared(
         session, now_us = stored.session, tools.clock.now_us()
         if session is None or not realm.judge(stored, now_us).live:
             raise SessionNotFound
-        found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
+        found = await tools.vault.session_key(session)
         if found is None:
             raise SessionNotFound
         key = tools.vault.shared_key(found[0], realm.name, handle)

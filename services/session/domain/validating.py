@@ -104,7 +104,7 @@ async def shared_values(
     session = stored.session
     if session is None or not realm.judge(stored, tools.clock.now_us()).live:
         raise SessionNotFound
-    found = await tools.vault.subject_key(realm.name, session.subject, home=session.home)
+    found = await tools.vault.session_key(session)
     if found is None:
         raise SessionNotFound
     key = tools.vault.shared_key(found[0], realm.name, handle)
@@ -119,7 +119,7 @@ async def shared_values(
 async def open_data_key(tools: Tools, bearer: Bearer) -> tuple[bytes, bytes]:
     """The session's data key and its subject's key. Raises SessionInvalid when the subject was erased meanwhile."""
     session = bearer.session
-    found = await tools.vault.subject_key(session.realm, session.subject, home=session.home)
+    found = await tools.vault.session_key(session)
     if found is None:
         raise SessionInvalid
     wrapped = bearer.retry.wrapped if bearer.retry is not None else bearer.good.wrapped

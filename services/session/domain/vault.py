@@ -11,7 +11,7 @@ from services.session.crypto import pseudonyms, sealing, tokens
 from services.session.crypto.keyring import Keyring, KeyUnknown
 from services.session.crypto.sealing import SealBroken
 from services.session.crypto.tokens import Token
-from services.session.domain.model import Item
+from services.session.domain.model import Item, Session
 from services.session.store.interface import Store, SubjectKey
 
 CACHED_KEYS: Final = 4096
@@ -24,7 +24,7 @@ class Vault:
 
     def __init__(self, keyring: Keyring, store: Store, random: Callable[[int], bytes], *, alone: bool = True) -> None:
         self._keyring = keyring
-        self._alone = alone
+        self._remembers = alone and not store.keys_apart
         self._store = store
         self._random = random
         self._sealed: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
@@ -44,16 +44,27 @@ class Vault:
 
     # Subjects' keys
 
+    async def session_key(self, session: Session) -> tuple[bytes, SubjectKey] | None:
+        """The key of a session's subject that the session was made with, open and sealed; None when it is no more."""
+        return await self.subject_key(session.realm, session.subject, home=session.home, session=session)
+
+    async def new_session_key(self, realm: str, subject: bytes, *, home: str = "") -> tuple[bytes, SubjectKey]:
+        """A key of the subject for a session that it is to have: the subject's one, or a fresh one, as the store keeps
+        them."""
+        if self._store.keys_apart:
+            return self._fresh_key(realm, subject)
+        return await self.ensured_key(realm, subject, home=home)
+
     async def subject_key(
-        self, realm: str, subject: bytes, *, home: str = "", cached: bool = True
+        self, realm: str, subject: bytes, *, home: str = "", cached: bool = True, session: Session | None = None
     ) -> tuple[bytes, SubjectKey] | None:
-        """A subject's key, open and sealed, of sessions of this home (the own one when it is not named); None when
-        there is none (any more)."""
+        """A subject's key, open and sealed, of sessions of this home (the own one when it is not named), or of this
+        session; None when there is none (any more)."""
         sealed = self._sealed.get((realm, subject)) if cached else None
         while True:
             destroyed = self._destroyed
             if sealed is None:
-                sealed = await self._store.subject_key(realm, subject, home)
+                sealed = await self._store.subject_key(realm, subject, home, session)
                 if sealed is None:
                     return None
                 # What was read before a destruction and arrives after it is not remembered.
@@ -82,6 +93,9 @@ class Vault:
             return found
         # The store lets go of the key of a subject without sessions: what is remembered of it opens nothing new.
         self.forget(realm, subject)
+        return self._fresh_key(realm, subject)
+
+    def _fresh_key(self, realm: str, subject: bytes) -> tuple[bytes, SubjectKey]:
         key = self._random(sealing.KEY_BYTES)
         where = sealing.place("subject-key", realm, subject)
         sealed = sealing.seal_by_keyring(self._keyring, key, where, self._random)
@@ -136,7 +150,7 @@ class Vault:
         return plain[1:end].decode(), plain[end:]
 
     def _remember(self, realm: str, subject: bytes, sealed: bytes) -> None:
-        if not self._alone:
+        if not self._remembers:
             return
         self._sealed[realm, subject] = sealed
         if len(self._sealed) > CACHED_KEYS:

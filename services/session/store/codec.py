@@ -185,7 +185,7 @@ def decode_tombstone(data: bytes | None) -> Tombstone | None:
     if len(data) < _TWO.size:
         raise Damaged
     at_us, until_us = _TWO.unpack_from(data)
-    return Tombstone(at_us, until_us, data[_TWO.size :].decode())
+    return Tombstone(at_us, until_us, _text(data[_TWO.size :]))
 
 
 def encode_created(created: Created) -> bytes:
@@ -199,7 +199,7 @@ def decode_created(data: bytes | None) -> Created | None:
         return None
     if len(data) < _TWO.size + 32:
         raise Damaged
-    return Created(data[_TWO.size + 32 :].decode(), data[_TWO.size : _TWO.size + 32], until_of(data))
+    return Created(_text(data[_TWO.size + 32 :]), data[_TWO.size : _TWO.size + 32], until_of(data))
 
 
 def until_of(data: bytes) -> int:
@@ -219,6 +219,13 @@ def decode_realm(name: str, data: bytes) -> RealmRecord:
         raise Damaged
     version, created_us = _TWO.unpack_from(data)
     return RealmRecord(name, version, created_us, data[_TWO.size :])
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Damaged from None
 
 
 def _epochs(plain: list[list[object]]) -> Epochs:

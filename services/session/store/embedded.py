@@ -46,6 +46,7 @@ _Result = TypeVar("_Result")
 class EmbeddedStore:
     """See `store.interface.Store`, which says what each method does."""
 
+    keys_apart = False
     origins = None
 
     def __init__(self, sessions: Directory, keys: Directory) -> None:
@@ -130,7 +131,7 @@ class EmbeddedStore:
     async def raise_realm_epoch(self, realm: str, datacentre: str, at_us: int) -> Epoch:
         return await self._raise(realm, b"", datacentre, at_us)
 
-    async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
+    async def subject_epoch(self, realm: str, subject: bytes, *, looked_at_again: bool = False) -> Epoch:
         return self._rows.subject_epoch(realm, subject)
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
@@ -279,7 +280,9 @@ class EmbeddedStore:
 
     # Subjects' keys
 
-    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
+    async def subject_key(
+        self, realm: str, subject: bytes, home: str = "", session: Session | None = None
+    ) -> bytes | None:
         return self._key_family.get(layout.subject_key(realm, subject))
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:

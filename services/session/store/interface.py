@@ -36,7 +36,8 @@ class Mark(NamedTuple):
 
 
 class SubjectKey(NamedTuple):
-    """A subject's key, sealed. `fresh`: made just now, kept if the subject has none; else it must still be there."""
+    """A subject's key, sealed. `fresh`: made just now, kept if the subject has none, or with the session where each has
+    its own; else it must still be there."""
 
     sealed: bytes
     fresh: bool
@@ -121,6 +122,11 @@ class Store(Protocol):
         ...
 
     @property
+    def keys_apart(self) -> bool:
+        """Whether each session has a key of its own among its subject's, rather than all of them one."""
+        ...
+
+    @property
     def origins(self) -> Origins | None:
         """The other data centres that keep sessions; None where there are none."""
         ...
@@ -145,8 +151,9 @@ class Store(Protocol):
         """Revoke every session of a realm that is there now; the epoch after."""
         ...
 
-    async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
-        """The epoch of a subject, that of nobody's revocation when there was none."""
+    async def subject_epoch(self, realm: str, subject: bytes, *, looked_at_again: bool = False) -> Epoch:
+        """The epoch of a subject, that of nobody's revocation when there was none. `looked_at_again`: `create` will, so
+        that what is in memory will do."""
         ...
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
@@ -178,11 +185,13 @@ class Store(Protocol):
         guard: Guard | None,
         orphan: Callable[[Created, Session | None], End],
     ) -> bool:
-        """Keep a new session. False when the subject's key is not as `key` says, or the handle was used before; where
-        servers share the store, also when all of its subject was revoked since the epoch that it bears.
+        """Keep a new session. False when the subject's key is not as `key` says, or the handle was used before (where
+        servers share the store nobody looks: it is random); there also when all of its subject was revoked since the
+        epoch that it bears, or the request was made again meanwhile.
 
         `request` names the Create: when it is remembered (and in time: `created.until_us` tells the window), the
         session that it made before is ended as `orphan` says (which may raise), and this one takes its place.
+        `created.until_us` is later than that of any session that is known to have been made by it before.
         """
         ...
 
@@ -231,8 +240,11 @@ class Store(Protocol):
         """What a realm keeps."""
         ...
 
-    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
-        """A subject's sealed key, of the sessions that have this home; None when there is none (any more)."""
+    async def subject_key(
+        self, realm: str, subject: bytes, home: str = "", session: Session | None = None
+    ) -> bytes | None:
+        """A subject's sealed key, of the sessions that have this home; None when there is none (any more). `session`:
+        the one that it is for; without it, where each has its own, that of any."""
         ...
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
@@ -241,7 +253,7 @@ class Store(Protocol):
         ...
 
     async def sealed_by(self, number: int) -> int:
-        """How many subjects' keys are sealed by the keyring's key of this number."""
+        """How many subjects' keys (or their sessions') are sealed by the keyring's key of this number."""
         ...
 
     async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:

@@ -39,6 +39,7 @@ class MemoryStore:
     """See `store.interface.Store`, which says what each method does. `reads` counts reads of sessions, `writes` what
     changed something."""
 
+    keys_apart = False
     origins = None
 
     def __init__(self) -> None:
@@ -92,7 +93,7 @@ class MemoryStore:
         self._tell(realm, RevocationKind.REALM, b"", at_us)
         return epoch
 
-    async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
+    async def subject_epoch(self, realm: str, subject: bytes, *, looked_at_again: bool = False) -> Epoch:
         return self._subject_epochs.get((realm, subject), Epoch())
 
     async def raise_subject_epoch(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
@@ -232,7 +233,9 @@ class MemoryStore:
         subjects = {s.subject for s in own} - {ANONYMOUS}
         return Usage(len(own), sum(s.anonymous for s in own), len(subjects))
 
-    async def subject_key(self, realm: str, subject: bytes, home: str = "") -> bytes | None:
+    async def subject_key(
+        self, realm: str, subject: bytes, home: str = "", session: Session | None = None
+    ) -> bytes | None:
         return self._keys.get((realm, subject))
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
