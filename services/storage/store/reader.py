@@ -142,11 +142,16 @@ class Reader:
             start = begun if after is not None else begun + b"\0"
         low, high = layout.prefix(number), None if scan.end is None else layout.prefix(number) + scan.end
         records: list[ScannedRecord] = []
-        size = 0
+        size, everything = 0, scan.selection == ALL
         for examined, (place, row) in enumerate(families.records.scan(low, start=low + start, end=high), 1):
             key = place[4:]
-            record = StoredRecord(number, key, row, families.items, families.tombs)
-            if record.alive(now_us):
+            flat = flat_only(row) if everything and key != begun else None
+            if flat is not None:
+                page = flat_page(flat, b"", now_us, omit_value=scan.omit_values)
+                if page.found:
+                    size += page.size + len(key)
+                    records.append(ScannedRecord(key, page.items, False))
+            elif (record := StoredRecord(number, key, row, families.items, families.tombs)).alive(now_us):
                 left, seen = scan.max_bytes - size, after if key == begun else None
                 read = Read(scan.namespace, key, scan.selection, seen, left, 1 << 31, scan.omit_values)
                 items, resume, added, _ = self._items(record, read, now_us)
