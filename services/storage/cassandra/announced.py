@@ -1,8 +1,9 @@
 """A row of the feed as changes: one, or several that were announced together.
 
 Changes announced together have sequences that follow one another; their row lies at the last. Its records are one
-value, and so are its events once their writer has settled them. Before that, or instead, each may be told under its own
-sequence, by whoever found out what became of it.
+value, and so are the tokens of their mutations (one for all of them, or one for each) and its events once their writer
+has settled them. Before that, or instead, each may be told under its own sequence, by whoever found out what became of
+it.
 """
 
 import struct
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 _LENGTH: Final = struct.Struct(">I")
+TOKEN_BYTES: Final = 24
+"""Of the key under which a mutation is remembered: time and nonce."""
 VOID: Final = b""
 """In the place of an event: there will be none."""
 
@@ -40,9 +43,11 @@ def changes(row: Sequence[Any]) -> Iterator[Announced]:
     settled[:0] = [None] * (len(names) - len(settled))
     single: Mapping[int, bytes] = told or {}
     first = sequence - len(names) + 1
+    tokens = [token[at : at + TOKEN_BYTES] for at in range(0, len(token), TOKEN_BYTES)]
     for at, name in enumerate(names):
         found = settled[at] if settled[at] is not None else single.get(first + at)
-        yield Announced(first + at, name or b"", found or None, found == VOID, sequence, token)
+        mine = tokens[at] if len(tokens) > 1 else token
+        yield Announced(first + at, name or b"", found or None, found == VOID, sequence, mine)
 
 
 def change_at(rows: Sequence[Sequence[Any]], sequence: int) -> Announced | None:

@@ -35,6 +35,16 @@ def test_a_row_of_several():
     assert (first.event, second.event, third.event) == (b"A", b"B", None)
 
 
+def test_a_row_of_several_with_tokens_of_their_own():
+    tokens = [bytes([at]) * 24 for at in range(3)]
+    found = list(changes(row(9, records=packed([b"a", b"b", b"c"]), token=b"".join(tokens))))
+    assert [(change.sequence, change.record, change.token) for change in found] == [
+        (7, b"a", tokens[0]),
+        (8, b"b", tokens[1]),
+        (9, b"c", tokens[2]),
+    ]
+
+
 def test_a_change_is_found_in_the_first_row_behind_it():
     rows = [row(9, records=packed([b"a", b"b", b"c"]), token=b"t")]
     assert [sequence for sequence in range(5, 11) if change_at(rows, sequence) is not None] == [7, 8, 9]

@@ -76,12 +76,14 @@ class Lane:
         self._queue.append(_Waiting(sequence, record, beside, future, 0, token))
         return future
 
-    def announce_many(self, last: int, records: Sequence[bytes], token: bytes) -> "asyncio.Future[Intent]":
+    def announce_many(self, last: int, records: Sequence[bytes], tokens: Sequence[bytes]) -> "asyncio.Future[Intent]":
         """As :meth:`announce` for changes of several records, with sequences up to ``last`` that are in one slot; the
-        future's is the intent of the last. ``token``: the key under which their mutation is remembered."""
+        future's is the intent of the last. ``tokens``: the keys under which their mutations are remembered, one for all
+        or one for each."""
+        assert len(tokens) in (1, len(records)), "each has one"
         assert feed_slot(last) == feed_slot(last - len(records) + 1), "they are in one row"
         future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(last, packed(records), (), future, len(records), token))
+        self._queue.append(_Waiting(last, packed(records), (), future, len(records), b"".join(tokens)))
         return future
 
     async def write(self, mine: "asyncio.Future[Intent]") -> Intent:

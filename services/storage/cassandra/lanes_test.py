@@ -100,7 +100,7 @@ def test_many_are_announced_by_one_row_and_settled_by_one_value():
     async def story(cluster, lane):
         cluster.open.set()
         before = announce(lane, 2, b"r", beside=False)
-        many = lane.announce_many(7, [b"a", b"b", b"c"], b"token")
+        many = lane.announce_many(7, [b"a", b"b", b"c"], [b"token"])
         after = announce(lane, 1, b"r", beside=False, first=8)
         row = await lane.write(many)
         await asyncio.gather(*before, *after)
@@ -130,7 +130,7 @@ def test_many_that_could_not_be_announced_are_not_under_way():
         cluster.failing = True
         cluster.open.set()
         with pytest.raises(Unavailable):
-            await lane.write(lane.announce_many(7, [b"a", b"b", b"c"], b"token"))
+            await lane.write(lane.announce_many(7, [b"a", b"b", b"c"], [b"token"]))
         assert not lane.under_way
 
     play(story)

@@ -21,8 +21,12 @@ _RECORDS = [b"r%d" % number for number in range(7)]
 _CONTENTS = {record: {b"": record} for record in _RECORDS}
 
 
-def _commands(case: Case) -> list[Command]:
-    token = case.token()
+OWN = pytest.mark.parametrize("own", [False, True])
+"""Whether each put has a token of its own."""
+
+
+def _commands(case: Case, *, own: bool = False) -> list[Command]:
+    token = None if own else case.token()
     return [case.command(record, {b"": record}, token=token) for record in _RECORDS]
 
 
@@ -74,17 +78,19 @@ class _Refusing:
         self._session.batch = self._batch
 
 
+@OWN
 @pytest.mark.parametrize("name", ["settle_some", "settle"])
-def test_a_writer_that_dies_before_it_settles(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_writer_that_dies_before_it_settles(monkeypatch: pytest.MonkeyPatch, name: str, own: bool) -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
-        commands = _commands(first)
+        commands = _commands(first, own=own)
         with monkeypatch.context() as patch:
             dying(patch, Lane, name)
             assert set(_outcomes(await _put(first, space, commands))) == {Outcome.APPLIED}
             for case in (second, first):
                 events = await _told(case, space, set(_RECORDS))
-                assert {(event.version, event.created) for event in events} == {(events[0].version, True)}
+                versions = {event.version for event in events}
+                assert all(event.created for event in events) and len(versions) == (len(_RECORDS) if own else 1)
         assert set(_outcomes(await _put(second, space, commands))) == {Outcome.REPEATED}
         assert await second.contents(space) == _CONTENTS
 
@@ -109,12 +115,13 @@ def test_a_writer_that_dies_before_it_writes_holds_nobody_up(monkeypatch: pytest
     play(story)
 
 
-def test_a_writer_whose_records_are_half_written(monkeypatch: pytest.MonkeyPatch) -> None:
+@OWN
+def test_a_writer_whose_records_are_half_written(monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
     """Those that are there are told of, those that are not are in doubt."""
 
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
-        commands = _commands(first)
+        commands = _commands(first, own=own)
         send, sent = LwwTogether._send, set[bytes]()
 
         async def half(self: LwwTogether, parts: Any, lane: Lane) -> None:
@@ -138,13 +145,14 @@ def test_a_writer_whose_records_are_half_written(monkeypatch: pytest.MonkeyPatch
     play(story)
 
 
+@OWN
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("error", [OutcomeUnknown("the answer is lost"), Unavailable("too few replicas")])
-def test_what_many_were_refused_each_asks_for_by_itself(error: WellspringError, done: bool) -> None:
+def test_what_many_were_refused_each_asks_for_by_itself(error: WellspringError, done: bool, own: bool) -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
         refusing = _Refusing(first, error, done=done)
-        assert set(_outcomes(await _put(first, space, _commands(first)))) == {Outcome.APPLIED}
+        assert set(_outcomes(await _put(first, space, _commands(first, own=own)))) == {Outcome.APPLIED}
         assert refusing.refused
         for case in (first, second):
             assert await case.contents(space) == _CONTENTS
@@ -176,10 +184,11 @@ def test_one_whose_answer_stays_away_does_not_keep_the_others(done: bool) -> Non
     play(story)
 
 
-def test_two_servers_that_put_the_same_at_once() -> None:
+@OWN
+def test_two_servers_that_put_the_same_at_once(own: bool) -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
-        commands = _commands(first)
+        commands = _commands(first, own=own)
         found = await asyncio.gather(_put(first, space, commands), _put(second, space, commands[::-1]))
         for results in found:
             assert set(_outcomes(results)) <= {Outcome.APPLIED, Outcome.REPEATED}
@@ -187,7 +196,8 @@ def test_two_servers_that_put_the_same_at_once() -> None:
             assert await case.contents(space) == _CONTENTS
             assert set(_outcomes(await _put(case, space, commands))) == {Outcome.REPEATED}
             events = await _told(case, space, set(_RECORDS))
-            assert len({event.version for event in events if not event.in_doubt}) == 1
+            versions = {event.version for event in events if not event.in_doubt}
+            assert len(versions) == (len(_RECORDS) if own else 1)
 
     play(story)
 

@@ -1,4 +1,5 @@
-"""Conformance: puts that are alike (one token, one item each, of many records) do what each would do by itself."""
+"""Conformance: puts that are alike (one item each, of many records, with one token or each its own) do what each would
+do by itself."""
 
 import random
 
@@ -48,18 +49,19 @@ def test_together_as_each_by_itself(bench: Bench, mode: Mode, seed: int) -> None
 
     async def story(case: Case) -> None:
         together, alone = await case.space(mode), await case.space(mode)
-        for _ in range(4):
+        for turn in range(4):
             for _ in range(10):
                 await _had(case, [together, alone], dice)
-            records = dice.sample(_RECORDS, dice.randrange(2, len(_RECORDS) + 1))
+            records = dice.sample([*_RECORDS, *(b"new%d%d" % (turn, at) for at in range(4))], dice.randrange(2, 17))
             token, key = case.token(dice.choice((0, 0, -SECOND_US // 100_000))), dice.choice((b"", b"", b"k"))
+            tokens = [case.token() if turn % 2 else token for _ in records]
             condition = older_than(dice.randrange(9)) if versions and dice.random() < 0.3 else None
             for again in (False, True):
                 commands = [
                     case.command(
-                        record, (Put(key, b"%d" % (again and record == records[0]), condition=condition),), token=token
+                        record, (Put(key, b"%d" % (again and record == records[0]), condition=condition),), token=own
                     )
-                    for record in records
+                    for record, own in zip(records, tokens, strict=True)
                 ]
                 many = await case.store.mutate([Write(together, command) for command in commands])
                 ones = [(await case.store.mutate([Write(alone, command)]))[0] for command in commands]

@@ -21,9 +21,10 @@ _ENDLESS_US: Final = (1 << 63) - 1
 
 class LwwPartition(Partition):
     """What was read. ``cells`` by item key; ``known``: of which keys it is known what they have. After a change of
-    these call :meth:`derive`: then ``head`` and ``spans`` are as the engine wants them."""
+    these call :meth:`derive`: then ``head`` and ``spans`` are as the engine wants them. ``near``: the replica that is
+    asked first, once it was looked for."""
 
-    __slots__ = ("cells", "grace_us", "head_cell", "head_known", "items", "known", "place", "ranges", "size")
+    __slots__ = ("cells", "grace_us", "head_cell", "head_known", "items", "known", "near", "place", "ranges", "size")
 
     def __init__(self, place: Place, grace_us: int) -> None:
         super().__init__()
@@ -36,6 +37,7 @@ class LwwPartition(Partition):
         self.known = Span()
         self.size = 0  # of the cells, bytes
         self.items = 0  # that are known to be there
+        self.near: str | None = None
 
     def put(self, key: bytes, cells: Cells | None) -> None:
         """Notes the cells of an item; None: it has none."""

@@ -1,9 +1,9 @@
 """Puts that are alike, each of a record of its own, as one step: read together, decided by one run of the engine,
 announced together, written by few requests, settled together.
 
-Alike are puts of one item of the same key under one token, as ``PutMany`` makes them. Each record is still for itself:
-its cells go all or none of them, and it succeeds or fails whatever becomes of the others. A record that takes more than
-its own cells to decide on is left to a step of its own.
+Alike are puts of one item of the same key: under one token, as ``PutMany`` makes them, or each under its own, where the
+records are new. Each record is still for itself: its cells go all or none of them, and it succeeds or fails whatever
+becomes of the others. A record that takes more than its own cells to decide on is left to a step of its own.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
 from services.storage.cassandra.lanes import Intent, Lane
 from services.storage.cassandra.layout import feed_slot
+from services.storage.cassandra.lww.burial import QUIET_US
 from services.storage.cassandra.lww.record import LwwPartition, parsed
 from services.storage.cassandra.lww.settling import Happened
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
@@ -44,14 +45,21 @@ _FULL: Final = 0.9
 _ROW_BYTES: Final = 40
 """What a row has beside its values."""
 
+_UNSEEN_US: Final = QUIET_US // 4
+"""A record's own cell stays for ``QUIET_US`` after its last change, and a token is taken until a clock drift after its
+time, from a clock drift before it on. Where that is not more than this, a record without its own cell has never seen a
+token that is still taken."""
+
 Result = Receipt | WellspringError | None
+_Kinds = dict[tuple[int, bytes, bytes], dict[bytes, int]]
+"""Indexes of writes by record; by namespace, item and token."""
 Decide = Callable[[View, Sequence[Write]], Awaitable[list[Receipt | WellspringError]]]
 ViewOf = Callable[[Loaded, Sequence[tuple[Namespace, Account]]], View]
 
 
 def alike(writes: Sequence[Write]) -> list[list[int]]:
     """The writes that make one step, by index, two of them at least; not one record is there twice in a step."""
-    steps: dict[tuple[int, tuple[int, bytes], bytes], dict[bytes, int]] = {}
+    alike_by_token: _Kinds = {}
     for index, (space, command) in enumerate(writes):
         puts = command.puts
         if not space.stamped or len(puts) != 1 or command.deletes or command.dry_run or command.want_cost:
@@ -59,9 +67,15 @@ def alike(writes: Sequence[Write]) -> list[list[int]]:
         quota = space.settings.quota
         if puts[0].chunked or quota.max_bytes or quota.max_records:
             continue
-        steps.setdefault((space.number, token_row(command), puts[0].key), {}).setdefault(command.record, index)
+        kind = (space.number, puts[0].key, token_row(command)[1])
+        alike_by_token.setdefault(kind, {}).setdefault(command.record, index)
+    alone: _Kinds = {}
+    for (number, key, _), step in alike_by_token.items():
+        ((record, index),) = step.items() if len(step) == 1 else ((b"", -1),)
+        if index >= 0 and writes[index].namespace.settings.max_clock_drift_us <= _UNSEEN_US:
+            alone.setdefault((number, key, b""), {}).setdefault(record, index)
     found = []
-    for step in steps.values():
+    for step in (*alike_by_token.values(), *alone.values()):
         indexes = list(step.values())
         pieces = [indexes[first : first + MOST] for first in range(0, len(indexes), MOST)]
         found += [piece for piece in pieces if len(piece) > 1]
@@ -80,6 +94,12 @@ class _Part:
     intent: Intent | None = None
     error: WellspringError | None = None
     writes: Writes = dataclasses.field(default_factory=list)
+
+    @property
+    def token(self) -> bytes:
+        """The key under which it is remembered what was put."""
+        assert self.change.token is not None, "a put is remembered"
+        return self.change.token[0]
 
 
 class LwwTogether:
@@ -100,9 +120,11 @@ class LwwTogether:
         tools, loaded = self._tools, Loaded()
         begun_s = tools.monotonic_s()
         places = [(space.number, write.command.record) for write in writes]
-        partitions = await self._load(writes, places, loaded)
+        shared = len({token_row(write.command) for write in writes}) == 1
+        partitions = await self._load(writes, places, loaded, shared=shared)
         results: list[Result] = [None] * len(writes)
-        left = [index for index, partition in enumerate(partitions) if not partition.ranges]
+        known = [index for index, partition in enumerate(partitions) if shared or partition.head_cell is None]
+        left = [index for index in known if not partitions[index].ranges]
         for _ in range(_TRIES):
             if not left:
                 return results
@@ -139,13 +161,20 @@ class LwwTogether:
 
     # What there is
 
-    async def _load(self, writes: Sequence[Write], places: Sequence[Place], loaded: Loaded) -> list[LwwPartition]:
-        """The records' own cells and the token's; then, of those that are there, the item's."""
+    async def _load(
+        self, writes: Sequence[Write], places: Sequence[Place], loaded: Loaded, *, shared: bool
+    ) -> list[LwwPartition]:
+        """The records' own cells and the ``shared`` token's; then, of those that are there, the item's. Tokens that are
+        not shared are not there where the record is not."""
         command = writes[0].command
         partitions = [self._steps.loader.partition(place, loaded) for place in places]
-        await self._cells(partitions, [(HEAD, b""), token_row(command)], MOST)
-        there = [partition for partition in partitions if partition.head_cell is not None]
-        await self._cells(there, list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)])), _FEW)
+        await self._cells(partitions, [(HEAD, b""), *([token_row(command)] if shared else [])], MOST)
+        if shared:
+            there = [partition for partition in partitions if partition.head_cell is not None]
+            await self._cells(there, list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)])), _FEW)
+        else:
+            for partition, write in zip(partitions, writes, strict=True):
+                self._steps.loader.take(partition, (), [token_row(write.command)])
         now_us = self._tools.clock_us()
         for partition in partitions:
             partition.derive(now_us)
@@ -231,14 +260,14 @@ class LwwTogether:
             return
         first, last = some[0].change.sequence, some[-1].change.sequence
         if len(some) == last - first + 1 > 1 and feed_slot(first) == feed_slot(last):
-            assert some[0].change.token is not None, "it is remembered what was put"
-            announced = lane.announce_many(last, [part.partition.place[1] for part in some], some[0].change.token[0])
+            tokens = [part.token for part in some]
+            names = [part.partition.place[1] for part in some]
+            announced = lane.announce_many(last, names, tokens if len(set(tokens)) > 1 else tokens[:1])
             for part in some:
                 part.announced = announced
         else:
             for part in some:
-                token = part.change.token[0] if part.change.token is not None else b""
-                part.announced = lane.announce(part.change.sequence, part.partition.place[1], (), token)
+                part.announced = lane.announce(part.change.sequence, part.partition.place[1], (), part.token)
 
     async def _prepare(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
         """What may be there for nothing."""
@@ -255,7 +284,8 @@ class LwwTogether:
             if part.announced is not None:
                 wrong = part.announced.exception()
                 if wrong is None:
-                    part.intent = part.announced.result()._replace(sequence=part.change.sequence)
+                    intent = part.announced.result()
+                    part.intent = intent._replace(sequence=part.change.sequence, token=part.token)
                 elif isinstance(wrong, WellspringError):
                     part.error = wrong
                 else:
@@ -311,8 +341,10 @@ class LwwTogether:
             for one in happened:
                 settling.add([one])
 
-    def _near(self, partition: LwwPartition) -> Any:
-        return self._tools.session.near(_key(*partition.place))
+    def _near(self, partition: LwwPartition) -> str:
+        if partition.near is None:
+            partition.near = self._tools.session.near(_key(*partition.place))
+        return partition.near
 
 
 def _requests(writes: Writes, most: int) -> list[Writes]:
