@@ -9,6 +9,8 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from functools import partial
 
 from libs.config import wiring
 from libs.config.clients import caller, open_channels
@@ -23,12 +25,14 @@ from libs.rpc.options import StartError
 from libs.rpc.run import run
 from libs.rpc.server import Server
 from services.propagation.executor.adapters import GrpcDocuments, GrpcWork
+from services.propagation.executor.engines import EveryEngine
 from services.propagation.executor.metrics import WorkerCollector
+from services.propagation.executor.ports import Work
 from services.propagation.executor.worker import Worker, WorkerOptions
 from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.settings import TargetInvalid, settings_of
 from services.propagation.targets.targets import Targets
-from wellspring.config.v1 import executor_pb2
+from wellspring.config.v1 import executor_pb2, server_pb2
 from wellspring_client.channels import Channels
 
 log = logging.getLogger(__name__)
@@ -72,16 +76,14 @@ def main() -> int:
     sys.path[:0] = list(config.python_path)
 
     async def build(server: Server) -> None:
-        engine = await server.resources.add(
-            "engine channel", lambda: open_channels(config.engine), close=Channels.close
-        )
+        engines = await _engines(server, config.engine)
         storage = await server.resources.add(
             "storage channel", lambda: open_channels(config.storage), close=Channels.close
         )
         caches = await server.resources.add("caches", lambda: _caches(config), close=Caches.close)
         worker = Worker(
             _options(config),
-            GrpcWork(caller(engine, config.engine)),
+            engines,
             GrpcDocuments(caller(storage, config.storage)),
             caches,
             await _targets(config, await _messages(server, config)),
@@ -102,6 +104,26 @@ RESERVED_ITEMS = 20
 """Pages of roots that had no turn yet, above all else: an edit of one page has one, and few edits come at once."""
 SLICE_S = 0.005
 """Of the event loop, in several steps: two or three slices may be in a newcomer's way, which is to wait 10 ms or so."""
+
+
+async def _engines(server: Server, config: server_pb2.ServiceClient) -> Work:
+    """What gives work: the engine, or each of those that are named."""
+    works: list[Work] = []
+    for address in config.addresses:
+        one = server_pb2.ServiceClient()
+        one.CopyFrom(config)
+        one.addresses[:] = [address]
+        channels = await server.resources.add(
+            f"engine channel {address}", partial(open_channels, one), close=Channels.close
+        )
+        works.append(GrpcWork(caller(channels, one)))
+    if len(works) == 1:
+        return works[0]
+    return await server.resources.add("engines", partial(_every, works), close=EveryEngine.close)
+
+
+async def _every(works: Sequence[Work]) -> EveryEngine:
+    return EveryEngine(works)
 
 
 def _options(config: executor_pb2.ExecutorConfig) -> WorkerOptions:
