@@ -41,6 +41,7 @@ RATIOS = (
     ("native_put_ratio", "native_put_per_s", "raw_put_per_s"),
     ("get_ratio", "get_per_s", "raw_get_per_s"),
     ("batch_ratio", "put_many_per_s", "raw_batch_records_per_s"),
+    ("batch_rows_ratio", "put_many_per_s", "raw_batch_rows_per_s"),
     ("batch_records_ratio", "batch_records_per_s", "raw_batch_records_per_s"),
     ("batch_items_ratio", "batch_items_per_s", "raw_batch_items_per_s"),
     ("scan_ratio", "scan_mib_per_s", "raw_scan_mib_per_s"),

@@ -1,8 +1,8 @@
 """The storage bench's peer: rocksdict called directly, durable in groups as the service is, with nothing in between.
 
 A put is one write, and one sync makes as many of them durable as the service has in flight; so with batches. Records
-and items are single keys: no counts, no tokens, no change feed. Run as a process of its own; one object on the last
-line.
+and items are single keys: no counts, no tokens, no change feed. Beside that, what these rows cost the engine by itself.
+Run as a process of its own; one object on the last line.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from typing import Any
 import rocksdict
 
 _KEY = b"0000record-%09d"
+_ROW_HEAD, _TOKEN_KEY, _TOKEN, _CHANGE_KEY, _CHANGE = bytes(78), b"t" * 24, bytes(45), b"c000%08d", bytes(63)
+"""Of the size that the service's rows have beside the value."""
 
 
 class Raw:
@@ -28,6 +30,7 @@ class Raw:
         options.create_if_missing(True)
         self._db: Any = rocksdict.Rdict(str(folder), options)
         self._value = os.urandom(value_bytes)
+        self._row = _ROW_HEAD + self._value
         self._in_flight = in_flight
         self._batch = batch
         self._next = 0
@@ -51,6 +54,24 @@ class Raw:
             batch = rocksdict.WriteBatch(raw_mode=True)
             for number in range(self._next, self._next + self._batch):
                 batch.put(_KEY % number, self._value)
+            self._db.write(batch)
+            self._next += self._batch
+        self._db.flush_wal(True)
+        return self._in_flight * self._batch
+
+    def batches_of_rows(self) -> int:
+        """As many batches of what the service writes of a record, after a look for what was there: its row, that of its
+        token, and that of its change."""
+        for _ in range(self._in_flight):
+            numbers = range(self._next, self._next + self._batch)
+            keys = [_KEY % number for number in numbers]
+            batch = rocksdict.WriteBatch(raw_mode=True)
+            if any(self._db.get(keys)):
+                raise SystemExit("rocksdict has a key that was not put")
+            for key, number in zip(keys, numbers, strict=True):
+                batch.put(key, self._row)
+                batch.put(_TOKEN_KEY + key, _TOKEN)
+                batch.put(_CHANGE_KEY % number, _CHANGE)
             self._db.write(batch)
             self._next += self._batch
         self._db.flush_wal(True)
@@ -100,6 +121,7 @@ def main() -> int:
     figures["raw_get_per_s"] = per_s(records.gets, asked.seconds)
     figures["raw_batch_records_per_s"] = per_s(records.batches, asked.seconds)
     figures["raw_scan_mib_per_s"] = records.scan_mib_per_s(asked.seconds)
+    figures["raw_batch_rows_per_s"] = per_s(records.batches_of_rows, asked.seconds)
     records.close()
     items = Raw(asked.folder / "raw-items", asked.item_bytes, asked.in_flight, asked.batch)
     figures["raw_batch_items_per_s"] = per_s(items.batches, asked.seconds)
