@@ -41,6 +41,7 @@ RATIOS = (
     ("native_put_ratio", "native_put_per_s", "raw_put_per_s"),
     ("get_ratio", "get_per_s", "raw_get_per_s"),
     ("batch_ratio", "put_many_per_s", "raw_batch_records_per_s"),
+    ("native_batch_ratio", "native_put_many_per_s", "raw_batch_records_per_s"),
     ("batch_rows_ratio", "put_many_per_s", "raw_batch_rows_per_s"),
     ("batch_records_ratio", "batch_records_per_s", "raw_batch_records_per_s"),
     ("batch_items_ratio", "batch_items_per_s", "raw_batch_items_per_s"),
@@ -101,10 +102,13 @@ class Bench:
     def _measure(self, engine: str, running: Started) -> None:
         asked = self._asked
         requests = Requests(asked.value_bytes, asked.item_bytes, asked.batch)
-        works = [Work("put", "Put", requests.puts, 1), Work("get", "Get", requests.gets, 1)]
+        works = [
+            Work("put", "Put", requests.puts, 1),
+            Work("get", "Get", requests.gets, 1),
+            Work("put_many", "PutMany", requests.many, asked.batch, check_many),
+        ]
         if engine == "grpcio":
             works += [
-                Work("put_many", "PutMany", requests.many, asked.batch, check_many),
                 Work("batch_records", "BatchMutate", requests.record_batches, asked.batch, check),
                 Work("batch_items", "BatchMutate", requests.item_batches, asked.batch, check),
             ]

@@ -24,7 +24,16 @@ def test_a_small_run_has_every_figure() -> None:
     done = run_bench(*small, "--scan-mib", "2", "--blob-mib", "3", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
-    for name in ("put", "get", "put_many", "batch_records", "batch_items", "native_put", "native_get"):
+    for name in (
+        "put",
+        "get",
+        "put_many",
+        "batch_records",
+        "batch_items",
+        "native_put",
+        "native_get",
+        "native_put_many",
+    ):
         # So few calls may take less than one tick of the kernel's count.
         assert told[f"{name}_per_s"] > 0 and told[f"{name}_cpu_s_per_10k"] >= 0
     for ratio, ours, raw in RATIOS:
