@@ -307,6 +307,8 @@ class EmbeddedStore:
             )
         try:
             path.mkdir(parents=True, mode=0o700)
+            # The driver holds the interpreter while it makes one: what is in memory is written to files before.
+            self._database.write_out()
             self._database.checkpoint(path / "db")
             write_format(path, schema=self._directory.schema, version=self._directory.version)
             durable.sync_directory(path.parent)

@@ -53,6 +53,7 @@ async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) 
     server.add_background("store", shard.embedded.tidy)
     server.add_background("the shard's log", shard.lost)
     server.add_background("the shard's group", shard.given_up)
+    server.add_background("the shard's checkpoints", shard.keep_checkpoints)
     return cast("Store", shard.store)
 
 

@@ -19,6 +19,7 @@ from libs.telemetry.logs import fields
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.owners import member_name
 from services.propagation.fleet.shards import Shards
+from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.following import Following
 from services.propagation.sharded.shard_log import KafkaShardLog
@@ -162,7 +163,8 @@ class Hosting:
             shard = await self._build(cast("Store", store), number, lambda: shard_log.check(0))
             self._shards.own[number] = shard
             self._shards.work.fire()
-            ended = [shard_log.lost(), membership.lost(number), shard.run(), embedded.tidy()]
+            checkpoints = keep_checkpoints(self._directories[number], embedded, shard_log)
+            ended = [shard_log.lost(), membership.lost(number), shard.run(), embedded.tidy(), checkpoints]
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(one) for one in ended]
             try:

@@ -1,13 +1,20 @@
-"""The directory of a shard's store on this machine: which log it belongs to, and how it is made anew."""
+"""The directory of a shard's store on this machine: which log it belongs to, and how it is made anew.
 
+Beside it lies a checkpoint: the store as it was some time ago, of which everything is in the log. A store that has what
+the log has not is replaced by it.
+"""
+
+import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from libs.embedded.failures import translate
 from libs.kafka.errors import TopicUnfit
 from services.propagation.sharded.topic import LogTopic
 from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.logged.log import CommitLog
 from services.propagation.store.logged.place import KIND
 from services.propagation.store.logged.store import NumberedStore
 
@@ -26,9 +33,10 @@ class ShardDirectory:
 
     async def open(self) -> EmbeddedStore:
         """The store. Raises TopicUnfit when it belongs to another log, and what the store raises."""
-        # One that was being removed when the process was killed.
-        shutil.rmtree(self._removed, ignore_errors=True)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._path.exists():
+            self._put_in_place()
+        shutil.rmtree(self._removed, ignore_errors=True)
         store = self._open(self._path)
         try:
             await self._check(store)
@@ -38,15 +46,59 @@ class ShardDirectory:
         return store
 
     async def renew(self, store: EmbeddedStore) -> EmbeddedStore:
-        """Removes the store and opens an empty one."""
+        """Removes the store and opens its checkpoint, which is used up; without one an empty store."""
         await store.close()
         shutil.rmtree(self._removed, ignore_errors=True)
         self._path.rename(self._removed)
         return await self.open()
 
+    async def keep_checkpoint(self, store: EmbeddedStore, commits: CommitLog) -> None:
+        """Keeps the store as it is now, in place of the checkpoint before, once all of it is durable in its log.
+
+        Raises what the store and the log raise; then the one before stays.
+        """
+        await _to_its_end(asyncio.to_thread(shutil.rmtree, self._unproven, ignore_errors=True))
+        await _to_its_end(store.database.checkpoint(self._unproven))
+        await commits.barrier()
+        try:
+            await _to_its_end(asyncio.to_thread(self._replace_checkpoint))
+        except OSError as error:
+            raise translate(error, f"keeping the checkpoint {self._checkpoint}") from error
+
+    def _put_in_place(self) -> None:
+        """What is opened where no store is: the checkpoint of one that was of no use, nothing for a new one."""
+        renewing = self._removed.exists()
+        for kept in (self._checkpoint, self._former):
+            if renewing and kept.exists():
+                kept.rename(self._path)
+                return
+            # Whoever removed the store wants it made from the log.
+            shutil.rmtree(kept, ignore_errors=True)
+
+    def _replace_checkpoint(self) -> None:
+        shutil.rmtree(self._former, ignore_errors=True)
+        if self._checkpoint.exists():
+            self._checkpoint.rename(self._former)
+        self._unproven.rename(self._checkpoint)
+        shutil.rmtree(self._former, ignore_errors=True)
+
     @property
     def _removed(self) -> Path:
         return self._path.with_name(self._path.name + ".removed")
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._path.with_name(self._path.name + ".checkpoint")
+
+    @property
+    def _former(self) -> Path:
+        """The checkpoint while another takes its place."""
+        return self._path.with_name(self._path.name + ".checkpoint.former")
+
+    @property
+    def _unproven(self) -> Path:
+        """A checkpoint of which the log may not have everything."""
+        return self._path.with_name(self._path.name + ".checkpoint.unproven")
 
     async def _check(self, store: EmbeddedStore) -> None:
         noted = store.get_record(KIND, _TOPIC)
@@ -64,3 +116,13 @@ class ShardDirectory:
                 f"{self._path} belongs to another log than the topic {self._topic.name} is now: it was deleted and made"
                 " again, or is of another cluster. If the new one is meant, remove the directory"
             )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Also for who is cancelled meanwhile: what a thread does with a directory is done before another opens it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -57,14 +57,17 @@ class Following:
         await self.embedded.close()
 
     async def _whole(self, work: Callable[[Reading], Awaitable[None]]) -> None:
-        """Does the work, a second time on a new store if the first one is of no use."""
-        try:
-            await work(await self._begun())
-        except Diverged:
+        """Does the work, again on the store's checkpoint if the store is of no use, and then on a new one."""
+        for another in (True, True, False):
+            try:
+                await work(await self._begun())
+                return
+            except Diverged:
+                if not another:
+                    raise
             log.warning("the store has what the log has not, and nobody was told of: it is made anew from the log")
             await self._end_reading()
             self.embedded = await self._directory.renew(self.embedded)
-            await work(await self._begun())
 
     async def _begun(self) -> Reading:
         if self._reading is None:

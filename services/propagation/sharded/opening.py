@@ -18,6 +18,7 @@ from libs.kafka.options import Options
 from libs.kafka.topics import Topics
 from libs.kafka.transactions import TransactionalProducer
 from libs.rpc.options import Stopped
+from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import Open, ShardDirectory
 from services.propagation.sharded.following import Following
 from services.propagation.sharded.shard_log import KafkaShardLog
@@ -52,6 +53,7 @@ class OwnedShard:
     embedded: EmbeddedStore
     log: KafkaShardLog
     membership: Membership
+    directory: ShardDirectory
 
     async def check(self) -> None:
         """Raises why the shard takes no writes."""
@@ -66,6 +68,10 @@ class OwnedShard:
         except WellspringError as error:
             log.critical("this engine's shard is lost, and the process ends: %s", error.message)
             raise
+
+    async def keep_checkpoints(self) -> None:
+        """For ever: see `checkpoints`."""
+        await keep_checkpoints(self.directory, self.embedded, self.log)
 
     async def given_up(self) -> None:
         """Returns never; raises when the group has given the shard to others: the process has to end."""
@@ -101,7 +107,7 @@ async def open_shard(
         membership = Membership(options, config.kafka.group, name, wiring.seconds(config.session_timeout))
         try:
             await _stand_by(following, membership, stopping)
-            return await _take_over(options, name, following, membership)
+            return await _take_over(options, name, following, membership, directory)
         except BaseException:
             await membership.close()
             raise
@@ -121,7 +127,9 @@ async def _stand_by(following: Following, membership: Membership, stopping: asyn
     await membership.leads(_SHARD)
 
 
-async def _take_over(options: Options, name: str, following: Following, membership: Membership) -> OwnedShard:
+async def _take_over(
+    options: Options, name: str, following: Following, membership: Membership, directory: ShardDirectory
+) -> OwnedShard:
     own_name = f"{name}/{_SHARD}"
     producer = await TransactionalProducer.open(options, name, _SHARD, own_name, timeout_s=_TRANSACTION_S)
     try:
@@ -134,9 +142,8 @@ async def _take_over(options: Options, name: str, following: Following, membersh
         raise
     log.info("shard %d is owned in epoch %d, behind %d commits", _SHARD, position.epoch, position.number)
     shard_log = KafkaShardLog(producer, Anchor(position, offset))
-    return OwnedShard(
-        LoggedStore(cast("NumberedStore", embedded), shard_log, position), embedded, shard_log, membership
-    )
+    store = LoggedStore(cast("NumberedStore", embedded), shard_log, position)
+    return OwnedShard(store, embedded, shard_log, membership, directory)
 
 
 def options_of(config: backend_pb2.Kafka) -> Options:

@@ -168,6 +168,52 @@ def test_appends_wait_for_a_broker_that_is_killed_and_none_is_lost_or_doubled(
     asyncio.run(main())
 
 
+def test_a_store_that_is_ahead_of_its_log_goes_back_to_its_checkpoint(kafka, prefix, tmp_path):
+    path = tmp_path / "a" / "shard-0"
+    checkpoint, former = (path.with_name(f"shard-0.{name}") for name in ("checkpoint", "checkpoint.former"))
+
+    async def main():
+        first = await opened(kafka, tmp_path / "a", prefix)
+        for n in range(10):
+            await put(first.store, b"%d" % n)
+        keeping = asyncio.create_task(first.keep_checkpoints())
+        await until(checkpoint.exists, "the first checkpoint")
+        keeping.cancel()
+        for n in range(10, 15):
+            await put(first.store, b"%d" % n)
+        await first.directory.keep_checkpoint(first.embedded, first.log)
+        for n in range(15, 20):
+            await put(first.store, b"%d" % n)
+        await first.membership.close()
+        second = await opened(kafka, tmp_path / "b", prefix)
+        with pytest.raises(Fenced):
+            await put(first.store, b"never acknowledged")
+        await put(second.store, b"newest")
+        # What it has now is no checkpoint: the log has not all of it.
+        with pytest.raises(Fenced):
+            await first.directory.keep_checkpoint(first.embedded, first.log)
+        wanted = kept(second)
+        await first.close()
+        await second.close()
+        # The owner's word is record 0, and a record follows for each commit: of no use is now the first checkpoint, and
+        # nothing makes a store of nothing.
+        await asyncio.to_thread(cut_before, kafka, prefix + TOPIC, 12)
+        # Killed while one checkpoint took the place of another.
+        checkpoint.rename(former)
+        again = await opened(kafka, tmp_path / "a", prefix)
+        assert kept(again) == wanted and len(wanted) == 21
+        assert not former.exists() and not checkpoint.exists(), "it is used up"
+        await put(again.store, b"last")
+        await again.close()
+        # Whoever removes the store wants no checkpoint of it either.
+        checkpoint.mkdir()
+        shutil.rmtree(path)
+        await refused(kafka, tmp_path / "a", prefix, TopicUnfit, "was cut off: partition 0 begins at 12")
+        assert not checkpoint.exists()
+
+    asyncio.run(main())
+
+
 def test_a_log_that_is_not_whole_or_not_its_own_is_refused_by_name(kafka, prefix, tmp_path):
     topic = prefix + TOPIC
 
