@@ -281,7 +281,7 @@ class StorageServicer:
 
     # Streams
 
-    def Scan(self, request: pb.ScanRequest, call: Call) -> AsyncIterator[pb.ScanResponse]:
+    def Scan(self, request: pb.ScanRequest, call: Call) -> AsyncIterator[bytes]:
         return self._streams.scan(request, call)
 
     def Watch(self, request: pb.WatchRequest, call: Call) -> AsyncIterator[pb.WatchResponse]:

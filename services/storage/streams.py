@@ -7,12 +7,12 @@ from typing import Final
 
 from libs.errors.errors import InvalidArgument
 from libs.rpc.call import Call
-from services.storage import answers, requests
+from services.storage import answers, requests, scanned
 from services.storage.domain import limits
 from services.storage.domain.errors import NamespaceNotFound, QuotaExceeded
 from services.storage.domain.namespace import Namespace
 from services.storage.registry import Registry
-from services.storage.store.interface import Scan, ScanPage, Store
+from services.storage.store.interface import Scan, Store
 from services.storage.tokens import Tokens
 from wellspring.storage.v1 import storage_pb2 as pb
 
@@ -35,8 +35,8 @@ class Streams:
         self._tokens = tokens
         self._clock_us = clock_us
 
-    async def scan(self, request: pb.ScanRequest, call: Call) -> AsyncIterator[pb.ScanResponse]:
-        """One answer a page; its token names the range and the place in it."""
+    async def scan(self, request: pb.ScanRequest, call: Call) -> AsyncIterator[bytes]:
+        """One answer a page, serialised; its token names the range and the place in it."""
         ranges = requests.read_ranges(request.ranges)
         selection = requests.read_selection(request.projection, "projection")
         size = requests.bounded(
@@ -56,7 +56,7 @@ class Streams:
             if page.records or position is not None:
                 place = _RANGE.pack(index, position is not None) + (position or b"")
                 token = self._tokens.resume(place, "Scan", identity)
-                yield _scan_answer(page, token, omit_values=request.omit_values)
+                yield scanned.answer(page, token, omit_values=request.omit_values)
             left -= sum(not record.partial for record in page.records)
             if not left:
                 return
@@ -121,15 +121,6 @@ class Streams:
         if namespace.number != began.number:
             raise NamespaceNotFound.named(began.name)
         return namespace
-
-
-def _scan_answer(page: ScanPage, token: str, *, omit_values: bool) -> pb.ScanResponse:
-    answer = pb.ScanResponse(resume_token=token)
-    for found in page.records:
-        record = answer.records.add(record=found.record, partial=found.partial)
-        for item in found.items:
-            answers.fill_item(record.items.add(), item, omit_value=omit_values)
-    return answer
 
 
 def _scan_place(cursor: bytes | None) -> tuple[int, bytes | None]:
