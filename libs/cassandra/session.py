@@ -20,6 +20,7 @@ from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from libs.cassandra import binding
 from libs.cassandra.bridge import Bridge
+from libs.cassandra.deadlines import Deadlines
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
 from libs.cassandra.policies import Resend
@@ -70,6 +71,7 @@ class Session:
         self._raw = raw
         self._options = options
         self._bridge = Bridge(loop)
+        self._deadlines = Deadlines(self._bridge.settle, cluster.connection_class.create_timer)
         self._room = asyncio.Semaphore(options.max_in_flight)
         self._hedges = _Credit(options.hedge_share)
         self._prepared: dict[str, Statement] = {}
@@ -203,11 +205,12 @@ class Session:
         settle = self._bridge.settle
         async with self._room:
             try:
-                asked = self._raw.execute_async(bound, timeout=timeout_s, paging_state=state)
+                asked = self._raw.execute_async(bound, timeout=None, paging_state=state)
                 asked.add_callbacks(
                     lambda rows: settle(future, (rows, asked._paging_state), None),
                     lambda error: settle(future, None, error),
                 )
+                self._deadlines.add(future, timeout_s)
                 rows, state = await future
             except Exception as error:
                 raise translate(error, write=False) from error
@@ -276,8 +279,9 @@ class Session:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         settle = self._bridge.settle
         to = {} if host is None else {"host": host}
-        asked = self._raw.execute_async(bound, timeout=timeout_s, **to)
+        asked = self._raw.execute_async(bound, timeout=None, **to)
         asked.add_callbacks(settle_rows, settle_error, callback_args=(settle, future), errback_args=(settle, future))
+        self._deadlines.add(future, timeout_s)
         return future
 
     async def _hedge(self, bound: Any, timeout_s: float) -> Any:
