@@ -1,17 +1,25 @@
 """What the configuration says of an engine, whatever its store: limits, defaults of views, caches, keys."""
 
 import os
+from collections.abc import Callable
 
 from libs.clock.clock import Clock
 from libs.config import wiring
+from libs.config.clients import caller, open_channels
 from libs.paging.paging import KEY_BYTES, PageTokens
 from libs.purge.caches import Caches
 from libs.rpc.options import StartError
+from libs.rpc.server import Server
+from services.propagation.domain.engine import Engine
 from services.propagation.domain.shard import Settings
 from services.propagation.homes.opening import places
+from services.propagation.intake.changes import Changes
+from services.propagation.intake.intake import Intake
 from services.propagation.store.interface import Store
 from services.propagation.views.parsing import Defaults
 from wellspring.config.v1 import propagation_pb2
+from wellspring_client.channels import Channels
+from wellspring_client.storage_admin import Storage
 
 _OWN_KEY = ("meta", b"page_token_key")
 
@@ -68,3 +76,29 @@ async def caches(config: propagation_pb2.PropagationConfig) -> Caches:
         return Caches.of(config.caches)
     except ValueError as error:
         raise StartError(str(error)) from None
+
+
+async def storage(server: Server, config: propagation_pb2.PropagationConfig) -> Storage:
+    """The storage service whose bound namespaces are followed; its channels are the server's resource."""
+    channels = await server.resources.add(
+        "storage channel", lambda: open_channels(config.storage), close=Channels.close
+    )
+    return Storage(caller(channels, config.storage))
+
+
+def intake(
+    config: propagation_pb2.PropagationConfig,
+    from_storage: Storage,
+    engine: Engine,
+    changes: Callable[[], Changes] | None = None,
+) -> Intake:
+    """What follows bound namespaces; `engine` keeps the cursors, and takes the changes unless `changes` do."""
+    return Intake(
+        engine,
+        from_storage,
+        engine.shard.rng,
+        only=config.follow.namespaces,
+        refresh_s=wiring.seconds(config.follow.refresh),
+        take_unbound=config.follow.from_beginning,
+        changes=changes,
+    )

@@ -10,7 +10,6 @@ from random import Random
 
 from libs.clock.clock import SystemClock
 from libs.config import wiring
-from libs.config.clients import caller, open_channels
 from libs.config.command import from_command_line
 from libs.config.config import ConfigError
 from libs.errors.errors import WellspringError
@@ -39,8 +38,6 @@ from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.file import FollowedFile
 from wellspring.config.v1 import propagation_pb2
-from wellspring_client.channels import Channels
-from wellspring_client.storage_admin import Storage
 
 
 def main() -> int:
@@ -91,7 +88,9 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     if config.views_file:
         await _follow(server, views_file(config.views_file, catalogue, engine), config.views_file)
     tokens = await configured.page_tokens(config, clock, store)
-    intake = await _intake(server, config, engine, rng)
+    intake: Intake | None = None
+    if config.HasField("storage"):
+        intake = configured.intake(config, await configured.storage(server, config), engine)
     server.telemetry.registry.register(EngineCollector(engine))
     caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
     rules = await _rules(server, config, engine, rng)
@@ -137,24 +136,6 @@ def _targets(config: propagation_pb2.PropagationConfig) -> Targets:
     except TargetInvalid as problem:
         raise StartError(f"targets: {problem}") from None
     return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
-
-
-async def _intake(
-    server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random
-) -> Intake | None:
-    if not config.HasField("storage"):
-        return None
-    channels = await server.resources.add(
-        "storage channel", lambda: open_channels(config.storage), close=Channels.close
-    )
-    return Intake(
-        engine,
-        Storage(caller(channels, config.storage)),
-        rng,
-        only=config.follow.namespaces,
-        refresh_s=wiring.seconds(config.follow.refresh),
-        take_unbound=config.follow.from_beginning,
-    )
 
 
 if __name__ == "__main__":

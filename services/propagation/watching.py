@@ -18,7 +18,7 @@ from services.propagation.domain.records import RootRecord, read_root
 from services.propagation.domain.shard import Shard
 from wellspring.propagation.v1 import propagation_pb2
 
-_INTAKE_S = 10.0
+INTAKE_S = 10.0
 """How long a change of a bound namespace may take from its acknowledgement by storage to here, in quiet times."""
 BOUND_PREFIX = "storage/"
 """Ids of changes that come from bound namespaces begin so."""
@@ -49,7 +49,7 @@ async def one(engine: Engine, change_id: str, interval_s: float) -> AsyncIterato
 
 async def _arrived(engine: Engine, change_id: str) -> RootRecord:
     loop = asyncio.get_running_loop()
-    end = loop.time() + (_INTAKE_S if change_id.startswith(BOUND_PREFIX) else 0.0)
+    end = loop.time() + (INTAKE_S if change_id.startswith(BOUND_PREFIX) else 0.0)
     while True:
         try:
             return control.find_record(engine.shard, change_id)

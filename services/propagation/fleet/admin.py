@@ -142,7 +142,7 @@ class FleetAdmin:
     async def GetStatus(self, request: admin_pb2.GetStatusRequest, call: Call) -> admin_pb2.GetStatusResponse:
         """Counts added up; of epochs, sequences and roots, which each shard has by itself, the largest."""
         answers = whole(await self._shards.ask_all(_SERVICE, "GetStatus", request, call))
-        status = admin_pb2.GetStatusResponse(sources=answers[_FIRST].sources)
+        status = admin_pb2.GetStatusResponse(sources=answers[_FIRST].sources, followers=answers[_FIRST].followers)
         for name in _ADDED:
             setattr(status, name, sum(getattr(answer, name) for answer in answers))
         for name in _LARGEST:

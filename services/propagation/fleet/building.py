@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from libs.clock.clock import Clock
@@ -14,9 +15,12 @@ from services.propagation.domain.engine import Engine
 from services.propagation.domain.partition import Part
 from services.propagation.domain.shard import Settings
 from services.propagation.files import views_file
+from services.propagation.fleet.changes import FleetChanges
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.shards import Shards
 from services.propagation.fleet.spreading import Spreading
+from services.propagation.intake.changes import Changes
+from services.propagation.intake.intake import Intake
 from services.propagation.purging import Purging
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
@@ -32,8 +36,8 @@ _FIRST = 0
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What all shards of a process have in common. `tokens` makes the page tokens of a store; `views_file` may be
-    empty."""
+    """What all shards of a process have in common. `tokens` makes the page tokens of a store; `intake` follows bound
+    namespaces for an engine, None: there are none; `views_file` may be empty."""
 
     settings: Settings
     defaults: Defaults
@@ -41,6 +45,7 @@ class Deployment:
     rng: Random
     tokens: Callable[[Store], Awaitable[PageTokens]]
     caches: Caches
+    intake: Callable[[Engine, Callable[[], Changes]], Intake] | None = None
     views_file: str = ""
     max_batch: int = MAX_CAPACITY
 
@@ -63,12 +68,16 @@ async def led(
     engine.shard.signals.work = shards.work
     background: list[Callable[[], Awaitable[None]]] = []
     canaries = CanaryWatch(engine)
+    intake: Intake | None = None
     if number == _FIRST:
         if deployment.views_file:
             file = views_file(deployment.views_file, catalogue, engine)
             await file.read_first()
             background.append(file.follow)
         background += [canaries.run, Spreading(shards, catalogue).run]
+        if deployment.intake is not None:
+            intake = deployment.intake(engine, partial(FleetChanges, shards))
+            background.append(intake.run)
     tokens = await deployment.tokens(store)
     stopping = asyncio.Event()
     rules = Rules(engine, TargetsCaller(Targets()), deployment.clock, deployment.rng)
@@ -82,7 +91,7 @@ async def led(
             engine,
             catalogue,
             tokens,
-            list,
+            intake.states if intake is not None else list,
             Purging(deployment.caches, lambda: catalogue.messages),
             rules,
             canaries,

@@ -14,6 +14,7 @@ from libs.purge.caches import Caches
 from libs.rpc.options import StartError
 from libs.rpc.server import Server
 from services.propagation import backends, configured
+from services.propagation.domain.engine import Engine
 from services.propagation.fleet.building import Deployment, led
 from services.propagation.fleet.hosting import Hosting
 from services.propagation.fleet.local import LocalShard
@@ -21,6 +22,8 @@ from services.propagation.fleet.owners import Owners
 from services.propagation.fleet.peers import Peers
 from services.propagation.fleet.service import add_fleet
 from services.propagation.fleet.shards import Shards
+from services.propagation.intake.changes import Changes
+from services.propagation.intake.intake import Intake
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.opening import TOPIC, options_of
 from services.propagation.sharded.topic import log_topic
@@ -45,7 +48,6 @@ def check(config: propagation_pb2.PropagationConfig) -> None:
     given = [
         name
         for name, is_given in (
-            ("storage", config.HasField("storage")),
             ("rules_file", bool(config.rules_file)),
             ("events", config.HasField("events")),
             ("homes", bool(config.homes)),
@@ -70,7 +72,7 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     peers = await server.resources.add("peers", lambda: _peers(sharded, owners), close=Peers.close)
     shards = Shards(sharded.shards, peers)
     caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
-    deployment = _deployment(config, caches)
+    deployment = _deployment(config, caches, await _intake(server, config))
 
     async def build(store: Store, number: int, check_log: Callable[[], None]) -> LocalShard:
         return await led(store, number, shards, deployment, check_log)
@@ -95,7 +97,25 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     server.add_background("shards", lambda: hosting.run(sharded.address or server.addresses[0]))
 
 
-def _deployment(config: propagation_pb2.PropagationConfig, caches: Caches) -> Deployment:
+async def _intake(
+    server: Server, config: propagation_pb2.PropagationConfig
+) -> Callable[[Engine, Callable[[], Changes]], Intake] | None:
+    """What follows the bound namespaces for the engine of the first shard."""
+    if not config.HasField("storage"):
+        return None
+    storage = await configured.storage(server, config)
+
+    def follow(engine: Engine, changes: Callable[[], Changes]) -> Intake:
+        return configured.intake(config, storage, engine, changes)
+
+    return follow
+
+
+def _deployment(
+    config: propagation_pb2.PropagationConfig,
+    caches: Caches,
+    intake: Callable[[Engine, Callable[[], Changes]], Intake] | None,
+) -> Deployment:
     clock = SystemClock()
     return Deployment(
         configured.settings(config),
@@ -104,6 +124,7 @@ def _deployment(config: propagation_pb2.PropagationConfig, caches: Caches) -> De
         Random(os.urandom(16)),  # noqa: S311  spreads retries, guards nothing
         lambda store: configured.page_tokens(config, clock, store),
         caches,
+        intake,
         config.views_file,
         config.leases.max_batch_items,
     )

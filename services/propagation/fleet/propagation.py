@@ -17,11 +17,13 @@ from services.propagation.fleet import declarations, ids, roots
 from services.propagation.fleet.shards import Answers, Shards, whole
 from services.propagation.fleet.watching import Watching
 from services.propagation.servicer import MAX_CHANGES, MAX_DECLARATIONS
+from services.propagation.watching import BOUND_PREFIX, INTAKE_S
 from wellspring.propagation.v1 import propagation_pb2
 
 _SERVICE = "Propagation"
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
+_LOOK_S = 0.1
 
 
 class FleetPropagation:
@@ -176,6 +178,7 @@ class FleetPropagation:
     ) -> AsyncIterator[propagation_pb2.WatchChangeResponse]:
         """Progress of one root, asked for every interval, until all shards have finished it."""
         interval_s = messages.seconds(request.interval, "interval", 0.1, 60.0, 0.5)
+        await self._arrived(request.id, call)
         while True:
             root = await self.GetChange(propagation_pb2.GetChangeRequest(id=request.id), call)
             yield propagation_pb2.WatchChangeResponse(root=root)
@@ -249,6 +252,19 @@ class FleetPropagation:
         mine.id = own
         requests: Mapping[int, Message] = {shard: mine}
         return await self._shards.ask_each(_SERVICE, method, requests, call)
+
+    async def _arrived(self, change_id: str, call: Call) -> None:
+        """Waits for a change of a bound namespace that is not here yet. Raises what GetChange raises otherwise."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + (INTAKE_S if change_id.startswith(BOUND_PREFIX) else 0.0)
+        while True:
+            try:
+                await self.GetChange(propagation_pb2.GetChangeRequest(id=change_id), call)
+                return
+            except ChangeNotFound:
+                if loop.time() >= end_s:
+                    raise
+            await asyncio.sleep(_LOOK_S)
 
     async def _control(self, method: str, request: Any, call: Call) -> propagation_pb2.Root:
         answers = await self._about(request.id, method, request, call)

@@ -17,6 +17,7 @@ from services.propagation.domain.change import Change
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.errors import ChangeIdReused
 from services.propagation.intake import mapping
+from services.propagation.intake.changes import Changes
 from services.propagation.intake.state import FollowerState
 from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
 from wellspring_client.errors import ResumeTokenExpired, WellspringError
@@ -32,11 +33,15 @@ _FULL_WAIT_S = 0.5
 
 
 class Follower:
-    """One namespace. `take_unbound` also takes writes that were made before the namespace was bound."""
+    """One namespace, whose cursor `engine` keeps.
+
+    `take_unbound` also takes writes that were made before the namespace was bound.
+    """
 
     def __init__(
         self,
         engine: Engine,
+        changes: Changes,
         namespace: Namespace,
         binding: storage_admin_pb2.Binding,
         rng: Random,
@@ -44,6 +49,7 @@ class Follower:
         take_unbound: bool,
     ) -> None:
         self._engine = engine
+        self._changes = changes
         self._namespace = namespace
         self._binding = binding
         self._rng = rng
@@ -86,6 +92,7 @@ class Follower:
                 if event.change_id or self._take_unbound:
                     await self._take(event)
                 self.state.last_event_ns = event.time.seconds * 1_000_000_000 + event.time.nanos
+            await self._settle()
             if answer.resume_token and answer.resume_token != self.state.resume_token:
                 durable = self._keep(answer.resume_token)
             if durable is not None:
@@ -104,7 +111,7 @@ class Follower:
         """Gives the change to the engine, as often as it takes."""
         while True:
             try:
-                self._engine.publish(change)
+                await self._changes.take(change)
             except ChangeIdReused:
                 return  # the same write under a binding that was changed since: it was taken then
             except (Unavailable, ResourceExhausted) as error:
@@ -113,6 +120,15 @@ class Follower:
             else:
                 self.state.changes += 1
                 return
+
+    async def _settle(self) -> None:
+        """Before a cursor is written behind what was published."""
+        while True:
+            try:
+                return await self._changes.settle()
+            except (Unavailable, ResourceExhausted) as error:
+                self.state.error = error.message
+                await asyncio.sleep(error.retry_after_s or _FULL_WAIT_S)
 
     def _keep(self, token: str) -> Awaitable[None] | None:
         """Writes the cursor behind the changes before it; None while the engine takes no writes."""
@@ -139,6 +155,7 @@ class Follower:
                         )
                 except mapping.Unmappable as problem:
                     self._skip(problem)
+        await self._settle()
         step = self._engine.shard.step()
         step.commit.delete_record(CURSOR, self._key)
         await step.write()

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 
 from libs.telemetry.logs import fields
 from services.propagation.domain.engine import Engine
+from services.propagation.intake.changes import Changes, EngineChanges
 from services.propagation.intake.follower import Follower
 from services.propagation.intake.state import FollowerState
 from wellspring.storage.v1 import storage_admin_pb2
@@ -28,8 +30,11 @@ class Intake:
         only: Iterable[str] = (),
         refresh_s: float = 2.0,
         take_unbound: bool = False,
+        changes: Callable[[], Changes] | None = None,
     ) -> None:
+        """`changes` makes what takes those of one namespace; None: the engine does."""
         self._engine = engine
+        self._changes = changes or partial(EngineChanges, engine)
         self._storage = storage
         self._rng = rng
         self._only = frozenset(only)
@@ -69,6 +74,7 @@ class Intake:
             if name not in self._followers:
                 follower = Follower(
                     self._engine,
+                    self._changes(),
                     self._storage.namespace(name),
                     found.binding,
                     self._rng,

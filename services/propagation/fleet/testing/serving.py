@@ -100,14 +100,15 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(fleet: Fleet, leads: Sequence[int] = (), settings: Settings | None = None) -> AsyncIterator[Serving]:
-    """An engine of the fleet that leads these shards at first."""
+async def serving(fleet: Fleet, leads: Sequence[int] = (), intake: Any = None) -> AsyncIterator[Serving]:
+    """An engine of the fleet that leads these shards at first; `intake` as `Deployment` has it."""
     clock = SystemClock()
 
     async def tokens(store: Store) -> PageTokens:
         return PageTokens([bytes(32)], clock, ttl_s=3600)
 
-    deployment = Deployment(settings or Settings(), Defaults(), clock, Random(1), tokens, Caches([]))  # noqa: S311
+    rng = Random(1)  # noqa: S311  a test
+    deployment = Deployment(Settings(), Defaults(), clock, rng, tokens, Caches([]), intake)
     server = Server(
         ServerOptions(service="propagation", drain_wait_s=0, drain_grace_s=0.1),
         Telemetry(TelemetryOptions(), "propagation"),
