@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from services.propagation import packing
 from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
@@ -28,6 +29,22 @@ def refusal(dependent: str, resource: str) -> str:
         f"{dependent!r} cannot depend on {resource!r}, which is in another shard: among several shards a resource may"
         " depend on outputs of itself only; with backend.sharded.shards: 1 it may depend on any"
     )
+
+
+def renumbered(status: status_pb2.Status, there: str, here: str) -> status_pb2.Status:
+    """What a shard says of a field, as the caller's request has it: `there` is the path in the shard's own part."""
+    if not status.code or there == here:
+        return status
+    told = status_pb2.Status(code=status.code, message=status.message.replace(there, here))
+    for detail in status.details:
+        wrong = error_details_pb2.BadRequest()
+        if detail.Unpack(wrong):
+            for violation in wrong.field_violations:
+                violation.field = violation.field.replace(there, here)
+            told.details.add().Pack(wrong)
+        else:
+            told.details.append(detail)
+    return told
 
 
 def divided(

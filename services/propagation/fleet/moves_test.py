@@ -238,6 +238,21 @@ def test_an_output_of_another_shard_is_refused_by_name():
             )
             assert [status.code for status in answer.results] == [grpc.StatusCode.INVALID_ARGUMENT.value[0], 0]
             assert f"view/html/{far}" in answer.results[0].message
+            # Each mistake is told where it stands in the caller's own request, whatever the shard.
+            mistakes = [
+                pb.Declaration(
+                    view="html", dependent=f"w/page/{at}", dependencies=[pb.Dependency(resource=T, aspect="?")]
+                )
+                for at in range(8)
+            ]
+            answer = await other.stubs.propagation.DeclareDependencies(
+                pb.DeclareDependenciesRequest(declarations=mistakes)
+            )
+            for at, status in enumerate(answer.results):
+                assert status.message.startswith(f"declarations[{at}]"), status
+                wrong = error_details_pb2.BadRequest()
+                assert any(detail.Unpack(wrong) for detail in status.details)
+                assert wrong.field_violations[0].field.startswith(f"declarations[{at}]")
             packed = declaration("summary", {near: [f"view/html/{near}"], page: [T, f"view/html/{far}"]})
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await one.stubs.propagation.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]))

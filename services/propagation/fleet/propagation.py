@@ -68,8 +68,8 @@ class FleetPropagation:
         for (shard, _), answer in zip(answers.items(), whole(answers), strict=True):
             response.edges_added += answer.edges_added
             response.edges_removed += answer.edges_removed
-            for at, status in zip(places.get(shard, ()), answer.results, strict=True):
-                results[at] = status
+            for inner, (at, status) in enumerate(zip(places.get(shard, ()), answer.results, strict=True)):
+                results[at] = declarations.renumbered(status, f"declarations[{inner}]", f"declarations[{at}]")
         response.results.extend(status for status in results if status is not None)
         return response
 

@@ -1,0 +1,60 @@
+"""What several shards cannot do is refused at the start, by name."""
+
+import asyncio
+
+import pytest
+
+from libs.config.mistakes import ConfigError
+from libs.rpc.options import ServerOptions, StartError
+from libs.rpc.server import Server
+from libs.telemetry.options import TelemetryOptions
+from libs.telemetry.telemetry import Telemetry
+from services.propagation.fleet.opening import add, check, is_wanted
+from wellspring.config.v1 import propagation_pb2
+
+
+def settings(shards=4):
+    config = propagation_pb2.PropagationConfig()
+    config.backend.sharded.shards = shards
+    config.server.listen.append("127.0.0.1:0")
+    return config
+
+
+def test_one_shard_and_the_embedded_store_are_no_fleet():
+    assert not is_wanted(settings(1))
+    assert is_wanted(settings(2))
+    alone = propagation_pb2.PropagationConfig(rules_file="rules.yaml")
+    alone.backend.embedded.path = "somewhere"
+    assert not is_wanted(alone)
+    check(alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "give"),
+    [
+        ("rules_file", lambda config: setattr(config, "rules_file", "rules.yaml")),
+        ("events", lambda config: config.events.SetInParent()),
+        ("homes", lambda config: config.homes.add()),
+    ],
+)
+def test_what_needs_one_shard_is_named(name, give):
+    config = settings()
+    check(config)
+    give(config)
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert "backend.sharded.shards" in caught.value.message and name in caught.value.message
+    config.backend.sharded.shards = 1
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"), [("0.0.0.0:8003", ""), ("unix:/run/engine", ""), ("127.0.0.1:0", "[::]:8003")]
+)
+def test_an_address_that_no_other_engine_can_call_is_refused(listen, address):
+    config = settings()
+    config.server.listen[0] = listen
+    config.backend.sharded.address = address
+    server = Server(ServerOptions(service="propagation"), Telemetry(TelemetryOptions(), "propagation"))
+    with pytest.raises(StartError, match="backend.sharded.address"):
+        asyncio.run(add(server, config))
