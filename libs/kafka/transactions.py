@@ -165,9 +165,7 @@ class TransactionalProducer:
                 self._producer.poll(_POLL_S)
                 self._settle()
                 if self._broken:
-                    self._again(self._producer.abort_transaction)
-                    log.warning("a transaction of %s is begun anew", self._name)
-                    self._begin()
+                    self._begin_anew()
                 elif not self._taking:
                     self._go_on()
                 elif time.monotonic() - self._began_s > RENEW_S:
@@ -195,6 +193,15 @@ class TransactionalProducer:
             for append in self._waiting:
                 if self._taking:
                     self._hand_over(append)
+
+    def _begin_anew(self) -> None:
+        """Takes the transaction back: what of it was not acknowledged goes into the next. Raises KafkaException."""
+        with self._lock:
+            # What comes now must not overtake what is sent again.
+            self._taking = False
+        self._again(self._producer.abort_transaction)
+        log.warning("a transaction of %s is begun anew", self._name)
+        self._begin()
 
     def _renew(self) -> None:
         """Ends the transaction, and begins the next. Raises KafkaException."""
