@@ -7,10 +7,13 @@ libraries do the same completions, for the ratio.
 
 With --log kafka the same is done with the engine's log on a broker of the bench, after the undisturbed part on the
 embedded store alone: `kafka_ratio` is what that leaves of the completions a second. There the engine is not started
-again: a spare leads when the group has given it up (`session_timeout_s`).
+again: a spare leads when the group has given it up (`session_timeout_s`). With --shards above 1 one engine leads that
+many, nothing is killed, and the bench shows what dividing the graph costs where the engine has one core: engines that
+share the shards need cores of their own, and executors that ask them all.
 
 ./bazelw run //tools/bench:fanout -- --dependents 5000000 --json
 ./bazelw run //tools/bench:fanout -- --log kafka --dependents 2000000 --json
+./bazelw run //tools/bench:fanout -- --log kafka --shards 4 --dependents 200000 --json
 """
 
 import argparse
@@ -31,19 +34,24 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from libs.embedded.store import EmbeddedStore
+from services.propagation.domain.partition import shard_of
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
 from tools.bench import fanout_raw
 from tools.bench.fanout_engine import SESSION_S, Engine
 from tools.bench.fanout_executor import BATCH_ITEMS
-from tools.bench.fanout_world import HUB, choose, declarations
+from tools.bench.fanout_world import HUB, PAGE_PREFIX, VIEW, choose, declarations
 from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
 from tools.dev.servers.kafka import Kafka
 from wellspring.propagation.v1 import propagation_pb2
 from wellspring_client import aio
 from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels
+from wellspring_client.errors import NotFound
 
+MOST_SHARDS = 64
 _LONG_S = 600.0
+_VIEWS_S = 60.0
+"""Engines that have just begun bring the views of their file into all shards."""
 
 
 class Executor:
@@ -133,6 +141,7 @@ class Bench:
         return self._figures
 
     def _load(self) -> None:
+        asyncio.run(self._views_known())
         began = time.monotonic()
         edges = asyncio.run(self._declare())
         if edges != len(self._chosen):
@@ -141,6 +150,22 @@ class Bench:
         took = time.monotonic() - began
         log(f"loaded {len(self._chosen):,} pages in {took:.1f} s; {self._engine.resident_mib():.0f} MiB resident")
         self._figures["load_s"] = round(took, 2)
+
+    async def _views_known(self) -> None:
+        """Waits until each shard has the views: whatever is asked of a shard without them is refused."""
+        numbers = range(64 * self._engine.shards)
+        pages = {shard_of(page, self._engine.shards): page for page in map(f"{PAGE_PREFIX}{{}}".format, numbers)}
+        end_s = time.monotonic() + _VIEWS_S
+        async with aio.connect(propagation=self._engine.address, timeout=60.0) as client:
+            for page in pages.values():
+                while True:
+                    try:
+                        await client.propagation.dependencies(page, VIEW)
+                        break
+                    except NotFound:
+                        if time.monotonic() >= end_s:
+                            raise SystemExit(f"a shard had no views after {_VIEWS_S:.0f} s") from None
+                    await asyncio.sleep(0.1)
 
     async def _declare(self) -> int:
         service = propagation_pb2.DESCRIPTOR.services_by_name["Propagation"]
@@ -269,14 +294,15 @@ class Bench:
             log(f"{name}: {sizes[name].disk_bytes / len(self._chosen):.1f} bytes a page")
 
 
-def on_kafka(folder: Path, dependents: int, seed: int) -> Figures:
+def on_kafka(folder: Path, dependents: int, seed: int, shards: int) -> Figures:
     """The bench with the log on a broker; the figures of that, and what they are beside the embedded store's."""
     embedded = Bench(folder / "embedded", dependents, seed).render(killed=False)
     with Kafka(heap_mib=512) as kafka:
         log_there = {"bootstrap_servers": [kafka.address], "replication": 1}
-        engine, spare = (Engine(folder / name, kafka=log_there) for name in ("owner", "spare"))
+        engine, spare = (Engine(folder / name, kafka=log_there, shards=shards) for name in ("owner", "spare"))
         try:
-            figures = Bench(folder / "owner", dependents, seed, engine, spare).render(killed=True)
+            bench = Bench(folder / "owner", dependents, seed, engine, spare if shards == 1 else None)
+            figures = bench.render(killed=shards == 1)
         finally:
             engine.stop()
             spare.stop()
@@ -284,6 +310,7 @@ def on_kafka(folder: Path, dependents: int, seed: int) -> Figures:
     figures["kafka_ratio"] = round(figures["completions_per_s"] / embedded["completions_per_s"], 3)
     figures["embedded_load_s"] = embedded["load_s"]
     figures["session_timeout_s"] = SESSION_S
+    figures["shards"] = shards
     return figures
 
 
@@ -293,16 +320,16 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--dependents", type=int, default=1_000_000, help="of the change; pages are twice as many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded", help="where the engine's log is")
-    parser.add_argument("--shards", type=int, default=1, help="of the log: this release has 1")
+    parser.add_argument("--shards", type=int, default=1, help="of the log on Kafka, all led by one engine")
     add_options(parser)
     asked = parser.parse_args()
     if not 1_000 <= asked.dependents <= 100_000_000:
         parser.error("--dependents: 1,000 to 100,000,000 are allowed")
-    if asked.shards != 1:
-        parser.error("--shards: 1 is allowed: the graph is in one shard")
+    if not 1 <= asked.shards <= MOST_SHARDS or (asked.shards > 1 and asked.log != "kafka"):
+        parser.error(f"--shards: 1 to {MOST_SHARDS} are allowed with --log kafka, 1 without")
     with run_folder("fanout", asked.folder) as folder:
         if asked.log == "kafka":
-            figures = on_kafka(folder, asked.dependents, asked.seed)
+            figures = on_kafka(folder, asked.dependents, asked.seed, asked.shards)
         else:
             figures = Bench(folder, asked.dependents, asked.seed).run()
     tell_figures(figures, asked.json, tell)

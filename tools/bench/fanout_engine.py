@@ -24,7 +24,8 @@ SESSION_S = 6
 class Engine:
     """services/propagation/main.py on an embedded store in `folder`, with the defaults but for what is given.
 
-    With `kafka` (the message of that name) its log is there: it is an owner, or a spare, of a shard.
+    With `kafka` (the message of that name) its log is there: it is an owner, or a spare, of a shard, or one of the
+    engines that lead several `shards`.
     """
 
     def __init__(
@@ -35,8 +36,10 @@ class Engine:
         limits: Mapping[str, object] | None = None,
         checkpoint: Mapping[str, object] | None = None,
         kafka: Mapping[str, object] | None = None,
+        shards: int = 1,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.shards = shards
         self.address = f"127.0.0.1:{free_port()}"
         self.data = folder / "data"
         self._ready = folder / "ready.json"
@@ -44,7 +47,8 @@ class Engine:
         store = {"path": str(self.data), **(embedded or {})}
         backend: dict[str, object] = {"embedded": store}
         if kafka:
-            backend = {"sharded": {"kafka": dict(kafka), "embedded": store, "session_timeout": f"{SESSION_S}s"}}
+            sharded = {"kafka": dict(kafka), "embedded": store, "session_timeout": f"{SESSION_S}s", "shards": shards}
+            backend = {"sharded": sharded}
         config = folder / "propagation.yaml"
         config.write_text(
             yaml.safe_dump(

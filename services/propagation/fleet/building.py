@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from prometheus_client.registry import Collector
+
 from libs.clock.clock import Clock
 from libs.paging.paging import PageTokens
 from libs.purge.caches import Caches
@@ -21,6 +23,7 @@ from services.propagation.fleet.shards import Shards
 from services.propagation.fleet.spreading import Spreading
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
+from services.propagation.metrics import EngineCollector
 from services.propagation.purging import Purging
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
@@ -67,6 +70,7 @@ async def led(
     )
     engine.shard.signals.work = shards.work
     background: list[Callable[[], Awaitable[None]]] = []
+    collectors: list[Collector] = [EngineCollector(engine)]
     canaries = CanaryWatch(engine)
     intake: Intake | None = None
     if number == _FIRST:
@@ -75,6 +79,7 @@ async def led(
             await file.read_first()
             background.append(file.follow)
         background += [canaries.run, Spreading(shards, catalogue).run]
+        collectors.append(canaries)
         if deployment.intake is not None:
             intake = deployment.intake(engine, partial(FleetChanges, shards))
             background.append(intake.run)
@@ -97,6 +102,7 @@ async def led(
             canaries,
         ),
         background,
+        collectors,
         stopping,
         check,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
+from prometheus_client.registry import Collector
 
 from libs.errors.errors import ResourceExhausted, WellspringError
 from libs.rpc.call import Call
@@ -23,8 +24,10 @@ _PATIENCE_S = 2.0
 
 @dataclass(slots=True)
 class LocalShard:
-    """`background` runs as long as the shard is led. `stopping` is set when it is given up: waiting calls end. `check`
-    raises why its log takes nothing more from here."""
+    """`background` runs, and `collectors` tell, as long as the shard is led.
+
+    `stopping` is set when it is given up: waiting calls end. `check` raises why its log takes nothing more from here.
+    """
 
     number: int
     engine: Engine
@@ -33,6 +36,7 @@ class LocalShard:
     work: WorkServicer
     admin: AdminServicer
     background: list[Callable[[], Awaitable[None]]]
+    collectors: list[Collector]
     stopping: asyncio.Event
     check: Callable[[], None]
     _calls: set["asyncio.Task[Any]"] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Metrics of the shards that this process leads: an engine's own, each with the label `shard`."""
+"""Metrics of the shards that this process leads: those of an engine, each with the label `shard`."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.propagation.fleet.shards import Shards
-from services.propagation.metrics import EngineCollector
 
 
 class FleetCollector(Collector):
@@ -21,7 +20,7 @@ class FleetCollector(Collector):
         yield GaugeMetricFamily("wellspring_propagation_led_shards", "Shards that this engine leads.", len(own))
         families: dict[str, Metric] = {}
         for shard in own:
-            for family in EngineCollector(shard.engine).collect():
+            for family in (family for collector in shard.collectors for family in collector.collect()):
                 whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 for sample in family.samples:
                     labels = {**sample.labels, "shard": str(shard.number)}

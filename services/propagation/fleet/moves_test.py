@@ -82,6 +82,9 @@ def test_a_dead_engines_shards_are_led_by_the_other_and_only_its_leases_are_dead
             before = (await root_of(other.stubs, change_id)).progress.done
             dead = set(one.shards.own)
             await one.die()
+            orphan = next(completion for _, completion in held if completion.lease_id >> 48 in dead)
+            told = await other.stubs.work.Complete(work_pb2.CompleteRequest(completions=[orphan]), timeout=60)
+            assert told.results[0].status.code == grpc.StatusCode.UNAVAILABLE.value[0], "it is not waited for"
             for number in dead:
                 await other.lead(number)
             for _, completion in held:

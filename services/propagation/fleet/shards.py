@@ -64,9 +64,12 @@ class Shards:
             raise ShardNotHere(f"this engine does not lead shard {number}")
         return shard
 
-    async def ask(self, shard: int, service: str, method: str, request: Message, call: Call) -> Any:
-        """The shard's answer, wherever it is led. Raises ShardAway, and what the shard raises."""
-        end_s = _end_s(call)
+    async def ask(
+        self, shard: int, service: str, method: str, request: Message, call: Call, *, patient: bool = True
+    ) -> Any:
+        """The shard's answer, wherever it is led; a `patient` caller waits for one that moves. Raises ShardAway, and
+        what the shard raises."""
+        end_s = _end_s(call) if patient else 0.0
         while True:
             try:
                 if shard in self.own:
@@ -77,13 +80,15 @@ class Shards:
             except (ShardNotHere, ShardAway) as error:
                 await self._wait(shard, error, end_s)
 
-    async def ask_each(self, service: str, method: str, requests: Mapping[int, Message], call: Call) -> Answers:
+    async def ask_each(
+        self, service: str, method: str, requests: Mapping[int, Message], call: Call, *, patient: bool = True
+    ) -> Answers:
         """The answers of these shards, asked side by side; an error of one is its answer."""
         answers: Answers = {}
 
         async def one(shard: int, request: Message) -> None:
             try:
-                answers[shard] = await self.ask(shard, service, method, request, call)
+                answers[shard] = await self.ask(shard, service, method, request, call, patient=patient)
             except WellspringError as error:
                 answers[shard] = error
 

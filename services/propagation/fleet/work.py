@@ -66,7 +66,7 @@ class FleetWork:
         return own[first:] + own[:first]
 
     async def Complete(self, request: work_pb2.CompleteRequest, call: Call) -> work_pb2.CompleteResponse:
-        """Each by the shard that lent it."""
+        """Each by the shard that lent it. One that moves is not waited for: it will have forgotten the lease."""
         parts: dict[int, work_pb2.CompleteRequest] = {}
         places: dict[int, list[int]] = {}
         results: list[Any] = [None] * len(request.completions)
@@ -80,7 +80,7 @@ class FleetWork:
                 continue
             parts.setdefault(shard, work_pb2.CompleteRequest()).completions.append(taken)
             places.setdefault(shard, []).append(at)
-        answers = await self._shards.ask_each(_SERVICE, "Complete", parts, call)
+        answers = await self._shards.ask_each(_SERVICE, "Complete", parts, call, patient=False)
         for shard, answer in answers.items():
             for nth, at in enumerate(places[shard]):
                 results[at] = (
@@ -104,7 +104,7 @@ class FleetWork:
                 continue
             parts.setdefault(shard, work_pb2.ExtendRequest()).leases.append(held)
             places.setdefault(shard, []).append(at)
-        answers = await self._shards.ask_each(_SERVICE, "Extend", parts, call)
+        answers = await self._shards.ask_each(_SERVICE, "Extend", parts, call, patient=False)
         for shard, answer in answers.items():
             for nth, at in enumerate(places[shard]):
                 results[at] = (
