@@ -6,7 +6,7 @@ import contextlib
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -16,7 +16,7 @@ from tests.system.noting_cache import NotingCache
 from tests.system.served import Served
 from tools.dev.servers.kafka import Broker, Kafka
 from tools.dev.servers.ports import free_port
-from tools.dev.servers.process import Process
+from tools.dev.servers.process import Process, ServerError
 from tools.platform.layout import MODULES
 
 ENGINES, EXECUTORS, BROKERS = 3, 4, 3
@@ -125,10 +125,11 @@ class Fleet:
     async def _stop(self, victims: list[Process], rng: random.Random) -> str:
         """Now and then for longer than a lease, or than the group waits for an engine."""
         most_s = rng.choice([1.0, LEASE_S + 1.0, SESSION_S + 3.0])
-        stopped = [process for process in victims if await asyncio.to_thread(_pause, process)]
+        for process in victims:
+            await asyncio.to_thread(_if_running, process, process.pause)
         await asyncio.sleep(rng.uniform(0.7, 1.0) * most_s)
-        for process in stopped:
-            process.resume()
+        for process in victims:
+            _if_running(process, process.resume)
         await self.revive()
         return f"stopped for up to {most_s:g} s"
 
@@ -153,12 +154,13 @@ class Fleet:
         return sum(one.logs().count(ENDED) for one in self.engines)
 
 
-def _pause(process: Process) -> bool:
-    """Whether it was there to be stopped: an engine may have ended by itself."""
-    if not process.running:
-        return False
-    process.pause()
-    return True
+def _if_running(process: Process, act: Callable[[], None]) -> None:
+    """An engine that lost its shard ends by itself, at any moment."""
+    try:
+        act()
+    except (ServerError, ProcessLookupError):
+        if process.running:
+            raise
 
 
 def _about(process: Process, words: str) -> str:

@@ -11,6 +11,8 @@ from services.propagation.domain.scheduler import QUANTUM_S
 from services.propagation.domain.superseding import fold
 from services.propagation.simulation.world import World, failures_of
 
+pytestmark = pytest.mark.usefixtures("state_in")
+
 
 def test_n01_killed_after_the_effect_before_the_commit():
     world = World()

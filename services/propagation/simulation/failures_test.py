@@ -12,6 +12,8 @@ from services.propagation.domain.records import State
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World, failures_of
 
+pytestmark = pytest.mark.usefixtures("state_in")
+
 
 def poisoned(world: World, poison: int, rounds: int = 100) -> None:
     """Works until the poison is a dead letter; everything else is rendered."""

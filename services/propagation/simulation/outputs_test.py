@@ -11,6 +11,8 @@ from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World
 
+pytestmark = pytest.mark.usefixtures("state_in")
+
 SUMMARY = View("summary", (), RetryPolicy(3, 1.0, 60.0), lease_s=30.0)
 PORTAL = View("portal", (), RetryPolicy(3, 1.0, 60.0), lease_s=30.0)
 

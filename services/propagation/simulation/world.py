@@ -25,6 +25,7 @@ from services.propagation.domain.publish import Accepted
 from services.propagation.domain.records import RootRecord, find_change_id, read_root
 from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import RetryPolicy, View
+from services.propagation.simulation.log_disk import LogDisk
 from services.propagation.simulation.site import Input, Place, Site
 from services.propagation.store.interface import Store
 from services.propagation.store.memory import MemoryStore
@@ -75,11 +76,13 @@ class Rendered:
 
 
 class World:
-    """One engine, its disk, its clock, one site."""
+    """One engine, its disk, its clock, one site. `disk_of` is another kind of disk where a test wants one."""
+
+    disk_of: type[MemoryDisk | LogDisk] = MemoryDisk
 
     def __init__(self, views: Sequence[View] = (HTML,), seed: int = 1, settings: Settings | None = None) -> None:
         self.clock = ManualClock()
-        self.disk = MemoryDisk()
+        self.disk = self.disk_of()
         self.site = Site()
         self.views = list(views)
         self.settings = settings or Settings()
@@ -87,7 +90,7 @@ class World:
         self.engine = self._open()
 
     def _open(self) -> Engine:
-        store = cast("Store", MemoryStore(self.disk))
+        store = self.disk.open() if isinstance(self.disk, LogDisk) else cast("Store", MemoryStore(self.disk))
         rng = Random(self.rng.random())  # noqa: S311  a seeded simulation
         return Engine(store, self.clock, rng, self.settings, self.views, 1)
 

@@ -58,15 +58,15 @@ class OwnedLog:
         """See `CommitLog.barrier`."""
         return self.append(self.anchor.position, [])
 
-    def sync(self) -> None:
-        """Makes durable what waits."""
-        for position, records, future in self._waiting:
+    def sync(self, most: int | None = None) -> None:
+        """Makes durable what waits; the first `most` appends of it only."""
+        durable, self._waiting = self._waiting[:most], self._waiting[len(self._waiting[:most]) :]
+        for position, records, future in durable:
             self._log.records += records
             if records:
                 self.anchor = Anchor(position, len(self._log.records) - 1)
             if not future.done():
                 future.set_result(None)
-        self._waiting.clear()
 
     def fence(self) -> None:
         """Ends it: another owner took over."""
