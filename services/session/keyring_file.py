@@ -7,7 +7,7 @@ were ever the active one, and which were retired.
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +22,12 @@ log = logging.getLogger(__name__)
 
 _NOTE: Final = "keyring"
 _HISTORY: Final = "keyring_history"
+_RETIRED: Final = "keyring_retired/"
+_WANTED: Final = "keyring_wanted/"
 
 
 class File:
-    """See `domain.rekeying.KeyringFile`. Disk work is done beside the event loop."""
+    """See `domain.key_files.KeyringFile`. Disk work is done beside the event loop."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,7 +40,8 @@ class File:
 
 
 class Notes:
-    """See `domain.rekeying.KeyNotes`: kept in the store, beside the data."""
+    """See `domain.key_files.KeyNotes`: kept in the store, beside the data. Servers that share it may write their notes
+    over each other's, so that what was retired is noted apart as well, and what they need is noted again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -48,25 +51,52 @@ class Notes:
         noted = await self._store.noted([_NOTE, _HISTORY])
         if _NOTE not in noted:
             return None
-        return json.loads(noted[_NOTE]), json.loads(noted.get(_HISTORY, b"{}"))
+        checks, history = json.loads(noted[_NOTE]), json.loads(noted.get(_HISTORY, b"{}"))
+        gone = {**history.get("retired", {}), **await self._noted_retired(checks)}
+        history["retired"] = gone
+        return {key_id: check for key_id, check in checks.items() if key_id not in gone}, history
 
     async def remember(self, ring: Keyring) -> None:
         known = await self.known()
-        _, history = known if known is not None else ({}, {})
+        checks, history = known if known is not None else ({}, {})
         used = {key.key_id for key in ring.everything() if key.state == ACTIVE}
         history["used"] = sorted(used.union(history.get("used", [])))
-        await self._write({key.key_id: key.check for key in ring.everything()}, history)
+        own = {key.key_id: key.check for key in ring.everything() if key.key_id not in history.get("retired", {})}
+        await self._write(checks | own, history)
 
     async def forget(self, key_id: str, now_s: int) -> None:
         known = await self.known()
         checks, history = known if known is not None else ({}, {})
         checks.pop(key_id, None)
         history["retired"] = {**history.get("retired", {}), key_id: now_s}
+        await self._store.note({_RETIRED + key_id: b"%d" % now_s})
         await self._write(checks, history)
 
-    async def retired(self) -> dict[str, int]:
+    async def used(self) -> set[str]:
         known = await self.known()
-        return {} if known is None else dict(known[1].get("retired", {}))
+        if known is None:
+            return set()
+        used = set(known[1].get("used", []))
+        return used.difference(await self.retired(used))
+
+    async def want(self, key_id: str) -> None:
+        await self._store.note({_wanted(key_id): key_id.encode()})
+
+    async def done(self, key_id: str) -> None:
+        await self._store.note({_wanted(key_id): b""})
+
+    async def wanted(self) -> set[str]:
+        noted = await self._store.noted([_WANTED + purpose for purpose in rotation.ROTATED])
+        return {key_id.decode() for key_id in noted.values() if key_id}
+
+    async def retired(self, among: Collection[str] = ()) -> dict[str, int]:
+        known = await self.known()
+        told = {} if known is None else dict(known[1].get("retired", {}))
+        return told | await self._noted_retired(among)
+
+    async def _noted_retired(self, among: Collection[str]) -> dict[str, int]:
+        noted = await self._store.noted([_RETIRED + key_id for key_id in among])
+        return {name.removeprefix(_RETIRED): int(at_s) for name, at_s in noted.items()}
 
     async def _write(self, checks: dict[str, str], history: dict[str, Any]) -> None:
         await self._store.note({_NOTE: json.dumps(checks).encode(), _HISTORY: json.dumps(history).encode()})
@@ -94,6 +124,11 @@ async def open_keyring(path: Path, store: Store, now_s: int, *, create: bool) ->
     _check(path, ring, known, history)
     await notes.remember(ring)
     return _stamped(ring, now_s)
+
+
+def _wanted(key_id: str) -> str:
+    """One for each purpose: of those that promote at once none hides the other."""
+    return _WANTED + key_id.rpartition("-")[0]
 
 
 def _check(path: Path, ring: Keyring, known: dict[str, str], history: dict[str, Any]) -> None:

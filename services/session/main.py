@@ -4,6 +4,7 @@ python -m services.session.main --config session.yaml
 """
 
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from services.session.domain.rekeying import Rekeying
 from services.session.domain.sweeping import Sweeper
 from services.session.domain.tools import Tools
 from services.session.events import ToldEvents
+from services.session.fellows import Fellowship
 from services.session.incarnation import Incarnation
 from services.session.kask.opening import open_front
 from services.session.keyring_file import File, Notes
@@ -94,7 +96,8 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     pages = wiring.page_tokens(
         config.page_tokens, clock, lambda: tools.keyring.active("pairwise").derive("page tokens")
     )
-    rekeying = Rekeying(tools, File(Path(config.keyring_file)), Notes(store))
+    fellowship = await _fellowship(server, config, tools)
+    rekeying = Rekeying(tools, File(Path(config.keyring_file)), Notes(store), fellowship)
     limits = config.guess_limit
     guesses = Guesses(
         GuessLimits(
@@ -150,6 +153,22 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
         server.add_background("canary", canary.run)
     if config.HasField("kask"):
         await open_front(server, config, tools, guesses, quotas)
+
+
+async def _fellowship(server: Server, config: config_pb.SessionConfig, tools: Tools) -> Fellowship | None:
+    """What this server knows of the others of its data centre; over several data centres keys do not change."""
+    rows = tools.store.fellows
+    if rows is None or tools.others:
+        return None
+    name = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
+    file, notes = File(Path(config.keyring_file)), Notes(tools.store)
+    now_us = tools.clock.now_us
+    fellowship = Fellowship(rows, name, tools.keyring, tools.vault, file, notes, tools.clock.clock, now_us)
+    await fellowship.join()
+    rows.may_seal = fellowship.holds
+    tools.realms.check_keys = fellowship.check
+    server.add_background("keys", fellowship.run)
+    return fellowship
 
 
 async def _incarnation(config: config_pb.SessionConfig, tools: Tools) -> Incarnation:

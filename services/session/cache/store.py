@@ -26,6 +26,7 @@ class CachedStore:
         self.ledger = origin.ledger
         self.origins = origin.origins
         self.keys_apart = origin.keys_apart
+        self.fellows = origin.fellows
         self.realms = origin.realms
         self.realm_epochs = origin.realm_epochs
         self.subject_epoch = origin.subject_epoch

@@ -19,6 +19,7 @@ from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.creating import Creating
 from services.session.cassandra.feed import Feed, Told
+from services.session.cassandra.fellows import CassandraFellows
 from services.session.cassandra.homes import Homes, Place, furnished
 from services.session.cassandra.hot import FollowedHot
 from services.session.cassandra.known import Known
@@ -63,10 +64,11 @@ class CassandraStore:
     def __init__(self, cluster: Cluster, datacentre: str, others: Sequence[str] = ()) -> None:
         """Use `open`."""
         self._refused: set[int] = set()
+        self.fellows = CassandraFellows(cluster)
         homes = (datacentre, *others)
 
         def furnish(asked: Cluster, home: str) -> Place:
-            return furnished(asked, home, homes, lambda sealed: sealed[0] in self._refused)
+            return furnished(asked, home, homes, self._refuses)
 
         self._cluster = cluster
         self._here = here = furnish(cluster, datacentre)
@@ -83,6 +85,9 @@ class CassandraStore:
             self.origins = CassandraOrigins(
                 cluster, self._feed, here.revocations, datacentre, others, self._ask, housekeep=self._remove
             )
+
+    def _refuses(self, sealed: bytes) -> bool:
+        return sealed[0] in self._refused or not self.fellows.may_seal()
 
     @classmethod
     async def open(cls, options: Options, datacentre: str, now_us: Callable[[], int]) -> "CassandraStore":

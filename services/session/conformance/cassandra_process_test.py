@@ -1,18 +1,22 @@
 """Real servers on a real cluster: two are one service, and kill -9 of one loses no login and no revocation."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
+import time
 import uuid
 
 import grpc
 import pytest
 
+from libs.rpc.testing.harness import details
 from services.session.conformance import node
 from services.session.conformance.process import Process
+from services.session.crypto import rotation
 from tools.dev.servers.redis import Redis
+from wellspring.session.v1 import session_admin_pb2, session_admin_pb2_grpc, session_pb2_grpc
 from wellspring.session.v1 import session_pb2 as pb
-from wellspring.session.v1 import session_pb2_grpc
 
 REALMS = "realms=[{name: web, max_sessions_per_subject: 0, revocation_bound: 60s}]"
 
@@ -149,6 +153,63 @@ async def made_and_revoked_as_a_whole(first, second):
     async with grpc.aio.insecure_channel(first.address) as channel:
         made = await create(session_pb2_grpc.SessionsStub(channel), "bob")
     await panic(first, second, made.token.value)
+
+
+def test_a_key_is_promoted_over_two_servers_with_files_of_their_own_and_a_start_without_it_is_refused(tmp_path):
+    node.empty()
+    paths = [tmp_path / name for name in ("first", "second")]
+    for path in paths:
+        path.mkdir()
+    first, second = (Process(path, REALMS, backend=backend()) for path in paths)
+    files = [path / "keyring.json" for path in paths]
+    first.start()
+    shutil.copy(files[0], files[1])
+    old = files[0].read_bytes()
+    second.start()
+    try:
+        made = asyncio.run(logs_in(first.address))
+        # It lies in one file only, and then in both.
+        rotation.change(files[0], lambda ring: rotation.added(ring, "seal", 9)[0])
+        assert asyncio.run(promotes(first.address)) == "KEY_NOT_EVERYWHERE"
+        shutil.copy(files[0], files[1])
+        while asyncio.run(promotes(first.address)) == "KEY_NOT_EVERYWHERE":
+            time.sleep(0.1)
+        late = asyncio.run(logs_in(first.address))
+        asyncio.run(all_valid(second.address, [made, late]))
+        second.kill()
+        files[1].write_bytes(old)
+        status, words = second.fails()
+        assert status and "seal-2" in words and "Traceback" not in words
+        shutil.copy(files[0], files[1])
+        second.start()
+        late = asyncio.run(logs_in(second.address))
+        asyncio.run(all_valid(first.address, [made, late]))
+    finally:
+        for server in (first, second):
+            server.kill()
+
+
+async def logs_in(address):
+    async with grpc.aio.insecure_channel(address) as channel:
+        return (await create(session_pb2_grpc.SessionsStub(channel), "alice")).token.value
+
+
+async def promotes(address):
+    """The reason why it was refused, or nothing."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = session_admin_pb2_grpc.SessionAdminStub(channel)
+        try:
+            await stub.PromoteKey(session_admin_pb2.PromoteKeyRequest(key_id="seal-2"), timeout=60)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.FAILED_PRECONDITION, error.details()
+            return details(error).reason
+    return ""
+
+
+async def all_valid(address, tokens):
+    async with grpc.aio.insecure_channel(address) as channel:
+        for token in tokens:
+            assert await is_valid(session_pb2_grpc.SessionsStub(channel), token)
 
 
 def test_several_workers_are_refused_by_name(tmp_path):

@@ -84,6 +84,8 @@ class Keyring:
     def __init__(self, keys: Sequence[Key]) -> None:
         self._by_id: dict[tuple[str, int], Key] = {(key.purpose, key.number): key for key in keys}
         self._active = _active(keys)
+        self.opens_next = False
+        """Whether next keys open, too: where others share the data one of them may have promoted a key already."""
 
     def take(self, other: "Keyring") -> None:
         """Becomes the other keyring: whoever holds this one makes and opens with its keys from now on."""
@@ -96,14 +98,14 @@ class Keyring:
     def get(self, purpose: str, number: int) -> Key:
         """The key of that number. Raises KeyUnknown."""
         key = self._by_id.get((purpose, number))
-        if key is None or key.state == NEXT:
+        if key is None or (key.state == NEXT and not self.opens_next):
             raise KeyUnknown(f"the keyring holds no key {purpose}-{number}", metadata={"key_id": f"{purpose}-{number}"})
         return key
 
     def find(self, purpose: str, number: int) -> Key | None:
         """As get, None when there is none: for what strangers send."""
         key = self._by_id.get((purpose, number))
-        return None if key is None or key.state == NEXT else key
+        return None if key is None or (key.state == NEXT and not self.opens_next) else key
 
     def everything(self) -> list[Key]:
         """All of them, by purpose and number."""

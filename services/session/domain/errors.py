@@ -23,6 +23,8 @@ WellspringError
 ├── FailedPrecondition
 │   ├── SubjectDiffers         SUBJECT_DIFFERS          a session of one subject cannot become another's
 │   ├── KeyNeeded              KEY_NEEDED               something would not open without the key to be retired
+│   ├── KeyNotEverywhere       KEY_NOT_EVERYWHERE       a server lacks the key to be promoted; metadata "servers"
+│   ├── KeyMadeWith            KEY_MADE_WITH            a server makes with the key to be retired; metadata "servers"
 │   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
 │   ├── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
 │   ├── NeedsOneServer         NEEDS_ONE_SERVER         not done where several servers share a store
@@ -41,9 +43,12 @@ WellspringError
     ├── Resynchronising        RESYNCHRONISING          a data centre is heard again, and not all of it is here yet
     ├── DatacentreFenced       DATACENTRE_FENCED        this data centre is shut out by its administrators
     ├── HomeUnreachable        HOME_UNREACHABLE         it is decided in another data centre, which does not answer
+    ├── KeysUnheard            KEYS_UNHEARD             this server does not know which keys are in use now
     ├── ProofsBusy             PROOFS_BUSY              too many proofs of possession in a minute
     └── Contended              CONTENDED                many changes of one session at once
 """
+
+from collections.abc import Sequence
 
 from libs.errors.errors import (
     Aborted,
@@ -209,6 +214,34 @@ class KeyNeeded(FailedPrecondition):
         super().__init__(what, metadata={"key_id": key_id, "realm": realm, "seconds": str(left_s)})
 
 
+class KeyNotEverywhere(FailedPrecondition):
+    """A key cannot be promoted yet: servers of the store lack it."""
+
+    default_reason = "KEY_NOT_EVERYWHERE"
+
+    def __init__(self, key_id: str, servers: Sequence[str]) -> None:
+        names = ", ".join(sorted(servers))
+        super().__init__(
+            f"{key_id} is not in the keyring of {len(servers)} of the servers ({names}): put the same key into each"
+            " one's file; a server that has stopped counts for three minutes more",
+            metadata={"key_id": key_id, "servers": names},
+        )
+
+
+class KeyMadeWith(FailedPrecondition):
+    """A key cannot be retired yet: servers of the store make with it."""
+
+    default_reason = "KEY_MADE_WITH"
+
+    def __init__(self, key_id: str, servers: Sequence[str]) -> None:
+        names = ", ".join(sorted(servers))
+        super().__init__(
+            f"{key_id} is the active key of {len(servers)} of the servers ({names}) yet: they take another one within"
+            " seconds of its promotion, or have a file that cannot be written",
+            metadata={"key_id": key_id, "servers": names},
+        )
+
+
 class AnonymousNotAllowed(FailedPrecondition):
     """The realm has no anonymous sessions."""
 
@@ -268,6 +301,12 @@ class GuessLimit(ResourceExhausted):
     """Too many failures: only failures are counted, a good token is served all the same."""
 
     default_reason = "GUESS_LIMIT"
+
+
+class KeysUnheard(Unavailable):
+    """Other servers may have promoted or retired keys that this one does not know of."""
+
+    default_reason = "KEYS_UNHEARD"
 
 
 class ProofsBusy(Unavailable):

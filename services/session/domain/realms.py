@@ -52,6 +52,8 @@ class Realms:
         self._realms: dict[str, Realm] = {}
         self._epochs: dict[str, Epoch] = {}
         self._refreshed_us: int | None = None
+        self.check_keys: Callable[[], None] = lambda: None
+        """Raises where keys may be in use that this server does not know of."""
 
     async def load(self) -> None:
         """Reads all from the store."""
@@ -97,6 +99,7 @@ class Realms:
             raise RealmNotFound
         if method == "Revoke":
             return realm
+        self.check_keys()
         now_us = self.now_us()
         if realm.policy.on_partition is Partition.FAIL_CLOSED and self._refreshed_us is not None:
             old_us = now_us - self._refreshed_us

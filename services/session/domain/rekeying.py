@@ -16,11 +16,13 @@ before the file does, so that a crash in between never leaves data that the file
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
+from libs.errors.errors import WellspringError
 from services.session.crypto import rotation
 from services.session.crypto.keyring import Key, Keyring, KeyringUnusable
 from services.session.domain.errors import KeyNeeded, NeedsOneServer
+from services.session.domain.key_files import KeyHolders, KeyNotes, KeyringFile
 from services.session.domain.model import Session
 from services.session.domain.policy import SECOND
 from services.session.domain.tools import Tools
@@ -31,34 +33,6 @@ SETTLED_S: Final = 600
 (60 s) checked with a copy of the key set (300 s), clocks apart."""
 ROWS_A_CALL: Final = 10_000
 ROWS_A_STEP: Final = 500
-
-
-class KeyringFile(Protocol):
-    """The file that the keyring lies in. All raise KeyringUnusable."""
-
-    async def read(self) -> Keyring:
-        """As it is now: an operator may have added a next key."""
-        ...
-
-    async def change(self, make: Callable[[Keyring], Keyring]) -> Keyring:
-        """Written durably as `make` says, under a lock against other writers."""
-        ...
-
-
-class KeyNotes(Protocol):
-    """What the data knows of its keyring: which keys it was written with, and which were retired. Durable."""
-
-    async def remember(self, ring: Keyring) -> None:
-        """The data is, or will be, written with these keys."""
-        ...
-
-    async def forget(self, key_id: str, now_s: int) -> None:
-        """Nothing needs this key any more."""
-        ...
-
-    async def retired(self) -> dict[str, int]:
-        """Keys that were retired, and when (seconds since 1970)."""
-        ...
 
 
 @dataclass(slots=True)
@@ -78,10 +52,12 @@ class Retired(NamedTuple):
 
 
 class Rekeying:
-    """Over the keyring that the whole server works with (`tools.keyring`), its file, and what the data knows of it."""
+    """Over the keyring that the whole server works with (`tools.keyring`), its file, and what the data knows of it;
+    `holders` are the servers that share the store, this one among them."""
 
-    def __init__(self, tools: Tools, file: KeyringFile, notes: KeyNotes) -> None:
+    def __init__(self, tools: Tools, file: KeyringFile, notes: KeyNotes, holders: KeyHolders | None = None) -> None:
         self._tools = tools
+        self._holders = holders
         self._file = file
         self._notes = notes
         self._one_at_a_time = asyncio.Lock()
@@ -105,7 +81,7 @@ class Rekeying:
     async def promote(self, key_id: str, caller: str) -> Key:
         """Makes a key of the file the one that makes what is new.
 
-        Raises KeyNotFound, KeyStateWrong, KeyringUnusable, NeedsOneServer.
+        Raises KeyNotFound, KeyStateWrong, KeyringUnusable, KeyNotEverywhere, NeedsOneServer.
         """
         self._check_alone()
         ring, now_s = self._tools.keyring, self._now_s()
@@ -116,24 +92,31 @@ class Rekeying:
                 purpose = rotation.named(file, key_id).purpose
                 return rotation.promoted(file, key_id, now_s, ring.active(purpose).key_id)
 
+            if self._holders is not None:
+                await self._check_everywhere(self._holders, key_id)
             changed = await self._file.change(make)
             await self._notes.remember(changed)
             ring.take(changed)
+            if self._holders is not None:
+                await self._notes.done(key_id)
+                await self._holders.tick()
         self._tools.events.record("key_promoted", "", caller=caller, key=key_id)
         return rotation.named(ring, key_id)
 
     async def retire(self, key_id: str, caller: str) -> Retired:
         """A piece of what must be done before a key is forgotten, and in the last piece forgetting it.
 
-        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyringUnusable, SealBroken, NeedsOneServer.
+        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyMadeWith, KeyringUnusable, SealBroken, NeedsOneServer.
         """
         self._check_alone()
         async with self._one_at_a_time:
             if key_id in await self._notes.retired() and self._is_gone(key_id):
                 return Retired(key_id, True, 0)
             key = rotation.retiring(self._tools.keyring, key_id)
-            if key.purpose != "seal":
+            if key.purpose != "seal" or self._holders is not None:
                 self._check_settled(key)
+            if self._holders is not None:
+                await self._holders.check_nowhere(key_id)
             walk = self._walks.get(key_id)
             if walk is None:
                 walk = self._walks[key_id] = _Walk(None, await self._rows(key))
@@ -147,8 +130,24 @@ class Rekeying:
         return Retired(key_id, True, 0)
 
     def _check_alone(self) -> None:
-        if self._tools.shared:
-            raise NeedsOneServer("keys change only where one server has the store: the others would not hear of it")
+        if self._tools.shared and self._holders is None:
+            raise NeedsOneServer(
+                "keys change only where one server has the store, or the servers of one data centre: others would not"
+                " hear of it"
+            )
+
+    async def _check_everywhere(self, holders: KeyHolders, key_id: str) -> None:
+        """Before a key is made with: those that live have it, and a server that comes from now on needs it."""
+        file = await self._file.read()
+        self._check_belongs(file)
+        key = rotation.named(file, key_id)
+        await self._notes.want(key_id)
+        try:
+            await holders.tick()
+            await holders.check_everywhere(key)
+        except WellspringError:
+            await self._notes.done(key_id)
+            raise
 
     async def _walked(self, key: Key, walk: _Walk, step: "Callable[[Key, _Walk], Awaitable[int]]") -> bool:
         """Whether the walk came to its end; at most ROWS_A_CALL rows further."""

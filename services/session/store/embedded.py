@@ -47,6 +47,7 @@ class EmbeddedStore:
     """See `store.interface.Store`, which says what each method does."""
 
     keys_apart = False
+    fellows = None
     origins = None
 
     def __init__(self, sessions: Directory, keys: Directory) -> None:

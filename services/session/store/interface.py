@@ -108,6 +108,21 @@ class Ledger(Protocol):
         ...
 
 
+class Fellows(Protocol):
+    """What the servers of a store say of themselves to each other. `may_seal`: asked before and after a fresh key is
+    kept, which is refused where it says no."""
+
+    may_seal: Callable[[], bool]
+
+    async def say(self, server: str, said: bytes, live_s: int) -> None:
+        """Of a server, for so many seconds. Raises Unavailable."""
+        ...
+
+    async def said(self) -> dict[str, bytes]:
+        """What each one said last, of those whose time is not over. Raises Unavailable."""
+        ...
+
+
 class Store(Protocol):
     """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
 
@@ -119,6 +134,11 @@ class Store(Protocol):
     @property
     def ledger(self) -> Ledger | None:
         """Where servers that share the store note what is good once; None where one process has it."""
+        ...
+
+    @property
+    def fellows(self) -> Fellows | None:
+        """The other servers; None where one process has the store."""
         ...
 
     @property

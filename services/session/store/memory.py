@@ -40,6 +40,7 @@ class MemoryStore:
     changed something."""
 
     keys_apart = False
+    fellows = None
     origins = None
 
     def __init__(self) -> None:
