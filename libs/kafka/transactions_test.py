@@ -28,8 +28,11 @@ class Message:
 
 
 class Library:
-    """Plays the library's producer. `sent` is all that it was given, `taken` what brokers have; `holding`: nothing is
-    acknowledged; `failing`: of what waits nothing is taken, as brokers take nothing behind a gap; `room`: so many it takes at once."""
+    """Plays the library's producer. `sent` is all that it was given, `taken` what brokers have.
+
+    `holding`: nothing is acknowledged; `failing`: of what waits nothing is taken, as brokers take nothing behind a gap;
+    `room`: so many it takes at once.
+    """
 
     def __init__(self, settings):
         self.sent, self.taken, self.waiting = [], [], []

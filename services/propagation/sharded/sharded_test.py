@@ -277,16 +277,27 @@ async def work(executor, stubs, items):
             await executor.round(stubs)
 
 
-def test_the_server_is_made_again_from_its_log_after_kill_9_with_its_directory_gone(kafka, prefix, tmp_path):
+def test_n01_n02_n03_n04_n06_hold_over_kill_9_with_the_directory_gone(kafka, prefix, tmp_path):
+    """The server is made again from its log."""
+
     async def main():
         process = server(kafka, tmp_path / "a", prefix)
         executor = Executor()
         try:
             await asyncio.to_thread(process.start)
             async with connected(process) as channel:
-                await load(Stubs(channel))
-                await edit(Stubs(channel), 1)
-                await work(executor, Stubs(channel), DEPENDENTS // 3)
+                stubs = Stubs(channel)
+                await load(stubs)
+                # N06: three edits, and nothing is rendered between.
+                for version in (1, 2, 3):
+                    await edit(stubs, version)
+                # N04: what was lent first is done last.
+                first, second = await executor.lease(stubs), await executor.lease(stubs)
+                # N01 and N03: whoever has these never reports; what was lent later is done.
+                assert await executor.lease(stubs)
+                for batch in [*second, *first]:
+                    await executor.complete(stubs, batch)
+                await work(executor, stubs, DEPENDENTS // 3)
             process.kill()
             done = executor.done.copy()
             shutil.rmtree(tmp_path / "a")

@@ -110,19 +110,25 @@ class Executor:
 
     async def round(self, stubs: Stubs) -> bool:
         """One lease and its completion; whether there was any work."""
+        batches = await self.lease(stubs)
+        for batch in batches:
+            await self.complete(stubs, batch)
+        return bool(batches)
+
+    async def lease(self, stubs: Stubs) -> list[work_pb2.Batch]:
+        """Up to a thousand pages."""
         request = work_pb2.LeaseRequest(
             executor="test",
             capacity=[work_pb2.LeaseRequest.Capacity(view="html", items=1_000)],
             wait=Duration(nanos=200_000_000),
         )
-        batches = (await stubs.work.Lease(request)).batches
-        for batch in batches:
-            ids = packed.decode_ids(batch.ids)
-            hashes = np.repeat(ids.astype("<u8") + batch.sequence, 2).tobytes()
-            completion = work_pb2.Completion(
-                lease_id=batch.lease_id, fencing=batch.fencing, done=batch.ids, hashes=hashes
-            )
-            response = await stubs.work.Complete(work_pb2.CompleteRequest(completions=[completion]))
-            assert not response.results[0].status.code
-            self.done[ids] += 1
-        return bool(batches)
+        return list((await stubs.work.Lease(request)).batches)
+
+    async def complete(self, stubs: Stubs, batch: work_pb2.Batch) -> None:
+        """Reports all of it as done."""
+        ids = packed.decode_ids(batch.ids)
+        hashes = np.repeat(ids.astype("<u8") + batch.sequence, 2).tobytes()
+        completion = work_pb2.Completion(lease_id=batch.lease_id, fencing=batch.fencing, done=batch.ids, hashes=hashes)
+        response = await stubs.work.Complete(work_pb2.CompleteRequest(completions=[completion]))
+        assert not response.results[0].status.code
+        self.done[ids] += 1
