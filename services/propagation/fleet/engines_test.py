@@ -129,3 +129,63 @@ def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(k
             second.kill()
 
     asyncio.run(main())
+
+
+async def rendered_over_moves(engines, done, finished):
+    """Works at engines that come, go and give shards away, until that is so. Counts what was acknowledged."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await finished():
+            for stubs in engines():
+                try:
+                    for names, batch in await lent(stubs):
+                        code = await completed(stubs, batch)
+                        assert code in (0, grpc.StatusCode.ABORTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
+                        done.update(names if code == 0 else ())
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
+
+
+def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kafka, tmp_path):
+    async def main():
+        first, second = (server(kafka, tmp_path / name, "drained.") for name in "ab")
+        done = Counter()
+        try:
+            await asyncio.to_thread(first.start)
+            async with connected(first) as to_first:
+                one = Stubs(to_first)
+                await one.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+                sets = {f"w/page/{at:06}": [T] for at in range(PAGES)}
+                await one.propagation.DeclareDependencies(
+                    pb.DeclareDependenciesRequest(packed=[declaration("html", sets)])
+                )
+                await edit(one, 1)
+                await rendered([one], done, PAGES // 4)
+                await asyncio.to_thread(second.start)
+                async with connected(second) as to_second:
+                    other = Stubs(to_second)
+                    here = [one, other]
+
+                    async def shared():
+                        return len(await leads(one)) == len(await leads(other)) == SHARDS // 2
+
+                    async def over():
+                        root = await other.propagation.GetChange(pb.GetChangeRequest(id="edit1"))
+                        return root.state == pb.Root.STATE_DONE
+
+                    # A root that is done before the shards have moved would show nothing: it waits meanwhile.
+                    await one.propagation.Pause(pb.PauseRequest(id="edit1"))
+                    await rendered_over_moves(lambda: here, done, shared)
+                    await other.propagation.Resume(pb.ResumeRequest(id="edit1"))
+                    await rendered([one, other], done, PAGES // 2)
+                    here.remove(one)
+                    stopping = asyncio.create_task(asyncio.to_thread(first.stop))
+                    await rendered_over_moves(lambda: here, done, over)
+                    assert (await stopping)[0] == 0
+                    root = await other.propagation.GetChange(pb.GetChangeRequest(id="edit1"))
+                    assert root.progress.done == root.progress.total == PAGES
+                    assert done == Counter(dict.fromkeys(sets, 1)), "each page once, whoever led it"
+        finally:
+            first.kill()
+            second.kill()
+
+    asyncio.run(main())

@@ -17,7 +17,8 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Each family once."""
         own = list(self._shards.own.values())
-        yield GaugeMetricFamily("wellspring_propagation_led_shards", "Shards that this engine leads.", len(own))
+        yield GaugeMetricFamily("wellspring_propagation_shards", "Shards that there are.", self._shards.count)
+        yield GaugeMetricFamily("wellspring_propagation_led_shards", "Of them, those that this engine leads.", len(own))
         families: dict[str, Metric] = {}
         for shard in own:
             for family in (family for collector in shard.collectors for family in collector.collect()):

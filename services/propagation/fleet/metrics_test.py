@@ -20,6 +20,7 @@ def test_each_shard_is_told_by_its_number_while_it_is_led():
         fleet = Fleet(3)
         async with serving(fleet, [0, 2]) as one, serving(fleet, [1]) as other:
             found = told(one)
+            assert found["wellspring_propagation_shards", None] == 3
             assert found["wellspring_propagation_led_shards", None] == 2
             assert {shard for name, shard in found if name == "wellspring_propagation_epoch"} == {"0", "2"}
             # Canaries are watched by whoever leads the first shard.
