@@ -24,9 +24,9 @@ from services.session.domain.epochs import is_below
 from services.session.domain.model import Created, Item, Session
 from services.session.store.interface import End, Guard, SubjectKey
 
-SMALL_BYTES: Final = 4_096
+SMALL_BYTES: Final = 3_072
 """Of a session that is written in one batch with what is beside it: nodes warn of larger ones over several
-partitions (5 KiB)."""
+partitions (5 KiB), of which keys, times and names take their part."""
 
 Orphan = Callable[[Created, Session | None], End]
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from services.session.cassandra.creating import SMALL_BYTES
 from services.session.conformance import node
 from services.session.conformance.cassandra_servers_test import Dies, two
 from services.session.conformance.verbs import data, refused, step_up, valid
@@ -36,6 +37,23 @@ def test_a_login_that_stopped_between_any_two_of_its_writes_leaves_nothing_that_
             kept = (await listing.by_subject(b.tools, b.realm(), "alice", None, 10)).sessions
             assert [s.handle for s in kept] == [made.session.handle]
             await revoking.revoke_subject(b.tools, b.realm(), "app", "alice")
+
+    two(test, max_sessions_per_subject=limit)
+
+
+@LIMITED
+def test_a_login_with_much_to_keep_is_as_whole_as_a_small_one(limit):
+    async def test(a, b, faulty):
+        much = {"k": bytes(SMALL_BYTES + 1)}
+        request = a.uuid()
+        faulty.dying = "INTO creations"
+        with pytest.raises(Dies):
+            await a.create("alice", data=much, request_id=request)
+        faulty.dying = ""
+        made = await b.create("alice", data=much, request_id=request)
+        assert await data(a, made.token) == much
+        kept = await listing.by_subject(a.tools, a.realm(), "alice", None, 10)
+        assert [one.handle for one in kept.sessions] == [made.session.handle]
 
     two(test, max_sessions_per_subject=limit)
 
