@@ -4,6 +4,7 @@ Those of an executor sit in its ports, so that they stay where they are whatever
 engine replace one function of the domain while the world runs.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,14 @@ from services.propagation.domain.shard import Step
 from services.propagation.domain.views import RetryPolicy
 from services.propagation.executor.hashing import output_hash
 from services.propagation.executor.ports import Output
+from services.propagation.simulation.seeded import late_log
 from services.propagation.simulation.seeded.executors import CachesPort, EnginePort, StorePort
+from services.propagation.simulation.seeded.late_log import LateOwner
+from services.propagation.simulation.seeded.log_world import LogWorld
 from services.propagation.simulation.seeded.site import Versioned
 from services.propagation.simulation.seeded.world import World
 from services.propagation.store.interface import Held
+from services.propagation.store.logged.records import Position
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client import packed
 from wellspring_client.errors import Unavailable
@@ -138,4 +143,26 @@ def forget_a_retry() -> Iterator[None]:
 def stamp_with_the_lease() -> Iterator[None]:
     """An output is said to have changed when its lease began, not when it was accepted."""
     with mock.patch.object(completion, "_Work", _StampedEarly):
+        yield
+
+
+def take_from_a_former_owner(world: LogWorld) -> None:
+    """Brokers that take, and acknowledge, what an owner sends after the next one's word."""
+    world.log_host.log.fencing = False
+
+
+class _Hasty(LateOwner):
+    """An owner that takes its commits for durable before the brokers have them."""
+
+    def append(self, position: Position, records: Sequence[bytes]) -> "asyncio.Future[None]":
+        future = super().append(position, records)
+        if not future.done():
+            future.set_result(None)
+        return future
+
+
+@contextmanager
+def acknowledge_before_it_landed() -> Iterator[None]:
+    """Commits are told as durable when they were sent."""
+    with mock.patch.object(late_log, "LateOwner", _Hasty):
         yield

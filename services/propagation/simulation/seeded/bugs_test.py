@@ -5,17 +5,18 @@ from contextlib import nullcontext
 import pytest
 
 from services.propagation.simulation.seeded import bugs
+from services.propagation.simulation.seeded.log_world import LogWorld
 from services.propagation.simulation.seeded.trace import Violation
 from services.propagation.simulation.seeded.world import World
 
 SEEDS = range(50)
 
 
-def found(plant=None, patched=nullcontext):
+def found(plant=None, patched=nullcontext, kind=World):
     """The first promise that a seed finds broken."""
     with patched():
         for seed in SEEDS:
-            world = World(seed)
+            world = kind(seed)
             if plant is not None:
                 plant(world)
             try:
@@ -48,3 +49,10 @@ def test_a_broken_executor_is_found(bug, rules):
 )
 def test_a_broken_engine_is_found(bug, rules):
     assert found(patched=bug) in rules
+
+
+@pytest.mark.parametrize(
+    "planted", [{"plant": bugs.take_from_a_former_owner}, {"patched": bugs.acknowledge_before_it_landed}]
+)
+def test_a_log_without_its_fence_and_one_that_acknowledges_too_early_are_found(planted):
+    assert found(**planted, kind=LogWorld) == "no acknowledged change is lost"

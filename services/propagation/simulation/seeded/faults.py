@@ -35,6 +35,9 @@ class Faults:
     reload_every_s: float = 0.0
     left_out: float = 0.0
     deleted: float = 0.0
+    log_twice: float = 0.0
+    leaderless_every_s: float = 0.0
+    take_over_every_s: float = 0.0
 
     @classmethod
     def drawn(cls, rng: Random) -> "Faults":
@@ -64,6 +67,9 @@ class Faults:
             reload_every_s=12.0,
             left_out=0.4,
             deleted=0.3,
+            log_twice=0.1,
+            leaderless_every_s=10.0,
+            take_over_every_s=6.0,
         )
         drawn: dict[str, float | bool] = {}
         for one in fields(cls):

@@ -219,7 +219,7 @@ class Host:
         self.lives += 1
         self.clock = MachineClock(self._virtual, self._rng.uniform(0, 1e5))
         self.clock.skew_s = self.skew_s
-        store = cast("Store", RefusingStore(self.disk))
+        store = self._open()
         catalogue = Catalogue(store, Defaults())
         rng = Random(self._rng.random())  # noqa: S311  a seeded simulation
         views, revision = catalogue.views(), catalogue.revision
@@ -234,10 +234,7 @@ class Host:
         """kill -9 and a cut of the disk."""
         if self.engine is None:
             return
-        unsynced = len(self.disk.log) - self.disk.durable
-        keep = self._rng.randrange(unsynced + 1)
-        self.trace("engine", f"killed; of {unsynced} commits that were not durable {keep} survive")
-        self.disk.crash(keep)
+        self._cut()
         self.engine = self.catalogue = self._work = None
         for task in list(self._tasks):
             task.cancel()
@@ -245,6 +242,17 @@ class Host:
         self._watcher.lost_memory()
         wait_s = self._rng.uniform(0.0, 2.0)
         asyncio.get_running_loop().call_later(wait_s, self.start)
+
+    def _open(self) -> Store:
+        """What the disk kept."""
+        return cast("Store", RefusingStore(self.disk))
+
+    def _cut(self) -> None:
+        """What a kill leaves on the disk."""
+        unsynced = len(self.disk.log) - self.disk.durable
+        keep = self._rng.randrange(unsynced + 1)
+        self.trace("engine", f"killed; of {unsynced} commits that were not durable {keep} survive")
+        self.disk.crash(keep)
 
     def crash_soon(self) -> None:
         """Right after the present step, before anything is answered."""

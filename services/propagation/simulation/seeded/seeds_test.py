@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from services.propagation.simulation.seeded.log_world import LogWorld
 from services.propagation.simulation.seeded.replay import report
 from services.propagation.simulation.seeded.trace import Violation
 from services.propagation.simulation.seeded.world import World
@@ -13,8 +14,9 @@ COUNT = int(os.environ.get("SEEDS", "50"))
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
-def test_seed(seed):
-    world = World(seed)
+@pytest.mark.parametrize("kind", [World, LogWorld])
+def test_seed(kind, seed):
+    world = kind(seed)
     try:
         outcome = world.run()
     except Violation as broken:
@@ -23,6 +25,7 @@ def test_seed(seed):
     assert outcome.roots_checked > 10 and outcome.dear_checks > 2 and outcome.renders > 50, outcome
 
 
-def test_a_seed_is_the_same_each_time():
-    first, second = World(FIRST).run(), World(FIRST).run()
+@pytest.mark.parametrize("kind", [World, LogWorld])
+def test_a_seed_is_the_same_each_time(kind):
+    first, second = kind(FIRST).run(), kind(FIRST).run()
     assert first == second

@@ -30,7 +30,7 @@ from services.propagation.simulation.seeded.places import views_text
 from services.propagation.simulation.seeded.renderer import CURRENT, Kitchen
 from services.propagation.simulation.seeded.site import Place, Site
 from services.propagation.simulation.seeded.trace import Trace, Violation, violation_in
-from services.propagation.simulation.seeded.weather import Weather
+from services.propagation.simulation.seeded.weather import Kind, Weather
 from services.propagation.simulation.seeded.wire import STOPPED_S, Process
 from services.propagation.targets.targets import Targets
 from wellspring_client.errors import Unavailable
@@ -61,6 +61,8 @@ class Outcome:
 class World:
     """One run of one seed. What a test wants otherwise it changes before `run`."""
 
+    host_of: type[Host] = Host
+
     def __init__(self, seed: int, faults: Faults | None = None, *, printing: bool = False) -> None:
         self.seed = seed
         self.virtual = VirtualClock()
@@ -75,7 +77,7 @@ class World:
         self.invariants = Invariants(
             self.site, self.caches, self.lost_purges, self.trace, self._shard, self._engine_stepped
         )
-        self.host = Host(self.virtual, self.rng("host"), self._now, self.trace, self.invariants, self._failed)
+        self.host = self.host_of(self.virtual, self.rng("host"), self._now, self.trace, self.invariants, self._failed)
         self.author = Author(self.site, self.host, self.invariants, self.rng("author"), self._now, self.trace)
         self.operator = Operator(self.host, self.author, self.invariants, self.rng("operator"), self._now, self.trace)
         self.readers = Readers(self.caches, self.site, self.invariants, self.rng("readers"))
@@ -156,12 +158,15 @@ class World:
             often(self._audit, lambda: AUDIT_EVERY_S if self.faults.purge_lost else 0.0, "audits")
             often(self.operator.act, lambda: self.faults.operator_every_s, "operator")
             often(self.operator.reload, lambda: self.faults.reload_every_s, "reloads")
-            for name, act, every_s in self.weather.kinds():
+            for name, act, every_s in self._weather_kinds():
                 often(act, every_s, name)
             await asyncio.sleep(STORM_S)
             await self._calm()
             for task in ending_with:
                 task.cancel()
+
+    def _weather_kinds(self) -> list[Kind]:
+        return self.weather.kinds()
 
     async def _put_first_views(self) -> None:
         async def put() -> None:
