@@ -50,7 +50,7 @@ def cursor(shell: Shell):
     return told if told["format"] else None
 
 
-def pages(told) -> int:
+def pages(told):
     """How many outputs a turn has looked at; one over nothing, or over what lies in the store, counts none."""
     return told["counts"].get("pages", 0)
 

@@ -69,10 +69,10 @@ class Loader:
                 place = (need.number, need.upload, layout.chunk_part(need.place), need.place)
                 # It is written once, so one replica that has it is enough; and of those that differ because one is
                 # damaged the wrong one may win. What names it may have come from another data centre before it did.
-                found: list[Any] = []
+                piece: list[Any] = []
                 for level in (LOCAL_ONE, consistency, EACH_QUORUM):
-                    found = found or await self._ask("chunk", place, level)
-                loaded.chunks[need.number, need.upload, need.place] = found[0][0] if found else None
+                    piece = piece or await self._ask("chunk", place, level)
+                loaded.chunks[need.number, need.upload, need.place] = piece[0][0] if piece else None
 
     async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:
         """Reads single rows of a partition; with them its head when that is not known yet."""
