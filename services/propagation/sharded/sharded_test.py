@@ -4,7 +4,6 @@ lose or mix up anything is refused by name."""
 import asyncio
 import itertools
 import shutil
-import signal
 
 import pytest
 from confluent_kafka.cimpl import Producer
@@ -14,7 +13,6 @@ from libs.kafka.errors import Fenced, TopicUnfit
 from libs.kafka.testing.broker import PATIENCE_S, all_of, create, cut_before, delete, until
 from services.propagation.conformance.harness import SETTINGS
 from services.propagation.sharded.opening import TOPIC, open_shard
-from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.logged.records import LogDamaged, Owner, parse
 from tools.dev.servers.kafka import Kafka
@@ -261,141 +259,4 @@ def test_a_directory_without_a_log_is_refused(kafka, prefix, tmp_path):
         await refused(kafka, tmp_path / "a", prefix, TopicUnfit, "has no log in Kafka")
 
     (tmp_path / "a").mkdir()
-    asyncio.run(main())
-
-
-def server(kafka, path, prefix):
-    brokers = f"bootstrap_servers: ['{kafka.address}'], topic_prefix: '{prefix}', group: {prefix}engines"
-    shard = f"kafka: {{{brokers}, replication: 1}}, session_timeout: {SESSION_S}s"
-    return Process(path, backend=f"{{sharded: {{{shard}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}")
-
-
-async def work(executor, stubs, items):
-    """Renders until so many are done."""
-    async with asyncio.timeout(PATIENCE_S):
-        while executor.done.sum() < items:
-            await executor.round(stubs)
-
-
-def test_n01_n02_n03_n04_n06_hold_over_kill_9_with_the_directory_gone(kafka, prefix, tmp_path):
-    """The server is made again from its log."""
-
-    async def main():
-        process = server(kafka, tmp_path / "a", prefix)
-        executor = Executor()
-        try:
-            await asyncio.to_thread(process.start)
-            async with connected(process) as channel:
-                stubs = Stubs(channel)
-                await load(stubs)
-                # N06: three edits, and nothing is rendered between.
-                for version in (1, 2, 3):
-                    await edit(stubs, version)
-                # N04: what was lent first is done last.
-                first, second = await executor.lease(stubs), await executor.lease(stubs)
-                # N01 and N03: whoever has these never reports; what was lent later is done.
-                assert await executor.lease(stubs)
-                for batch in [*second, *first]:
-                    await executor.complete(stubs, batch)
-                await work(executor, stubs, DEPENDENTS // 3)
-            process.kill()
-            done = executor.done.copy()
-            shutil.rmtree(tmp_path / "a")
-            await asyncio.to_thread(process.start)
-            async with connected(process) as channel:
-                await work(executor, Stubs(channel), DEPENDENTS)
-        finally:
-            process.kill()
-        assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
-        assert executor.done.max() == 1, "each of them once"
-
-    asyncio.run(main())
-
-
-def test_a_server_that_stood_still_while_another_took_over_ends_and_says_why(kafka, prefix, tmp_path):
-    async def main():
-        first, second = server(kafka, tmp_path / "a", prefix), server(kafka, tmp_path / "b", prefix)
-        await asyncio.to_thread(first.start)
-        try:
-            async with connected(first) as channel:
-                stubs = Stubs(channel)
-                await load(stubs)
-                await edit(stubs, 1)
-            first.process.send_signal(signal.SIGSTOP)
-            await asyncio.to_thread(second.start)
-            async with connected(second) as channel:
-                await edit(Stubs(channel), 2)
-            first.process.send_signal(signal.SIGCONT)
-            async with connected(first) as channel:
-                with pytest.raises(Exception) as caught:
-                    async with asyncio.timeout(PATIENCE_S):
-                        while True:
-                            await edit(Stubs(channel), 3)
-            assert not isinstance(caught.value, TimeoutError)
-            said = (await asyncio.to_thread(first.process.communicate, timeout=PATIENCE_S))[1].decode()
-            assert first.process.returncode == 1
-            assert "this engine's shard is lost" in said
-            first.process = None
-            async with connected(second) as channel:
-                executor = Executor()
-                await work(executor, Stubs(channel), DEPENDENTS)
-                assert executor.done.max() == 1
-        finally:
-            first.kill()
-            second.kill()
-
-    asyncio.run(main())
-
-
-def test_a_spare_takes_over_from_an_owner_that_is_killed_and_from_one_that_stops(kafka, prefix, tmp_path):
-    async def main():
-        first, spare = server(kafka, tmp_path / "a", prefix), server(kafka, tmp_path / "b", prefix)
-        executor = Executor()
-        await asyncio.to_thread(first.start)
-        try:
-            async with connected(first) as channel:
-                await load(Stubs(channel))
-                standing_by = asyncio.create_task(asyncio.to_thread(spare.start))
-                await edit(Stubs(channel), 1)
-                await work(executor, Stubs(channel), DEPENDENTS // 3)
-            assert not standing_by.done(), "it listens before it leads"
-            first.kill()
-            await standing_by
-            async with connected(spare) as channel:
-                await work(executor, Stubs(channel), DEPENDENTS)
-                assert executor.done.max() == 1, "nothing is lost, nothing is done twice"
-            # It comes back as a spare, with commits that were never acknowledged, or without.
-            standing_by = asyncio.create_task(asyncio.to_thread(first.start))
-            async with connected(spare) as channel:
-                await edit(Stubs(channel), 2)
-                await work(executor, Stubs(channel), DEPENDENTS + DEPENDENTS // 3)
-            assert (await asyncio.to_thread(spare.stop))[0] == 0
-            await standing_by
-            async with connected(first) as channel:
-                await work(executor, Stubs(channel), 2 * DEPENDENTS)
-                assert executor.done.max() == 2
-        finally:
-            first.kill()
-            spare.kill()
-
-    asyncio.run(main())
-
-
-def test_a_spare_that_is_told_to_stop_ends_as_told(kafka, prefix, tmp_path):
-    async def main():
-        owner = await opened(kafka, tmp_path / "a", prefix)
-        spare = server(kafka, tmp_path / "b", prefix)
-        started = asyncio.create_task(asyncio.to_thread(spare.start))
-        try:
-            await until((tmp_path / "b" / "shard-0").exists, "it has begun")
-            process = spare.process
-            process.terminate()
-            with pytest.raises(AssertionError) as caught:
-                await started
-            assert "Traceback" not in str(caught.value)
-            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
-        finally:
-            spare.kill()
-            await owner.close()
-
     asyncio.run(main())
