@@ -25,6 +25,12 @@ _CAUSE_LIMITS = (("kind", 64), ("causer", 256), ("request_id", 128))
 _MAX_CHAIN = 64
 
 
+def at_most(path: str, count: int, limit: int) -> None:
+    """Raises InvalidArgument when a field has more entries than are allowed."""
+    if count > limit:
+        raise InvalidArgument.field(path, f"has {count:,} entries; at most {limit:,} are allowed")
+
+
 def change_of(message: propagation_pb2.Change, path: str) -> Change:
     """The validated change. Raises InvalidArgument's kin, naming the field below `path`."""
     names.check_change_id(message.id, f"{path}.id")

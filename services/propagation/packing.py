@@ -8,7 +8,7 @@ from services.propagation.domain import names
 from services.propagation.domain.edges import Declared
 from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
 from services.propagation.store.interface import Bytes16, Numbers
-from wellspring.propagation.v1 import propagation_pb2
+from wellspring.propagation.v1 import propagation_pb2, work_pb2
 from wellspring_client import packed
 
 _TAB = b"\t"
@@ -52,6 +52,20 @@ def inputs(field: bytes, path: str) -> tuple[list[bytes], list[str] | str]:
         if aspect not in known:
             known[aspect] = names.check_aspect(aspect.decode(errors="replace"), f"{path}[{index}]")
     return resources, [known[aspect] for _, _, aspect in parts]
+
+
+def reported(request: work_pb2.ReportReadsRequest) -> tuple[list[bytes], Numbers, Numbers]:
+    """(names, how often each was read, how many of these were fresh). Raises BatchInvalid, ResourceInvalid."""
+    resources = names.split_names(request.names, "names")
+    reads = counts(request.reads, "reads")
+    fresh = counts(request.fresh, "fresh")
+    if not len(resources) == len(reads) == len(fresh):
+        raise BatchInvalid.field(
+            "reads", f"names, reads and fresh differ in number: {len(resources)}, {len(reads)}, {len(fresh)}"
+        )
+    if (fresh > reads).any():
+        raise BatchInvalid.field("fresh", "is above the number of reads")
+    return resources, reads, fresh
 
 
 def declared(message: propagation_pb2.PackedDeclarations, dependents: Numbers, path: str) -> Declared:

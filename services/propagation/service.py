@@ -22,8 +22,20 @@ from services.propagation.views.catalogue import Catalogue
 from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
 from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
 
+PROPAGATION = propagation_pb2.DESCRIPTOR.services_by_name["Propagation"]
+WORK = work_pb2.DESCRIPTOR.services_by_name["PropagationWork"]
+ADMIN = propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"]
+
 _LONG_POLL_S = 60.0
 """A lease without a deadline may wait its 30 s and be answered."""
+
+
+def add_services(server: Server, propagation: object, work: object, admin: object) -> None:
+    """Adds the contract's services, done by these."""
+    endless = Policy(endless=True)
+    server.add_service(PROPAGATION, propagation, {"WatchChange": endless, "WatchChanges": endless})
+    server.add_service(WORK, work, {"Lease": Policy(default_deadline_s=_LONG_POLL_S)})
+    server.add_service(ADMIN, admin)
 
 
 def add_propagation(
@@ -44,18 +56,10 @@ def add_propagation(
     canaries = CanaryWatch(engine)
     server.telemetry.registry.register(canaries)
     server.telemetry.registry.register(RulesCollector(rules))
-    server.add_service(
-        propagation_pb2.DESCRIPTOR.services_by_name["Propagation"],
+    add_services(
+        server,
         PropagationServicer(engine, tokens),
-        {"WatchChange": Policy(endless=True), "WatchChanges": Policy(endless=True)},
-    )
-    server.add_service(
-        work_pb2.DESCRIPTOR.services_by_name["PropagationWork"],
         WorkServicer(engine, catalogue, max_batch, server.stopping),
-        {"Lease": Policy(default_deadline_s=_LONG_POLL_S)},
-    )
-    server.add_service(
-        propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"],
         AdminServicer(
             engine,
             catalogue,

@@ -49,7 +49,7 @@ class PropagationServicer:
         self, request: propagation_pb2.PublishChangesRequest, call: Call
     ) -> propagation_pb2.PublishChangesResponse:
         """Each change is accepted or refused for itself; durable when answered."""
-        _at_most("changes", len(request.changes), MAX_CHANGES)
+        messages.at_most("changes", len(request.changes), MAX_CHANGES)
         response = propagation_pb2.PublishChangesResponse()
         read: list[Change | WellspringError] = []
         for index, message in enumerate(request.changes):
@@ -86,10 +86,10 @@ class PropagationServicer:
 
         What is packed is refused as one; each of `declarations` for itself.
         """
-        _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
+        messages.at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
         packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
-        _at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
-        _at_most("packed", _edges(packs), MAX_PACKED_EDGES)
+        messages.at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
+        messages.at_most("packed", _edges(packs), MAX_PACKED_EDGES)
         response = propagation_pb2.DeclareDependenciesResponse()
         declarations = request.declarations
         if _edges(packs) + sum(len(one.dependencies) for one in declarations) >= _BULK_EDGES:
@@ -335,11 +335,6 @@ def _declaration(
 
 def _edges(declarations: Sequence[edges.Declaration]) -> int:
     return sum(len(one.declared.index) for one in declarations)
-
-
-def _at_most(path: str, count: int, limit: int) -> None:
-    if count > limit:
-        raise InvalidArgument.field(path, f"has {count:,} entries; at most {limit:,} are allowed")
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

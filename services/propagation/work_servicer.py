@@ -10,7 +10,7 @@ from libs.errors.errors import InvalidArgument, WellspringError
 from libs.rpc.call import Call
 from libs.rpc.errors import to_status
 from services.propagation import messages, packing
-from services.propagation.domain import names, outputs
+from services.propagation.domain import outputs
 from services.propagation.domain.completion import Completion
 from services.propagation.domain.edges import Declared
 from services.propagation.domain.engine import Engine
@@ -159,15 +159,7 @@ class WorkServicer:
         """Reads counted by the gateway. Names that were never seen are left out: no change concerns them."""
         shard = self._engine.shard
         view = shard.views.number(request.view)
-        resources = names.split_names(request.names, "names")
-        reads = packing.counts(request.reads, "reads")
-        fresh = packing.counts(request.fresh, "fresh")
-        if not len(resources) == len(reads) == len(fresh):
-            raise BatchInvalid.field(
-                "reads", f"names, reads and fresh differ in number: {len(resources)}, {len(reads)}, {len(fresh)}"
-            )
-        if (fresh > reads).any():
-            raise BatchInvalid.field("fresh", "is above the number of reads")
+        resources, reads, fresh = packing.reported(request)
         numbers = shard.store.find_resources(resources)
         known = numbers >= 0
         # A gateway knows only the minimum versions that it was told: what waits to be rendered was not read fresh.

@@ -14,7 +14,6 @@ from libs.errors.errors import Unavailable, WellspringError
 from libs.kafka.errors import BrokersAway, DeliveryUnknown, Fenced
 from libs.kafka.membership import Membership
 from libs.kafka.options import Options
-from libs.kafka.transactions import TransactionalProducer
 from libs.telemetry.logs import fields
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.owners import member_name
@@ -23,16 +22,11 @@ from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.following import Following
 from services.propagation.sharded.shard_log import KafkaShardLog
-from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.sharded.taking_over import TakenOver, take_over
 from services.propagation.store.interface import Store
-from services.propagation.store.logged.place import Anchor
-from services.propagation.store.logged.records import Position, owner_record
-from services.propagation.store.logged.store import LoggedStore, NumberedStore
 
 log = logging.getLogger(__name__)
 
-_TRANSACTION_S = 600.0
-"""As for one shard (sharded/opening.py)."""
 _AGAIN_S = 1.0
 
 Build = Callable[[Store, int, Callable[[], None]], Awaitable[LocalShard]]
@@ -114,12 +108,13 @@ class Hosting:
             if membership.refusal is not None:
                 raise membership.refusal
             try:
-                store, embedded, shard_log = await self._take_over(number, following)
+                taken = await take_over(self._options, (self._topic, number), following)
             except _LOST as error:
                 log.warning("a shard cannot be taken over now", extra=fields(shard=number, why=error.message))
                 await asyncio.sleep(_AGAIN_S)
                 continue
-            await self._lead(number, store, embedded, shard_log, membership)
+            del self._following[number]
+            await self._lead(number, taken, membership)
 
     async def _again(self, number: int) -> Following:
         while True:
@@ -131,33 +126,9 @@ class Hosting:
                     await following.close()
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _take_over(self, number: int, following: Following) -> tuple[LoggedStore, EmbeddedStore, KafkaShardLog]:
-        """Ends the former owner, applies the rest of the log and says so in it."""
-        producer = await TransactionalProducer.open(
-            self._options, self._topic, number, f"{self._topic}/{number}", timeout_s=_TRANSACTION_S
-        )
-        try:
-            last = await following.catch_up()
-            position = Position(last.epoch + 1, last.number)
-            offset = await producer.append([owner_record(position)])
-            embedded = await following.release()
-        except BaseException:
-            await producer.close()
-            raise
-        del self._following[number]
-        shard_log = KafkaShardLog(producer, Anchor(position, offset))
-        log.info("a shard is led", extra=fields(shard=number, epoch=position.epoch, commits=position.number))
-        return LoggedStore(cast("NumberedStore", embedded), shard_log, position), embedded, shard_log
-
-    async def _lead(
-        self,
-        number: int,
-        store: LoggedStore,
-        embedded: EmbeddedStore,
-        shard_log: KafkaShardLog,
-        membership: Membership,
-    ) -> None:
+    async def _lead(self, number: int, taken: TakenOver, membership: Membership) -> None:
         """Serves the shard until it is another engine's, or this one is to end."""
+        store, embedded, shard_log = taken
         shard: LocalShard | None = None
         try:
             shard = await self._build(cast("Store", store), number, lambda: shard_log.check(0))

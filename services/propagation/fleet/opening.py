@@ -7,6 +7,7 @@ from random import Random
 
 from libs.clock.clock import SystemClock
 from libs.config import wiring
+from libs.config.clients import client_tls
 from libs.config.mistakes import ConfigError, Mistake
 from libs.kafka.topics import Topics
 from libs.kafka.waiting import when_there
@@ -30,8 +31,7 @@ from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
 from services.propagation.views.parsing import read_views
-from wellspring.config.v1 import propagation_pb2, server_pb2
-from wellspring_client.channels import Tls
+from wellspring.config.v1 import propagation_pb2
 
 _ANYWHERE = ("0.0.0.0", "[::]")
 
@@ -149,9 +149,5 @@ def _check_address(address: str) -> None:
 
 
 async def _peers(sharded: propagation_pb2.ShardedPropagation, owners: Owners) -> Peers:
-    tls = _tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
+    tls = client_tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
     return Peers(owners.address_of, owners.look_again, tls)
-
-
-def _tls(given: server_pb2.ClientTls) -> Tls:
-    return Tls(given.ca_file, given.certificate_file or None, given.key_file or None, given.server_name or None)

@@ -15,16 +15,12 @@ from libs.errors import errors
 from libs.rpc.call import Call
 from services.propagation.fleet.errors import ShardAway, ShardNotHere
 from services.propagation.fleet.shards import SHARD_HEADER
-from wellspring.propagation.v1 import propagation_admin_pb2, propagation_pb2, work_pb2
+from services.propagation.service import ADMIN, PROPAGATION, WORK
 from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels, Tls
 from wellspring_client.errors import WellspringError
 
-_SERVICES: dict[str, ServiceDescriptor] = {
-    "Propagation": propagation_pb2.DESCRIPTOR.services_by_name["Propagation"],
-    "PropagationWork": work_pb2.DESCRIPTOR.services_by_name["PropagationWork"],
-    "PropagationAdmin": propagation_admin_pb2.DESCRIPTOR.services_by_name["PropagationAdmin"],
-}
+_SERVICES: dict[str, ServiceDescriptor] = {one.name: one for one in (PROPAGATION, WORK, ADMIN)}
 _LEAST_S = 0.05
 _MARGIN_S = 0.2
 """Kept of the caller's time, so that what went wrong there reaches it."""

@@ -37,7 +37,7 @@ class FleetPropagation:
         self, request: propagation_pb2.PublishChangesRequest, call: Call
     ) -> propagation_pb2.PublishChangesResponse:
         """Each change is accepted when every shard has it durable; one that a shard refuses may be published again."""
-        _at_most("changes", len(request.changes), MAX_CHANGES)
+        messages.at_most("changes", len(request.changes), MAX_CHANGES)
         answers = await self._all("PublishChanges", request, call)
         found = [found.results for found in whole(answers)]
         results = (_accepted(together) for together in zip(*found, strict=True))
@@ -48,7 +48,7 @@ class FleetPropagation:
     ) -> propagation_pb2.DeclareDependenciesResponse:
         """Each dependent's set by its shard. What is packed is refused before any of it has an effect for what the
         request shows; for what only a shard can see, that shard's part alone is refused."""
-        _at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
+        messages.at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
         parts: dict[int, propagation_pb2.DeclareDependenciesRequest] = {}
         for at, packed in enumerate(request.packed):
             for shard, part in declarations.divided(packed, self._shards.of, f"packed[{at}]").items():
@@ -294,8 +294,3 @@ def _accepted(results: tuple[Any, ...]) -> propagation_pb2.PublishChangesRespons
         sequence=results[0].sequence,
         repeated_id=all(result.repeated_id for result in results),
     )
-
-
-def _at_most(path: str, count: int, limit: int) -> None:
-    if count > limit:
-        raise InvalidArgument.field(path, f"has {count:,} entries; at most {limit:,} are allowed")

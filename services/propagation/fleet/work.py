@@ -5,15 +5,17 @@ new owner refuses leases of the former one, and lends their items anew.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
+
+from google.protobuf.message import Message
 
 from libs.errors.errors import WellspringError
 from libs.rpc.call import Call
 from libs.rpc.errors import to_status
 from services.propagation import messages, packing
-from services.propagation.domain import names
-from services.propagation.domain.errors import BatchInvalid, Fenced
+from services.propagation.domain.errors import Fenced
 from services.propagation.fleet import ids
 from services.propagation.fleet.completions import without_foreign
 from services.propagation.fleet.local import LocalShard
@@ -80,14 +82,8 @@ class FleetWork:
                 continue
             parts.setdefault(shard, work_pb2.CompleteRequest()).completions.append(taken)
             places.setdefault(shard, []).append(at)
-        answers = await self._shards.ask_each(_SERVICE, "Complete", parts, call, patient=False)
-        for shard, answer in answers.items():
-            for nth, at in enumerate(places[shard]):
-                results[at] = (
-                    work_pb2.CompleteResponse.Result(status=to_status(answer))
-                    if isinstance(answer, WellspringError)
-                    else answer.results[nth]
-                )
+        for at, result in await self._tell("Complete", parts, places, work_pb2.CompleteResponse.Result, call):
+            results[at] = result
         return work_pb2.CompleteResponse(results=results)
 
     async def Extend(self, request: work_pb2.ExtendRequest, call: Call) -> work_pb2.ExtendResponse:
@@ -104,15 +100,25 @@ class FleetWork:
                 continue
             parts.setdefault(shard, work_pb2.ExtendRequest()).leases.append(held)
             places.setdefault(shard, []).append(at)
-        answers = await self._shards.ask_each(_SERVICE, "Extend", parts, call, patient=False)
-        for shard, answer in answers.items():
-            for nth, at in enumerate(places[shard]):
-                results[at] = (
-                    work_pb2.ExtendResponse.Result(status=to_status(answer))
-                    if isinstance(answer, WellspringError)
-                    else answer.results[nth]
-                )
+        for at, result in await self._tell("Extend", parts, places, work_pb2.ExtendResponse.Result, call):
+            results[at] = result
         return work_pb2.ExtendResponse(results=results)
+
+    async def _tell(
+        self,
+        method: str,
+        parts: Mapping[int, Message],
+        places: Mapping[int, Sequence[int]],
+        failed: type[Any],
+        call: Call,
+    ) -> list[tuple[int, Any]]:
+        """Of each place in the request the result of its shard, or that shard's error as one that `failed`."""
+        answers = await self._shards.ask_each(_SERVICE, method, parts, call, patient=False)
+        return [
+            (at, failed(status=to_status(answer)) if isinstance(answer, WellspringError) else answer.results[nth])
+            for shard, answer in answers.items()
+            for nth, at in enumerate(places[shard])
+        ]
 
     def _check(self, shard: int) -> None:
         if shard >= self._shards.count:
@@ -125,15 +131,7 @@ class FleetWork:
 
     async def ReportReads(self, request: work_pb2.ReportReadsRequest, call: Call) -> work_pb2.ReportReadsResponse:
         """To the shards of the pages."""
-        resources = names.split_names(request.names, "names")
-        reads = packing.counts(request.reads, "reads")
-        fresh = packing.counts(request.fresh, "fresh")
-        if not len(resources) == len(reads) == len(fresh):
-            raise BatchInvalid.field(
-                "reads", f"names, reads and fresh differ in number: {len(resources)}, {len(reads)}, {len(fresh)}"
-            )
-        if (fresh > reads).any():
-            raise BatchInvalid.field("fresh", "is above the number of reads")
+        resources, reads, fresh = packing.reported(request)
         mine: dict[int, list[int]] = {}
         for at, name in enumerate(resources):
             mine.setdefault(self._shards.of(name.decode()), []).append(at)

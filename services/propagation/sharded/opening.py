@@ -8,7 +8,6 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from libs.config import wiring
 from libs.config.kafka import kafka_options
@@ -16,27 +15,21 @@ from libs.errors.errors import Unavailable, WellspringError
 from libs.kafka.membership import Membership
 from libs.kafka.options import Options
 from libs.kafka.topics import Topics
-from libs.kafka.transactions import TransactionalProducer
 from libs.rpc.options import Stopped
 from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import Open, ShardDirectory
 from services.propagation.sharded.following import Following
 from services.propagation.sharded.shard_log import KafkaShardLog
+from services.propagation.sharded.taking_over import take_over
 from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
-from services.propagation.store.logged.place import Anchor
-from services.propagation.store.logged.records import Position, owner_record
-from services.propagation.store.logged.store import LoggedStore, NumberedStore
+from services.propagation.store.logged.store import LoggedStore
 from wellspring.config.v1 import backend_pb2, propagation_pb2
 
 log = logging.getLogger(__name__)
 
 TOPIC = "propagation.shard-log"
 _SHARD = 0
-_TRANSACTION_S = 600.0
-"""So long the brokers may be away without ending what an owner has begun; they allow 15 minutes by default.
-
-Nobody waits for it: a new owner ends what the former one has begun."""
 
 
 class ShardLost(Unavailable):
@@ -107,7 +100,8 @@ async def open_shard(
         membership = Membership(options, config.kafka.group, name, wiring.seconds(config.session_timeout))
         try:
             await _stand_by(following, membership, stopping)
-            return await _take_over(options, name, following, membership, directory)
+            taken = await take_over(options, (name, _SHARD), following)
+            return OwnedShard(taken.store, taken.embedded, taken.log, membership, directory)
         except BaseException:
             await membership.close()
             raise
@@ -125,25 +119,6 @@ async def _stand_by(following: Following, membership: Membership, stopping: asyn
     if stopping.is_set():
         raise Stopped
     await membership.leads(_SHARD)
-
-
-async def _take_over(
-    options: Options, name: str, following: Following, membership: Membership, directory: ShardDirectory
-) -> OwnedShard:
-    own_name = f"{name}/{_SHARD}"
-    producer = await TransactionalProducer.open(options, name, _SHARD, own_name, timeout_s=_TRANSACTION_S)
-    try:
-        last = await following.catch_up()
-        position = Position(last.epoch + 1, last.number)
-        offset = await producer.append([owner_record(position)])
-        embedded = await following.release()
-    except BaseException:
-        await producer.close()
-        raise
-    log.info("shard %d is owned in epoch %d, behind %d commits", _SHARD, position.epoch, position.number)
-    shard_log = KafkaShardLog(producer, Anchor(position, offset))
-    store = LoggedStore(cast("NumberedStore", embedded), shard_log, position)
-    return OwnedShard(store, embedded, shard_log, membership, directory)
 
 
 def options_of(config: backend_pb2.Kafka) -> Options:
