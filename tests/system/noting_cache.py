@@ -38,7 +38,11 @@ class NotingCache:
         given = {name.lower(): value.strip() for name, _, value in (header.partition(b":") for header in headers)}
         assert method == b"PURGE", request
         version = bytes.fromhex(given[_HEADER].decode())
-        self.purged[path.decode()] = max(version, self.purged.get(path.decode(), b""))
+        self.take(path.decode(), version)
+
+    def take(self, path: str, version: bytes) -> None:
+        """One purge."""
+        self.purged[path] = max(version, self.purged.get(path, b""))
         self.purges += 1
 
 
