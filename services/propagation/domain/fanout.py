@@ -4,6 +4,7 @@
 dead letters that the change may heal, stops oscillations, and notes on the leases in flight that they began too early.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,19 @@ def add_own(shard: Shard, root: Root, found: dict[int, BitMap]) -> None:
     number = int(shard.store.find_resources([name.encode()])[0])
     for view in shard.views.of(root.record.revision).covering(name):
         found.setdefault(view, BitMap()).add(number)
+
+
+def members(shard: Shard, root: Root, noted: Fanout) -> Iterator[tuple[int, BitMap]]:
+    """What a fan-out of the root reaches by the edges of now: (view, items)."""
+    if noted.listed:
+        yield noted.view, to_set(noted.inputs)
+    elif noted.whole:
+        yield noted.view, rendered(shard, noted.view)
+    else:
+        found = shard.store.dependents_of(noted.inputs)
+        if noted.own:
+            add_own(shard, root, found)
+        yield from ((view, items) for view, items in found.items() if noted.view in (EVERY_VIEW, view))
 
 
 def note(
@@ -174,13 +188,7 @@ def second_pass(step: Step, due: Due) -> None:
     noted = Fanout.read(shard.store, root_sequence, noted_at)
     if noted is None or view not in shard.views.of(root.record.revision).by_number:
         return
-    if noted.listed:
-        items: BitMap | None = to_set(noted.inputs)
-    else:
-        found = shard.store.dependents_of(noted.inputs)
-        if noted.own:
-            add_own(shard, root, found)
-        items = found.get(view)
+    items = dict(members(shard, root, noted)).get(view)
     again = step.next_sequence()
     if items:
         replace(noted, noted_at=again, changed_at=again, view=view).put(step.commit)

@@ -5,16 +5,15 @@ were discarded since. Nothing that a crash lost is needed for that, and leases t
 What failed and is pending no more, because its edges or its root went meanwhile, is forgiven.
 """
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 
 from pyroaring import BitMap
 
-from services.propagation.domain.fanout import add_own, rendered
-from services.propagation.domain.records import ACTIVE, EVERY_VIEW, Fanout, read_root, read_tally
+from services.propagation.domain.fanout import members
+from services.propagation.domain.records import ACTIVE, Fanout, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import decode
 from services.propagation.domain.shard import Shard
-from services.propagation.store.numbers import to_set
 
 Discarded = dict[int, list[tuple[int, BitMap]]]
 """See Holds.discarded."""
@@ -94,29 +93,17 @@ def _succeed(shard: Shard, root: Root) -> None:
 def _derive(shard: Shard, root: Root, discarded: Discarded) -> None:
     for noted in Fanout.of(shard.store, root.sequence):
         root.since = min(root.since, noted.noted_at)
-        for view, members in _wanted(shard, root, noted):
-            _add(shard, root, noted, view, members, discarded)
+        for view, items in members(shard, root, noted):
+            _add(shard, root, noted, view, items, discarded)
 
 
-def _wanted(shard: Shard, root: Root, noted: Fanout) -> Iterator[tuple[int, BitMap]]:
-    if noted.listed:
-        yield noted.view, to_set(noted.inputs)
-    elif noted.whole:
-        yield noted.view, rendered(shard, noted.view)
-    else:
-        found = shard.store.dependents_of(noted.inputs)
-        if noted.own:
-            add_own(shard, root, found)
-        yield from ((view, members) for view, members in found.items() if noted.view in (EVERY_VIEW, view))
-
-
-def _add(shard: Shard, root: Root, noted: Fanout, view: int, members: BitMap, discarded: Discarded) -> None:
+def _add(shard: Shard, root: Root, noted: Fanout, view: int, items: BitMap, discarded: Discarded) -> None:
     if view not in shard.views.of(root.record.revision).by_number:
         return
-    pending = shard.store.pending(view, members, noted.changed_at)
-    for at, items in discarded.get(view, ()):
+    pending = shard.store.pending(view, items, noted.changed_at)
+    for at, dropped in discarded.get(view, ()):
         if noted.noted_at < at:
-            pending -= items
+            pending -= dropped
     for group in root.of_view(view):
         pending -= group.pending
         pending -= group.failed

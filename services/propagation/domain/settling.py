@@ -72,6 +72,11 @@ class Settling:
         return taken
 
     @property
+    def to_come(self) -> list[Due]:
+        """All of them, in no order."""
+        return [due for _, due in self._due]
+
+    @property
     def next_due_s(self) -> float | None:
         """When the next one is due."""
         return self._due[0][0] if self._due else None

@@ -6,7 +6,8 @@ changed under. The other way round memory may hold more: an item whose edge was 
 for nothing. But what was rendered under a lease that began before one of its inputs was accepted must be found, unless
 somebody cancelled the root under which that input changed. And a root that began while a view was left out of the views
 finds what depends on it there after a restart only, once the view is back. A cycle that was stopped under one root and
-goes on under another is a dead letter to a restart.
+goes on under another is a dead letter to a restart. An edge that came when a second pass of its input had begun is met
+by that pass after a restart only: what it needs is a pass of its own, if its render began within the view's delay.
 """
 
 import copy
@@ -19,8 +20,10 @@ from pyroaring import BitMap
 
 from libs.clock.clock import Clock
 from services.propagation.domain import oscillation
+from services.propagation.domain.ages import SPAN_S
 from services.propagation.domain.engine import Engine
-from services.propagation.domain.records import RootRecord, State, read_root
+from services.propagation.domain.fanout import members
+from services.propagation.domain.records import Fanout, RootRecord, State, read_root
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded.site import Place, output_place
@@ -91,6 +94,8 @@ def check_pending(shard: Shard, accepted: Mapping[Place, int]) -> None:
         for view in shard.views.by_number:
             here, there = _sets(mine, view), _sets(theirs, view) if theirs is not None else (BitMap(), BitMap())
             missing = there[0] - here[0] - _wanted_by_any(shard, view)
+            if missing:
+                missing -= _met_too_late(shard, mine, view, missing)
             if missing and knew(shard, mine.record, view):
                 raise Violation(
                     "pending is derived",
@@ -121,6 +126,33 @@ def _wanted_by_any(shard: Shard, view: int) -> BitMap:
 
 def _stopped(shard: Shard, view: int) -> BitMap:
     return BitMap([held.resource for held in shard.holds.dead_letters(view) if held.reason == oscillation.REASON])
+
+
+def _met_too_late(shard: Shard, root: Root, view: int, items: BitMap) -> BitMap:
+    """Those of the items that only second passes of the root find, and that need none or wait for another."""
+    for noted in Fanout.of(shard.store, root.sequence):
+        if noted.changed_at != noted.noted_at:
+            items = items - shard.store.pending(view, _members(shard, root, noted, view), noted.changed_at)
+    to_come = BitMap()
+    for sequence, noted_at, due_view in shard.settling.to_come:
+        later = Fanout.read(shard.store, sequence, noted_at) if due_view == view else None
+        if later is not None:
+            to_come |= _members(shard, shard.roots[sequence], later, view)
+    return items & to_come | BitMap([item for item in items - to_come if _settled(shard, view, item)])
+
+
+def _members(shard: Shard, root: Root, noted: Fanout, view: int) -> BitMap:
+    return dict(members(shard, root, noted)).get(view, BitMap())
+
+
+def _settled(shard: Shard, view: int, item: int) -> bool:
+    """Whether the item's render began when the view's delay was over for all that it shows."""
+    number = np.array([item], np.uint32)
+    _, inputs = shard.store.dependencies(view, number)
+    changed_at = max(change.changed_at for change in shard.store.input_changes(inputs.tolist()).values())
+    began_at = int(shard.store.rendered_at(view, number)[0])
+    waited_s = shard.ages.given_by_s(began_at, shard.now_s()) - shard.ages.given_by_s(changed_at, shard.now_s())
+    return began_at > changed_at and waited_s + SPAN_S >= shard.views.in_use[view].settle_s
 
 
 def _sets(root: Root, view: int) -> tuple[BitMap, BitMap]:
