@@ -10,6 +10,7 @@ import pytest
 
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
+from services.propagation import packing
 from services.propagation.domain.errors import ResourceInvalid, SelfDependency, ViewNotFound
 from services.propagation.servicer import PropagationServicer
 from services.propagation.simulation.calls import TEMPLATE, declaration
@@ -77,6 +78,35 @@ def test_new_names_are_numbered_some_at_a_time_before_the_edges():
             most.clear()
             again = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
             assert again.edges_added == 0 and len(most) == 1, most
+
+    asyncio.run(main())
+
+
+def test_a_big_declaration_is_read_in_a_turn_of_long_work_and_a_small_one_at_once(monkeypatch):
+    async def main():
+        async with served() as site:
+            servicer, work, turns, read = servicer_of(site), site.engine.shard.long_work, [], []
+            turn, declared = work.turn, packing.declared
+
+            def noting(piece):
+                def noted():
+                    turns.append(piece)
+                    try:
+                        return piece()
+                    finally:
+                        turns.clear()
+
+                return turn(noted)
+
+            def reading(*arguments):
+                read.append(bool(turns))
+                return declared(*arguments)
+
+            monkeypatch.setattr(work, "turn", noting)
+            monkeypatch.setattr(packing, "declared", reading)
+            await servicer.DeclareDependencies(big(1), NO_CALL)
+            await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[declaration(2)]), NO_CALL)
+            assert read == [True, False]
 
     asyncio.run(main())
 

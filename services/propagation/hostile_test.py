@@ -85,6 +85,9 @@ def packed_with(**fields):
     [
         (packed_with(view="none"), "VIEW_NOT_FOUND"),
         (packed_with(dependents=b"a\0\0b"), "RESOURCE_INVALID"),
+        (packed_with(dependents=b"\0a"), "RESOURCE_INVALID"),
+        (packed_with(dependents=b"a\0"), "RESOURCE_INVALID"),
+        (packed_with(dependents=b"a\0" + b"x" * 1025), "RESOURCE_INVALID"),
         (packed_with(dependents=b"a\0\xff\xfe"), "RESOURCE_INVALID"),
         (packed_with(dependents=b"a\0b\x01"), "RESOURCE_INVALID"),
         (packed_with(dependents="a\0b\x85".encode()), "RESOURCE_INVALID"),

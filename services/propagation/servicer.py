@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -30,6 +31,8 @@ _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
 _NAMES_PAGE = 5_000
 _MAX_NAMES_PAGE = 50_000
+_NUMBER_BYTES = 4
+"""Of one entry of packed counts."""
 _BULK_EDGES = 500
 """A packed declaration of so many edges takes milliseconds."""
 _MARGIN_S = 0.2
@@ -86,13 +89,18 @@ class PropagationServicer:
 
         What is packed is refused as one; each of `declarations` for itself.
         """
-        messages.at_most("declarations", len(request.declarations), MAX_DECLARATIONS)
-        packs = [self._packed(packed, f"packed[{index}]") for index, packed in enumerate(request.packed)]
-        messages.at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
-        messages.at_most("packed", _edges(packs), MAX_PACKED_EDGES)
-        response = propagation_pb2.DeclareDependenciesResponse()
         declarations = request.declarations
-        if _edges(packs) + sum(len(one.dependencies) for one in declarations) >= _BULK_EDGES:
+        messages.at_most("declarations", len(declarations), MAX_DECLARATIONS)
+        packed_edges = sum(len(one.input_index) for one in request.packed) // _NUMBER_BYTES
+        messages.at_most("packed", packed_edges, MAX_PACKED_EDGES)
+        bulk = packed_edges + sum(len(one.dependencies) for one in declarations) >= _BULK_EDGES
+        packs: list[edges.Declaration] = []
+        for index, message in enumerate(request.packed):
+            read = partial(self._packed, message, f"packed[{index}]")
+            packs.append(await self._shard.long_work.turn(read) if bulk else read())
+        messages.at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
+        response = propagation_pb2.DeclareDependenciesResponse()
+        if bulk:
             await self._bulk.declare(packs, lambda part: self._change([part], response, patient=True))
             await self._bulk.in_turns(len(declarations), lambda at: self._declare(declarations[at], at, response))
             return response
@@ -331,10 +339,6 @@ def _declaration(
     if mode not in propagation_pb2.Declaration.Mode.values():
         raise InvalidArgument.field(f"{declared.path}.mode", f"is {mode}; replace, add and remove are allowed")
     return edges.Declaration(view, dependents, declared, Mode(mode or Mode.REPLACE))
-
-
-def _edges(declarations: Sequence[edges.Declaration]) -> int:
-    return sum(len(one.declared.index) for one in declarations)
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

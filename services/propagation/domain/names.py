@@ -6,6 +6,8 @@ The limits are those of the contract (protos/wellspring/propagation/v1/propagati
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from services.propagation.domain.errors import AspectInvalid, ChangeIdInvalid, ResourceInvalid
 
 CONTENT = "content"
@@ -97,11 +99,12 @@ def split_names(packed: bytes, path: str) -> list[bytes]:
     if bad is not None:
         index = packed.count(b"\0", 0, bad.start())
         raise ResourceInvalid.field(f"{path}[{index}]", f"holds a control character; {RESOURCE_RULE}")
-    names = packed.split(b"\0")
-    if min(map(len, names)) < 1 or max(map(len, names)) > MAX_RESOURCE_BYTES:
-        index = next(i for i, name in enumerate(names) if not 1 <= len(name) <= MAX_RESOURCE_BYTES)
-        raise ResourceInvalid.field(f"{path}[{index}]", f"is {len(names[index]):,} bytes long; {RESOURCE_RULE}")
-    return names
+    ends = np.flatnonzero(np.frombuffer(packed, np.uint8) == 0)
+    sizes = np.diff(ends, prepend=-1, append=len(packed)) - 1
+    if sizes.min() < 1 or sizes.max() > MAX_RESOURCE_BYTES:
+        index = int(np.flatnonzero((sizes < 1) | (sizes > MAX_RESOURCE_BYTES))[0])
+        raise ResourceInvalid.field(f"{path}[{index}]", f"is {int(sizes[index]):,} bytes long; {RESOURCE_RULE}")
+    return packed.split(b"\0")
 
 
 def output_name(view: str, resource: str) -> str:
