@@ -22,9 +22,10 @@ from services.storage.cassandra.lanes import Intent, Lane
 from services.storage.cassandra.layout import chunk_part, index_shard
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.outbox import Outbox
-from services.storage.cassandra.partition import HISTORY, ITEMS, TOKENS, TOMBS, Loaded, Partition, Place
+from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, TOMBS, Loaded, Partition, Place
 from services.storage.cassandra.scope import COMMIT, Scope
 from services.storage.cassandra.statements import Statements
+from services.storage.cassandra.sums import HEAD_AT, ROW_AT, Sums
 from services.storage.cassandra.view import Op, split
 from services.storage.store import layout as keys
 
@@ -179,13 +180,16 @@ class Committer:
         if intent is not None and change.event is not None:
             box = outbox.encode(Outbox(change.sequence, intent.lane, change.event))
         head = change.head if change.has_head else partition.head
-        values = (head, rev, box, *place, partition.rev)
+        sums = Sums(place)
+        own = None if head is None else sums.seal(HEAD, b"", head, HEAD_AT)
+        values = (own, rev, box, *place, partition.rev)
         writes: list[tuple[Any, Sequence[Any]]] = [(self._write["take"], values)]
         if head is None:
             writes = [(self._write["take_dead"], (DEAD_TTL_S, *values))]
         for (kind, row_key), value in change.rows.items():
             if value is not None:
-                writes.append((self._write["put_row"], (value, *place, kind, row_key)))
+                sealed = sums.seal(kind, row_key, value, ROW_AT)
+                writes.append((self._write["put_row"], (sealed, *place, kind, row_key)))
             else:
                 writes.append((self._write["drop_row"], (*place, kind, row_key)))
         if change.token is not None:

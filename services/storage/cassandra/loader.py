@@ -9,6 +9,7 @@ from libs.cassandra.joining import Joined
 from libs.cassandra.session import EACH_QUORUM, LOCAL_ONE, Session
 from services.storage.cassandra import layout
 from services.storage.cassandra.announced import change_at
+from services.storage.cassandra.checking import Checking, Replicas
 from services.storage.cassandra.partition import (
     HEAD,
     Chunk,
@@ -41,13 +42,14 @@ _HEAD: Final = ((HEAD, b""),)
 class Loader:
     """Reads of one session."""
 
-    def __init__(self, session: Session, statements: Statements) -> None:
+    def __init__(self, session: Session, statements: Statements, replicas: Replicas) -> None:
         self._session = session
+        self._checking = Checking(replicas)
         self._read = statements.read
         self._joined = Joined(session)
 
     async def load(self, need: Need, loaded: Loaded, consistency: int) -> None:
-        """Adds to ``loaded`` what ``need`` says. Raises Unavailable."""
+        """Adds to ``loaded`` what ``need`` says. Raises Unavailable and ChecksumMismatch."""
         match need:
             case Rows():
                 await self.rows(need.place, need.rows, loaded, consistency)
@@ -80,7 +82,8 @@ class Loader:
         wanted = list(rows if partition.loaded else (*_HEAD, *rows))
         pieces = [wanted[first : first + _TOGETHER] for first in range(0, len(wanted), _TOGETHER)]
         answers = await asyncio.gather(*(self._ask("rows", (*place, piece), consistency) for piece in pieces))
-        _take(partition, [row for answer in answers for row in answer], wanted)
+        found = await self._checking.record(place, [row for answer in answers for row in answer])
+        _take(partition, found, wanted)
 
     async def _range(self, need: Range, loaded: Loaded, consistency: int) -> None:
         partition = loaded.partition(need.place)
@@ -89,7 +92,7 @@ class Loader:
         limit = _next_limit(span)
         name = "slice_back" if need.reverse else "slice"
         found = await self._ask(name, (*need.place, need.kind, need.start, *last, limit), consistency)
-        for key, value in found:
+        for _, key, value in await self._checking.record(need.place, [(need.kind, *row) for row in found]):
             if value is not None:
                 span.put(key, value)
         start, end = need.start, need.end

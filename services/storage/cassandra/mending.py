@@ -1,17 +1,16 @@
 """A damaged piece of a big value is had from another replica, and put where it was damaged.
 
-Each piece lies with its checksum, and is written once. Replicas are asked one by one: what several of them answer
-together may be the damaged one's, for of cells with one timestamp Cassandra takes the greater value.
+Each piece lies with its checksum, and is written once.
 """
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Final
 
-from libs.cassandra.session import LOCAL_QUORUM, Row
+from libs.cassandra.session import LOCAL_QUORUM
 from libs.errors.errors import Unavailable
 from services.storage.cassandra.layout import chunk_part
 from services.storage.cassandra.lww.far import Datacentres
+from services.storage.cassandra.replicas import everywhere
 from services.storage.domain.errors import ChecksumMismatch
 from services.storage.store.uploads import checked_chunk
 
@@ -31,7 +30,7 @@ class Mending:
         answers has it whole. What is found replaces the damaged ones."""
         place = (number, upload, chunk_part(index), index)
         newest, whole = 0, b""
-        async for value, stamp in self._everywhere(place):
+        async for value, stamp in everywhere(self._datacentres, "stamped_chunk", place):
             newest = max(newest, stamp)
             try:
                 checked_chunk(value, size)
@@ -49,17 +48,3 @@ class Mending:
         except Unavailable as error:  # the next one who reads it tries again
             _log.warning("a damaged piece could not be replaced", extra=more | {"reason": error.reason})
         return checked_chunk(whole, size)
-
-    async def _everywhere(self, place: tuple[int, bytes, int, int]) -> AsyncIterator[Row]:
-        """(value, timestamp) as each replica that answers has it."""
-        here = self._datacentres.here
-        own = here.session.options.local_datacentre
-        for datacentre in sorted(here.session.replicated(), key=lambda name: (name != own, name)):
-            try:
-                session, statements = await self._datacentres.reached(datacentre)
-                async for rows in session.at_each_replica(statements.read["stamped_chunk"], place):
-                    for row in rows:
-                        if row[0] is not None:
-                            yield row
-            except Unavailable:
-                self._datacentres.failed(datacentre)

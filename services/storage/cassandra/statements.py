@@ -16,12 +16,14 @@ _ENTRY: Final = "WHERE slot = ? AND shard = ? AND due_us = ? AND space = ? AND k
 
 _READS: Final = {
     "rows": f"SELECT kind, key, value, rev, outbox FROM records {_RECORD} AND (kind, key) IN ?",
+    "stamped_row": f"SELECT value, writetime(value) FROM records {_ROW}",
     "slice": f"{_SLICE} LIMIT ?",
     "slice_back": f"{_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
     "indexed": "SELECT record FROM record_index WHERE space = ? AND shard = ? AND record >= ? LIMIT ?",
     "sampled": "SELECT record FROM samples WHERE space = ?",
     "lww_rows": f"SELECT kind, key, value, more FROM lww {_RECORD} AND (kind, key) IN ?",
     "lww_many": "SELECT record, kind, key, value, more FROM lww WHERE space = ? AND record IN ? AND (kind, key) IN ?",
+    "lww_stamped": f"SELECT value, writetime(value), more, writetime(more) FROM lww {_ROW}",
     "lww_begin": f"SELECT kind, key, value, more FROM lww {_RECORD} AND kind < 2 LIMIT ?",
     "lww_slice": f"{_LWW_SLICE} LIMIT ?",
     "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
@@ -52,6 +54,7 @@ _WRITES: Final = {
     "take": f"UPDATE records SET value = ?, rev = ?, outbox = ? {_RECORD} AND kind = 0 AND key = 0x IF rev = ?",
     "take_dead": f"UPDATE records USING TTL ? SET value = ?, rev = ?, outbox = ? {_RECORD}"
     " AND kind = 0 AND key = 0x IF rev = ?",
+    "mend_row": f"UPDATE records USING TIMESTAMP ? SET value = ? {_ROW}",
     "put_row": f"UPDATE records SET value = ? {_ROW}",
     "put_token": f"UPDATE records USING TTL ? SET value = ? {_ROW}",
     "drop_row": f"DELETE FROM records {_ROW}",

@@ -27,6 +27,7 @@ from services.storage.cassandra.lww.resolving import Resolver
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
 from services.storage.cassandra.lww.together import LwwTogether
 from services.storage.cassandra.mending import Mending
+from services.storage.cassandra.mending_cells import MendingCells
 from services.storage.cassandra.mutations import Mutations
 from services.storage.cassandra.partition import Loaded, Rows
 from services.storage.cassandra.scope import read_level
@@ -85,16 +86,18 @@ class CassandraStore:
         self._tasks = Tasks()
         self._catalog = Catalog(session, statements)
         self._accounts = Accounts(session, statements, time.monotonic)
-        loader = Loader(session, statements)
+        self._datacentres = Datacentres(Address(session, statements), self._tasks, time.monotonic)
+        replicas = MendingCells(self._datacentres)
+        loader = Loader(session, statements, replicas)
         self._dues = Dues(session, statements, clock_us)
         # A token may be ahead of the clock by half of the window.
         token_ttl_s = options.token_window_us * 3 // 2 // 1_000_000 + 60
         committer = Committer(session, statements, loader, self._dues, token_ttl_s)
         self._committer = committer
-        self._datacentres = Datacentres(Address(session, statements), self._tasks, time.monotonic)
         tools = Tools(
             session,
             statements,
+            replicas,
             committer,
             self._dues,
             self._tasks,

@@ -14,8 +14,10 @@ import pytest
 from libs.cassandra.session import LOCAL_ONE, Row
 from libs.errors.errors import Unavailable
 from services.storage.cassandra.layout import chunk_part
+from services.storage.cassandra.partition import HEAD, ITEMS
 from services.storage.cassandra.store import CassandraStore
-from services.storage.conformance.kit import Case, Clock
+from services.storage.conformance.damage import Stored
+from services.storage.conformance.kit import Case, Clock, keys
 from services.storage.conformance.node import DATACENTRES, PATIENT, cluster, fresh, options
 from services.storage.conformance.past_test import download, upload
 from services.storage.domain.errors import ChecksumMismatch
@@ -180,6 +182,50 @@ class BigValue:
         return found
 
 
+class Items:
+    """Items of both modes, damaged where their writer is, and whole in the other data centre."""
+
+    def __init__(self, here: Case, there: Case, spaces: list[Namespace]) -> None:
+        self._here = here
+        self._there = there
+        self._cells = [Stored(space, b"r", ITEMS, key) for space in spaces for key in (b"a", b"b")]
+        self._cells += [Stored(space, b"r", HEAD, b"") for space in spaces if not space.stamped]
+        self._whole: list[bytes] = []
+
+    async def are_written(self) -> None:
+        """And both have them."""
+        for space in {cell.space.number: cell.space for cell in self._cells}.values():
+            command = self._here.command(b"r", {b"": b"flat", b"a": b"a", b"b": b"b"})
+            await patiently(functools.partial(self._here.write, space, command))
+        for cell in self._cells:
+            async with asyncio.timeout(PATIENCE_S):
+                while not await cell.held_by(self._there):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.05)
+            self._whole.append((await patiently(functools.partial(cell.held, self._here)))[0])
+
+    async def are_damaged(self) -> None:
+        """While the other data centre is away."""
+        for cell in self._cells:
+            await patiently(functools.partial(cell.damage, self._here))
+            with pytest.raises(ChecksumMismatch):
+                await patiently(functools.partial(self._read, self._here, cell))
+
+    async def are_mended(self) -> None:
+        """When it is back: each is read by whoever asks, and whole where it was damaged."""
+        for cell, whole in zip(self._cells, self._whole, strict=True):
+            mended = whole[: cell.at] + bytes([whole[cell.at] + 1]) + whole[cell.at + 1 :]
+            async with asyncio.timeout(PATIENCE_S):
+                while (await patiently(functools.partial(cell.held, self._here)))[0] != mended:
+                    with contextlib.suppress(ChecksumMismatch):  # as long as the other one is not reached
+                        await patiently(functools.partial(self._read, self._here, cell))
+        for case in (self._here, self._there):
+            for cell in self._cells:
+                assert await patiently(functools.partial(self._read, case, cell)) == {cell.key: cell.key or b"flat"}
+
+    async def _read(self, case: Case, cell: Stored) -> dict[bytes, bytes]:
+        return await case.items(cell.space, cell.record, keys(cell.key))
+
+
 def node_of(datacentre: str) -> Node:
     (node,) = cluster().in_datacenter(datacentre)
     return node
@@ -219,8 +265,10 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             watchers = [Watcher(case, space) for case in (first, second)]
             topics = MemoryTopic(), MemoryTopic()
             big = BigValue(first, second, await first.space(Mode.LWW))
+            items = Items(first, second, [await first.space(mode) for mode in (Mode.LWW, Mode.CAS)])
             await second.store.namespaces()
             await big.is_sent()
+            await items.are_written()
             begun = [(await written(second, space, {b"begun": b"x"})).version]
             for watcher in watchers:
                 await watcher.until(begun)
@@ -228,6 +276,7 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             node.kill()
             try:
                 await big.is_damaged()
+                await items.are_damaged()
                 alone = await written_alone(first, space, b"killed")
                 async with opened(first.clock, DATACENTRES[0], 3) as started:
                     alone += await written_alone(started, space, b"started meanwhile")
@@ -237,6 +286,7 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
             finally:
                 await asyncio.to_thread(node.restart)
             await big.is_mended()
+            await items.are_mended()
             back = [(await written(second, space, {b"back": b"x"})).version]
             async with publishing(second.store, space, topics[1]):
                 # It may begin where it last heard that the other one was: nothing is left out for that.

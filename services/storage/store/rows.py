@@ -3,7 +3,7 @@
     version 16 · write_us 8 · expire_us 8 · flags 1 · [length 2 · media type · length 2 · attributes] · value
 
 The attributes are pairs of texts, each with its length in 2 bytes. The value of a chunked item is its manifest.
-A tombstone is a header alone.
+A tombstone is a header alone. An item whose bytes are lost is a header and the key of its record.
 """
 
 import struct
@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from services.storage.domain.decide import Known
+from services.storage.domain.errors import ChecksumMismatch
 from services.storage.domain.model import Item
 from services.storage.store import manifest
 
@@ -22,6 +23,7 @@ _ORDERED: Final = 1
 _META: Final = 2
 _CHUNKED: Final = 4
 _DEAD: Final = 8
+_DAMAGED: Final = 16
 
 
 def encode(
@@ -61,6 +63,22 @@ def encode_tomb(version: bytes, write_us: int, *, ordered: bool) -> bytes:
     return _HEADER.pack(version, write_us, 0, (_ORDERED if ordered else 0) | _DEAD)
 
 
+def encode_damaged(version: bytes, write_us: int, record: bytes) -> bytes:
+    """The row of an item of which no more is known: it may be replaced and deleted, and whoever reads it is told."""
+    return _HEADER.pack(version, write_us, 0, _DAMAGED) + record
+
+
+def damaged(record: bytes, key: bytes | None) -> ChecksumMismatch:
+    """The error of an item that was read and is damaged; of the record itself when ``key`` is None."""
+    what = "record" if key is None else "item of a record"
+    named = {"record": record.hex()} | ({} if key is None else {"item": key.hex()})
+    return ChecksumMismatch(
+        f"a stored {what} does not match its checksum, and no replica that answers has it whole; metadata.record"
+        f"{'' if key is None else ' and metadata.item'} (hexadecimal) say which: write it anew, or restore a backup",
+        metadata=named,
+    )
+
+
 def known(row: bytes) -> Known:
     """What decisions need of a row."""
     version, _, expire_us, flags = _HEADER.unpack_from(row)
@@ -75,7 +93,7 @@ def write_time(row: bytes) -> int:
 def is_whole(row: bytes, at: int = 0) -> bool:
     """Whether the row at ``at`` is an item in one piece and without expiry."""
     _, _, expire_us, flags = _HEADER.unpack_from(row, at)
-    return not expire_us and not flags & (_CHUNKED | _DEAD)
+    return not expire_us and not flags & (_CHUNKED | _DEAD | _DAMAGED)
 
 
 def is_dead(row: bytes, at: int) -> bool:
@@ -94,12 +112,14 @@ def is_chunked(row: bytes) -> bool:
 
 
 def decode(key: bytes, row: bytes, *, omit_value: bool = False) -> Item:
-    """The item in a row that is no tombstone."""
+    """The item in a row that is no tombstone. Raises ChecksumMismatch of one whose bytes are lost."""
     version, write_us, expire_us, flags = _HEADER.unpack_from(row)
     if not flags:
         size = len(row) - HEADER_SIZE
         value = b"" if omit_value else row[HEADER_SIZE:]
         return Item(key, value, version, write_us, expire_us, "", (), size, False)
+    if flags & _DAMAGED:
+        raise damaged(row[HEADER_SIZE:], key)
     content_type, attributes, at = _notes(row) if flags & _META else ("", (), HEADER_SIZE)
     if flags & _CHUNKED:
         size = manifest.decode(row[at:]).size

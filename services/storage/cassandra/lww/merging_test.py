@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.storage.cassandra.checking import LWW_AT
 from services.storage.cassandra.commit import Change
 from services.storage.cassandra.lanes import Intent
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
 from services.storage.cassandra.lww.record import LwwPartition
 from services.storage.cassandra.lww.writing import Writing
 from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, Loaded
+from services.storage.cassandra.sums import ORDERED_AT, Sums
 from services.storage.cassandra.view import View
 from services.storage.domain.commands import body_digest
 from services.storage.domain.decide import RangeTomb, visible
@@ -74,6 +76,9 @@ class Replica:
         found: dict[tuple[int, bytes], tuple[bytes | None, dict[bytes, bytes]]] = {}
         for (kind, key, name), (_, dead, value) in self.cells.items():
             if not dead:
+                if kind in LWW_AT:
+                    at = LWW_AT[kind] if name is None else ORDERED_AT
+                    value = Sums(PLACE).opened(kind, key, value, at, version=name or b"")
                 plain, more = found.get((kind, key), (None, {}))
                 found[kind, key] = (value, more) if name is None else (plain, {**more, name: value})
         partition = LwwPartition(PLACE, GRACE_US)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from libs.cassandra.session import Session
+from services.storage.cassandra.checking import Replicas
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
 from services.storage.cassandra.lww.record import LwwPartition
@@ -29,12 +30,13 @@ class LwwLoader(Loader):
         self,
         session: Session,
         statements: Statements,
+        replicas: Replicas,
         clock_us: Callable[[], int],
         grace_us: int,
         *,
         whole: bool = False,
     ) -> None:
-        super().__init__(session, statements)
+        super().__init__(session, statements, replicas)
         self._clock_us = clock_us
         self._grace_us = grace_us
         self._whole = whole
@@ -61,7 +63,8 @@ class LwwLoader(Loader):
     async def _some(self, partition: LwwPartition, wanted: Sequence[tuple[int, bytes]], consistency: int) -> None:
         for first in range(0, len(wanted), _TOGETHER):
             piece = list(wanted[first : first + _TOGETHER])
-            self.take(partition, await self._ask("lww_rows", (*partition.place, piece), consistency), piece)
+            found = await self._ask("lww_rows", (*partition.place, piece), consistency)
+            self.take(partition, await self.checked(partition.place, found), piece)
 
     async def items(self, partition: LwwPartition, start: bytes, end: bytes | None, consistency: int) -> None:
         """Reads all cells of the items in [start, end), of the first 20,000 of the record."""
@@ -86,7 +89,11 @@ class LwwLoader(Loader):
 
     async def begin(self, place: Place, consistency: int) -> Sequence[Any]:
         """The record's own cells and its first items, by one statement."""
-        return await self._ask("lww_begin", (*place, _FIRST + 1), consistency)
+        return await self.checked(place, await self._ask("lww_begin", (*place, _FIRST + 1), consistency))
+
+    async def checked(self, place: Place, found: Sequence[Any]) -> Sequence[Any]:
+        """Rows as :meth:`take` wants them."""
+        return await self._checking.lww(place, found)
 
     def begun(self, place: Place, found: Sequence[Any], loaded: Loaded) -> None:
         """Takes in what :meth:`begin` brought."""
@@ -112,9 +119,11 @@ class LwwLoader(Loader):
         partition.known.cover(*_reached(need, found, limit))
 
     async def _slice_rows(self, need: Range, limit: int, consistency: int) -> list[Any]:
+        """(key, value, more) of the rows."""
         last = (need.kind + 1, b"") if need.end is None else (need.kind, need.end)
         name = "lww_slice_back" if need.reverse else "lww_slice"
-        return await self._ask(name, (*need.place, need.kind, need.start, *last, limit), consistency)
+        found = await self._ask(name, (*need.place, need.kind, need.start, *last, limit), consistency)
+        return [row[1:] for row in await self.checked(need.place, [(need.kind, *row) for row in found])]
 
     def partition(self, place: Place, loaded: Loaded) -> LwwPartition:
         """What was read of a record, empty as long as nothing was."""

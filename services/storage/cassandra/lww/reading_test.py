@@ -33,7 +33,7 @@ class Table:
 
 def read(table, wanted):
     loaded = Loaded()
-    asyncio.run(LwwLoader(table, table, lambda: NOW_US, 1).rows(PLACE, wanted, loaded, 1))
+    asyncio.run(LwwLoader(table, table, None, lambda: NOW_US, 1).rows(PLACE, wanted, loaded, 1))
     return loaded.partition(PLACE)
 
 

@@ -19,6 +19,7 @@ from libs.cassandra.limits import BatchLimits
 from libs.cassandra.session import LOCAL_QUORUM, Session
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
+from services.storage.cassandra.checking import Replicas
 from services.storage.cassandra.commit import Change, Committer, late
 from services.storage.cassandra.dues import Dues
 from services.storage.cassandra.lanes import Intent, Lane
@@ -51,6 +52,7 @@ class Tools:
 
     session: Session
     statements: Statements
+    replicas: Replicas
     committer: Committer
     dues: Dues
     tasks: Tasks
@@ -66,7 +68,7 @@ class LwwSteps:
     """Runs them."""
 
     def __init__(self, tools: Tools) -> None:
-        given = (tools.session, tools.statements, tools.clock_us, tools.grace_us)
+        given = (tools.session, tools.statements, tools.replicas, tools.clock_us, tools.grace_us)
         self.loader = LwwLoader(*given)
         self.whole = LwwLoader(*given, whole=True)
         self._tools = tools

@@ -199,8 +199,9 @@ class LwwTogether:
         )
         for name, *row in answer:
             found[name].append(row)
+        loader = self._steps.loader
         for partition in partitions:
-            self._steps.loader.take(partition, found[partition.place[1]], rows)
+            loader.take(partition, await loader.checked(partition.place, found[partition.place[1]]), rows)
 
     # What is done
 

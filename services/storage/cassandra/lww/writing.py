@@ -28,6 +28,7 @@ from services.storage.cassandra.lww.cells import (
 )
 from services.storage.cassandra.lww.record import LwwPartition, parsed
 from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, TOMBS
+from services.storage.cassandra.sums import ORDERED_AT, PLAIN_AT, ROW_AT, Sums
 from services.storage.domain.decide import RangeTomb
 from services.storage.domain.model import NO_VERSION
 from services.storage.store import layout as keys
@@ -56,6 +57,7 @@ class Writing:
         self._write = write
         self._now_us = now_us
         self._token_ttl_s = token_ttl_s
+        self._sums = Sums(partition.place)
         self._writes: Writes = []
 
     def cells(self) -> None:
@@ -87,7 +89,7 @@ class Writing:
         version, row = ROW.unpack_from(head)[1], head[ROW.size :]
         if rows.is_dead(row, 0) or rows.known(row).ordered or rows.known(row).version != version:
             return False
-        self._add("lww_put", (time_of(version), encode_plain(row), *place, ITEMS, b""))
+        self._plain(b"", version, row)
         self._add("lww_put", (self.stamp, encode_head(Head(self.stamp, version, False, False)), *place, HEAD, b""))
         return True
 
@@ -158,7 +160,7 @@ class Writing:
             self._put_ordered(key, row, cells)
         else:
             version = rows.known(row).version
-            self._add("lww_put", (time_of(version), encode_plain(row), *self._partition.place, ITEMS, key))
+            self._plain(key, version, row)
             for one in cells.ordered:
                 if not self._holds_off(cells.ordered[one].row):
                     self._writes.append(self._removal(key, cells, one))
@@ -166,6 +168,7 @@ class Writing:
     def _put_ordered(self, key: bytes, row: bytes, cells: Cells) -> None:
         known, place = rows.known(row), self._partition.place
         cell = encode_ordered(self.stamp, row)
+        cell = self._sums.seal(ITEMS, key, cell, ORDERED_AT, version=known.version)
         self._add("lww_put_more", (self.stamp, known.version, cell, *place, ITEMS, key))
         for version in cells.ordered:
             if version < known.version:
@@ -174,9 +177,12 @@ class Writing:
         if plain is not None and not rows.is_dead(plain, 0):
             # Gone from here on; what is older than it must not come after it.
             version = rows.known(plain).version
-            tomb = encode_plain(rows.encode_tomb(version, self._now_us, ordered=False))
-            self._add("lww_put", (time_of(version), tomb, *place, ITEMS, key))
+            self._plain(key, version, rows.encode_tomb(version, self._now_us, ordered=False))
             self._due_tomb(key)
+
+    def _plain(self, key: bytes, version: bytes, row: bytes) -> None:
+        cell = self._sums.seal(ITEMS, key, encode_plain(row), PLAIN_AT)
+        self._add("lww_put", (time_of(version), cell, *self._partition.place, ITEMS, key))
 
     def _take_away(self, key: bytes, cells: Cells) -> None:
         row, _ = cells.shown(key, [], self._now_us)
@@ -230,6 +236,7 @@ class Writing:
         if value is None:
             self._add("lww_drop", (self.stamp, *self._partition.place, kind, key))
         else:
+            value = self._sums.seal(kind, key, value, ROW_AT)
             self._add("lww_put", (self.stamp, value, *self._partition.place, kind, key))
 
     def _add(self, name: str, values: Sequence[Any]) -> None:

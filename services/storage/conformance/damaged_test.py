@@ -1,0 +1,180 @@
+"""Items whose bytes are damaged on the only replica: told by name to who reads them and to nobody else, and replaced
+and deleted as others. What was written before there were checksums is read as ever."""
+
+import asyncio
+
+import pytest
+
+from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS
+from services.storage.conformance.cassandra_faults_test import play
+from services.storage.conformance.damage import Stored
+from services.storage.conformance.kit import Case, etag, keys, older_than, rendered
+from services.storage.domain.errors import ChecksumMismatch, ConditionFailed
+from services.storage.domain.model import Mode, Receipt
+from services.storage.domain.namespace import Namespace, Retention
+from services.storage.store import layout
+from services.storage.store.interface import Page, Read, Write
+
+MODES = pytest.mark.parametrize("mode", [Mode.LWW, Mode.CAS])
+
+
+async def told(case: Case, space: Namespace, record: bytes, key: bytes) -> None:
+    """Who reads the item is told which one is damaged."""
+    with pytest.raises(ChecksumMismatch) as error:
+        await case.items(space, record, keys(key))
+    assert error.value.metadata == {"record": record.hex(), "item": key.hex()}
+    with pytest.raises(ChecksumMismatch):
+        await case.contents(space)
+
+
+@MODES
+def test_a_damaged_item_is_told_and_its_neighbours_are_read(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        await first.put(space, b"r", {b"a": b"1", b"b": b"2", b"c": b"3"})
+        await first.put(space, b"s", {b"": b"flat"})
+        await Stored(space, b"r", ITEMS, b"b").damage(first)
+        for case in (first, second):
+            await told(case, space, b"r", b"b")
+            assert await case.items(space, b"r", keys(b"a", b"c")) == {b"a": b"1", b"c": b"3"}
+        reads = [Read(space, record, keys(key), None, 1 << 20, 10) for record, key in ((b"r", b"b"), (b"s", b""))]
+        broken, whole = await second.store.read_many(reads, 1 << 20)
+        assert isinstance(broken, ChecksumMismatch) and isinstance(whole, Page) and whole.items[0].value == b"flat"
+        await second.put(space, b"r", {b"a": b"1b"})
+        await second.put(space, b"r", {b"b": b"2b"})
+        assert await first.items(space, b"r") == {b"a": b"1b", b"b": b"2b", b"c": b"3"}
+
+    play(story)
+
+
+@MODES
+def test_a_damaged_item_is_deleted_and_does_not_come_back(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        await first.put(space, b"r", {b"a": b"1", b"b": b"2"})
+        await Stored(space, b"r", ITEMS, b"b").damage(first)
+        await second.delete(space, b"r", keys(b"b"))
+        assert await first.items(space, b"r") == {b"a": b"1"}
+        await Stored(space, b"r", ITEMS, b"a").damage(first)
+        await second.delete(space, b"r")
+        assert await first.contents(space) == {}
+        await first.put(space, b"r", {b"a": b"again"})
+        assert await second.contents(space) == {b"r": {b"a": b"again"}}
+
+    play(story)
+
+
+def test_a_damaged_flat_item_and_a_damaged_render() -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(Mode.LWW)
+        await second.store.namespaces()
+        await first.put(space, b"flat", {b"": b"x" * 100})
+        await Stored(space, b"flat", ITEMS, b"").damage(first)
+        await told(second, space, b"flat", b"")
+        await second.put(space, b"flat", {b"": b"y"})
+        await first.put(space, b"page", {b"": b"one"}, condition=older_than(1))
+        await Stored(space, b"page", ITEMS, b"", rendered(1)).damage(first)
+        await told(second, space, b"page", b"")
+        await second.put(space, b"page", {b"": b"two"}, condition=older_than(2))
+        assert await first.contents(space) == {b"flat": {b"": b"y"}, b"page": {b"": b"two"}}
+
+    play(story)
+
+
+def test_a_damaged_record_of_conditional_writes_is_told_and_not_decided_on() -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(Mode.CAS)
+        await second.store.namespaces()
+        receipt = await first.put(space, b"r", {b"": b"flat"})
+        cell = Stored(space, b"r", HEAD, b"")
+        whole, _ = await cell.held(first)
+        await cell.damage(first)
+        for work in (
+            second.items(space, b"r"),
+            second.put(space, b"r", {b"": b"new"}, condition=etag(receipt.version)),
+        ):
+            with pytest.raises(ChecksumMismatch) as error:
+                await work
+            assert error.value.metadata == {"record": b"r".hex()}
+        await cell.put(first, whole)
+        await second.put(space, b"r", {b"": b"new"}, condition=etag(receipt.version))
+        with pytest.raises(ConditionFailed):
+            await first.put(space, b"r", {b"": b"late"}, condition=etag(receipt.version))
+        assert await first.items(space, b"r") == {b"": b"new"}
+
+    play(story)
+
+
+@MODES
+def test_a_damaged_earlier_version_is_told(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode, retention=Retention(max_versions=5))
+        await second.store.namespaces()
+        receipt = await first.put(space, b"r", {b"a": b"1"})
+        await first.put(space, b"r", {b"a": b"2"})
+        key = layout.escaped(b"a") + layout.inverted(receipt.version)
+        await Stored(space, b"r", HISTORY, key).damage(first)
+        with pytest.raises(ChecksumMismatch):
+            await second.store.versions(space, b"r", b"a", None, 10, omit_values=False)
+        assert await second.items(space, b"r") == {b"a": b"2"}
+
+    play(story)
+
+
+@MODES
+def test_what_lies_in_the_place_of_another_is_noticed(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        for record in (b"r", b"s"):
+            await first.put(space, record, {b"a": b"1", b"b": b"2"})
+        mine = Stored(space, b"r", ITEMS, b"a")
+        whole, _ = await mine.held(first)
+        for other in (Stored(space, b"s", ITEMS, b"a"), Stored(space, b"r", ITEMS, b"b")):
+            await mine.put(first, (await other.held(first))[0])
+            await told(second, space, b"r", b"a")
+            await mine.put(first, whole)
+            assert await second.items(space, b"r") == {b"a": b"1", b"b": b"2"}
+
+    play(story)
+
+
+@MODES
+def test_what_was_written_before_there_were_checksums_is_read_and_written(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        receipt = await first.put(space, b"r", {b"a": b"1", b"b": b"2", b"": b"flat"})
+        cells = [Stored(space, b"r", ITEMS, key) for key in (b"a", b"b")]
+        cells.append(Stored(space, b"r", ITEMS if space.stamped else HEAD, b""))
+        for cell in cells:
+            found, _ = await cell.held(first)
+            await cell.put(first, found[: cell.at] + found[cell.at + 5 :])
+        assert await second.items(space, b"r") == {b"": b"flat", b"a": b"1", b"b": b"2"}
+        await second.put(space, b"r", {b"a": b"1b"}, condition=etag(receipt.version) if mode is Mode.CAS else None)
+        assert await first.items(space, b"r") == {b"": b"flat", b"a": b"1b", b"b": b"2"}
+        at = cells[0].at
+        assert (await cells[0].held(first))[0][at] >= 0xC0 and (await cells[1].held(first))[0][at] < 0x10
+
+    play(story)
+
+
+def test_puts_of_one_call_are_read_with_their_checksums_too() -> None:
+    """Puts of one call are read by a statement of their own."""
+
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(Mode.LWW)
+        await second.store.namespaces()
+        records = [b"%d" % number for number in range(20)]
+        await asyncio.gather(*(first.put(space, record, {b"": b"1"}) for record in records))
+        await Stored(space, b"7", ITEMS, b"").damage(first)
+        token = second.token()
+        results = await second.store.mutate(
+            [Write(space, second.command(record, {b"": b"2"}, token=token)) for record in records]
+        )
+        assert all(isinstance(result, Receipt) for result in results)
+        assert await first.contents(space) == {record: {b"": b"2"} for record in records}
+
+    play(story)
