@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import grpc
 
+from libs.auth.options import AuthOptions
 from libs.clock.clock import SystemClock
 from libs.paging.paging import PageTokens
 from libs.purge.caches import Caches
-from libs.rpc.options import ServerOptions
+from libs.rpc.options import ServerOptions, TlsOptions
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
@@ -32,6 +33,7 @@ from services.propagation.store.logged.replica import Replica
 from services.propagation.store.logged.store import LoggedStore, NumberedStore
 from services.propagation.store.memory import MemoryStore
 from services.propagation.views.parsing import Defaults
+from wellspring_client.channels import Tls
 
 
 class Fleet:
@@ -99,8 +101,21 @@ class Serving:
         self.fleet.engines.remove(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """TLS: an engine as it is called, who may call it, how it shows itself to the others (None: in the clear), and how
+    the test does."""
+
+    server: TlsOptions
+    auth: AuthOptions
+    engines: Tls | None
+    caller: Tls
+
+
 @asynccontextmanager
-async def serving(fleet: Fleet, leads: Sequence[int] = (), intake: Any = None) -> AsyncIterator[Serving]:
+async def serving(
+    fleet: Fleet, leads: Sequence[int] = (), intake: Any = None, secured: Secured | None = None
+) -> AsyncIterator[Serving]:
     """An engine of the fleet that leads these shards at first; `intake` as `Deployment` has it."""
     clock = SystemClock()
 
@@ -110,17 +125,20 @@ async def serving(fleet: Fleet, leads: Sequence[int] = (), intake: Any = None) -
     rng = Random(1)  # noqa: S311  a test
     deployment = Deployment(Settings(), Defaults(), clock, rng, tokens, Caches([]), intake)
     server = Server(
-        ServerOptions(service="propagation", drain_wait_s=0, drain_grace_s=0.1),
+        ServerOptions(
+            service="propagation", drain_wait_s=0, drain_grace_s=0.1, tls=secured.server if secured else None
+        ),
         Telemetry(TelemetryOptions(), "propagation"),
+        auth=secured.auth if secured else None,
     )
-    peers = Peers(fleet.address)
+    peers = Peers(fleet.address, tls=secured.engines if secured else None)
     shards = Shards(len(fleet.logs), peers)
     engine = Serving(fleet, shards, deployment, server)
     add_fleet(server, shards)
     async with server:
         engine.address = server.addresses[0]
         fleet.engines.append(engine)
-        async with grpc.aio.insecure_channel(engine.address) as channel:
+        async with _channel(engine.address, secured) as channel:
             engine.stubs = Stubs(channel)
             for number in leads:
                 await engine.lead(number)
@@ -131,3 +149,9 @@ async def serving(fleet: Fleet, leads: Sequence[int] = (), intake: Any = None) -
                     for number in list(engine.shards.own):
                         await engine.lose(number)
                 await peers.close()
+
+
+def _channel(address: str, secured: Secured | None) -> grpc.aio.Channel:
+    if secured is None:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, secured.caller.credentials())
