@@ -7,311 +7,24 @@ libraries do the same completions, for the ratio.
 
 With --log kafka the same is done with the engine's log on a broker of the bench, after the undisturbed part on the
 embedded store alone: `kafka_ratio` is what that leaves of the completions a second. There the engine is not started
-again: a spare leads when the group has given it up (`session_timeout_s`). With --shards above 1 one engine leads that
-many, nothing is killed, and the bench shows what dividing the graph costs where the engine has one core: engines that
-share the shards need cores of their own, and executors that ask them all.
+again: a spare leads when the group has given it up (`session_timeout_s`). With --shards above 1 nothing is killed, and
+--engines share them. --curve does 1, 2 and 4 shards, led by one engine and by one each, and draws that.
 
 ./bazelw run //tools/bench:fanout -- --dependents 5000000 --json
 ./bazelw run //tools/bench:fanout -- --log kafka --dependents 2000000 --json
-./bazelw run //tools/bench:fanout -- --log kafka --shards 4 --dependents 200000 --json
+./bazelw run //tools/bench:fanout -- --log kafka --shards 4 --engines 2 --dependents 200000 --json
+./bazelw run //tools/bench:fanout -- --log kafka --curve --dependents 500000
 """
 
 import argparse
-import asyncio
-import json
-import os
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from pyroaring import BitMap
-
-from libs.embedded.store import EmbeddedStore
-from services.propagation.domain.partition import shard_of
-from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
-from tools.bench import fanout_raw
-from tools.bench.fanout_engine import SESSION_S, Engine
-from tools.bench.fanout_executor import BATCH_ITEMS
-from tools.bench.fanout_world import HUB, PAGE_PREFIX, VIEW, choose, declarations
-from tools.bench.figures import Figures, add_options, log, run_folder, tell_figures
-from tools.dev.servers.kafka import Kafka
-from wellspring.propagation.v1 import propagation_pb2
-from wellspring_client import aio
-from wellspring_client.calls import Caller
-from wellspring_client.channels import Channels
-from wellspring_client.errors import NotFound
+from tools.bench import fanout_kafka
+from tools.bench.fanout_run import Bench
+from tools.bench.figures import add_options, log, run_folder, tell_figures
 
 MOST_SHARDS = 64
-_LONG_S = 600.0
-_VIEWS_S = 60.0
-"""Engines that have just begun bring the views of their file into all shards."""
-
-
-class Executor:
-    """The executor's process, and what it says."""
-
-    def __init__(
-        self, engine: Engine, folder: Path, change: str, chosen: npt.NDArray[np.bool_], seed: int, *more: str
-    ) -> None:
-        self._out = folder / f"{change}.bits"
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
-        command = [sys.executable, "-m", "tools.bench.fanout_executor", "--address", engine.address]
-        command += ["--change", change, "--seed", str(seed), "--out", str(self._out)]
-        command += ["--resources", str(len(chosen)), "--dependents", str(int(chosen.sum())), *more]
-        self._process = subprocess.Popen(
-            command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True
-        )
-        self._events = SimpleQueue[dict[str, Any] | None]()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._events.put(json.loads(line))
-        self._events.put(None)
-
-    def wait(self, event: str) -> dict[str, Any]:
-        """The next event of that name; others are passed over. Ends the bench when it does not come."""
-        while True:
-            try:
-                told = self._events.get(timeout=_LONG_S)
-            except Empty:
-                raise SystemExit(f"the executor said nothing for {_LONG_S:.0f} s; {event!r} was expected") from None
-            if told is None:
-                raise SystemExit(f"the executor ended (status {self._process.wait()}) before {event!r}")
-            if told["event"] == event:
-                return told
-
-    def rendered(self, count: int) -> npt.NDArray[np.bool_]:
-        """Which pages it has rendered; waits for its end."""
-        if self._process.wait(_LONG_S):
-            raise SystemExit(f"the executor ended with status {self._process.returncode}")
-        return np.unpackbits(np.frombuffer(self._out.read_bytes(), np.uint8), count=count).astype(np.bool_)
-
-    def kill(self) -> None:
-        """Ends it if it still runs."""
-        self._process.kill()
-        self._process.wait()
-
-
-class Bench:
-    """One run, in a folder of its own. `spare` is an engine that takes over from one that is killed."""
-
-    def __init__(
-        self, folder: Path, dependents: int, seed: int, engine: Engine | None = None, spare: Engine | None = None
-    ) -> None:
-        self._folder = folder
-        self._seed = seed
-        self._dependents = dependents
-        self._chosen = choose(dependents, seed)
-        self._engine = engine or Engine(folder)
-        self._spare = spare
-        self._figures: Figures = {"dependents": dependents, "resources": 2 * dependents, "seed": seed}
-
-    def run(self) -> Figures:
-        """All of it. Ends the program with a sentence when a promise is broken."""
-        self.render(killed=True)
-        self._sizes()
-        members = BitMap(np.flatnonzero(self._chosen).astype(np.uint32))
-        raw = fanout_raw.completions_per_s(self._folder / "raw", members, BATCH_ITEMS)
-        self._figures["raw_completions_per_s"] = int(raw)
-        self._figures["completions_ratio"] = round(self._figures["completions_per_s"] / raw, 3)
-        return self._figures
-
-    def render(self, *, killed: bool) -> Figures:
-        """Loads and renders, a second time over the death of the engine if it is to be `killed`."""
-        self._engine.start()
-        try:
-            self._load()
-            self._engine.stop()
-            self._engine.start()
-            self._engine.settle()
-            self._undisturbed()
-            if killed:
-                self._killed()
-        finally:
-            self._engine.stop()
-        return self._figures
-
-    def _load(self) -> None:
-        asyncio.run(self._views_known())
-        began = time.monotonic()
-        edges = asyncio.run(self._declare())
-        if edges != len(self._chosen):
-            raise SystemExit(f"{len(self._chosen)} edges were declared, {edges} added")
-        self._engine.settle()
-        took = time.monotonic() - began
-        log(f"loaded {len(self._chosen):,} pages in {took:.1f} s; {self._engine.resident_mib():.0f} MiB resident")
-        self._figures["load_s"] = round(took, 2)
-
-    async def _views_known(self) -> None:
-        """Waits until each shard has the views: whatever is asked of a shard without them is refused."""
-        numbers = range(64 * self._engine.shards)
-        pages = {shard_of(page, self._engine.shards): page for page in map(f"{PAGE_PREFIX}{{}}".format, numbers)}
-        end_s = time.monotonic() + _VIEWS_S
-        async with aio.connect(propagation=self._engine.address, timeout=60.0) as client:
-            for page in pages.values():
-                while True:
-                    try:
-                        await client.propagation.dependencies(page, VIEW)
-                        break
-                    except NotFound:
-                        if time.monotonic() >= end_s:
-                            raise SystemExit(f"a shard had no views after {_VIEWS_S:.0f} s") from None
-                    await asyncio.sleep(0.1)
-
-    async def _declare(self) -> int:
-        service = propagation_pb2.DESCRIPTOR.services_by_name["Propagation"]
-        caller = Caller(Channels(self._engine.address, tls=None), 60.0, dict)
-        added = 0
-        try:
-            for piece in declarations(self._chosen):
-                request = propagation_pb2.DeclareDependenciesRequest(packed=[piece])
-                answer = await caller.unary(
-                    service, "DeclareDependencies", request, propagation_pb2.DeclareDependenciesResponse, 60.0
-                )
-                added += answer.edges_added
-        finally:
-            await caller.close()
-        return added
-
-    def _undisturbed(self) -> None:
-        engine, figures = self._engine, self._figures
-        idle_mib = engine.resident_mib()
-        engine.forget_peak()
-        executor = Executor(engine, self._folder, "first", self._chosen, self._seed)
-        try:
-            executor.wait("ready")
-            cpu_s = engine.cpu_s()
-            published_s = self._publish("first", 1)
-            first_s = executor.wait("first_lease")["at_s"]
-            burst = executor.wait("burst")
-            over = executor.wait("over")
-            self._check("first", executor, over, in_flight=0)
-        finally:
-            executor.kill()
-        figures["first_lease_s"] = round(first_s - published_s, 3)
-        figures["leases_per_s"] = int(burst["items"] / burst["seconds"])
-        took_s = over["last_done_at_s"] - first_s
-        figures["completions_per_s"] = int(self._dependents / took_s)
-        figures["engine_cpu_s"] = round(engine.cpu_s() - cpu_s, 2)
-        figures["idle_mib"] = round(idle_mib, 1)
-        figures["memory_above_idle_mib"] = round(engine.peak_mib() - idle_mib, 1)
-        log(f"undisturbed: {self._dependents:,} in {took_s:.2f} s, {figures['memory_above_idle_mib']} MiB above idle")
-
-    def _publish(self, change: str, version: int) -> float:
-        """Estimates and publishes; answers when the publishing began."""
-
-        async def publish() -> float:
-            async with aio.connect(propagation=self._engine.address, timeout=60.0) as client:
-                await client.propagation.admin.list_views()  # connects
-                began_s = time.monotonic()
-                estimate = await client.propagation.estimate(HUB)
-                estimated_s = time.monotonic()
-                told = sum(view.dependents for view in estimate.views)
-                if told != self._dependents:
-                    raise SystemExit(f"{told:,} dependents were estimated, {self._dependents:,} declared")
-                await client.propagation.change(HUB, version.to_bytes(16, "big"), id=change)
-                acknowledged_s = time.monotonic()
-                if version == 1:
-                    self._figures["estimate_s"] = round(estimated_s - began_s, 3)
-                    self._figures["acknowledged_s"] = round(acknowledged_s - estimated_s, 3)
-                return estimated_s
-
-        return asyncio.run(publish())
-
-    def _killed(self) -> None:
-        engine, figures = self._engine, self._figures
-        successor = self._spare or engine
-        more = ("--engine-dies", "--successor", successor.address)
-        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1, *more)
-        try:
-            if self._spare is not None:
-                self._spare.begin()
-                self._spare.settle()
-            executor.wait("ready")
-            self._publish("second", 2)
-            half = executor.wait("half")
-            engine.kill()
-            started_s = time.monotonic()
-            if self._spare is not None:
-                self._engine = self._spare
-                self._engine.wait()
-            else:
-                engine.start()
-            executor.wait("lost")
-            first_s = executor.wait("first_lease")["at_s"]
-            over = executor.wait("over")
-            self._check("second", executor, over, in_flight=over["given_up"])
-        finally:
-            executor.kill()
-        figures["restart_to_first_lease_s"] = round(first_s - started_s, 3)
-        figures["restart_to_end_s"] = round(over["last_done_at_s"] - started_s, 3)
-        figures["rendered_twice"] = over["rendered_twice"]
-        figures["in_flight_at_kill"] = over["given_up"]
-        log(f"killed at {half['done']:,}, {over['given_up']:,} in flight: {over['rendered_twice']:,} rendered twice")
-
-    def _check(self, change: str, executor: Executor, over: dict[str, Any], in_flight: int) -> None:
-        """Every dependent rendered and no other page, nothing that was acknowledged done again; else the end."""
-        root = asyncio.run(self._root(change))
-        rendered = executor.rendered(len(self._chosen))
-        lost, strange = int((self._chosen & ~rendered).sum()), int((rendered & ~self._chosen).sum())
-        unacknowledged = over["rendered"] - over["done"]
-        problems = {
-            f"{lost:,} dependents were not rendered": lost,
-            f"{strange:,} pages were rendered that depend on something else": strange,
-            f"{over['done_again']:,} pages were done again after their completion was acknowledged": over["done_again"],
-            f"{over['rendered_twice']:,} were rendered twice, {in_flight:,} in flight": over["rendered_twice"]
-            > in_flight,
-            f"{unacknowledged:,} completions never acknowledged, {in_flight:,} in flight": unacknowledged > in_flight,
-            f"the root says done {root.progress.done:,} of {root.progress.total:,}": not (
-                root.progress.done == root.progress.total == self._dependents
-            ),
-            f"the root ended as {propagation_pb2.Root.State.Name(root.state)}": root.state
-            != propagation_pb2.Root.STATE_DONE,
-        }
-        broken = [problem for problem, there in problems.items() if there]
-        if broken:
-            raise SystemExit(f"{change}, seed {self._seed}: " + "; ".join(broken))
-
-    async def _root(self, change: str) -> propagation_pb2.Root:
-        async with aio.connect(propagation=self._engine.address, timeout=60.0) as client:
-            return await client.propagation.get_change(change)
-
-    def _sizes(self) -> None:
-        with EmbeddedStore.open(self._engine.data, schema=SCHEMA, version=VERSION, families=FAMILIES) as store:
-            sizes = store.sizes()
-        edges = sum(sizes[name].disk_bytes for name in ("forward", "reverse", "arrivals"))
-        self._figures["bytes_per_edge"] = round(edges / len(self._chosen), 2)
-        for name in ("names", "name_blocks", "columns"):
-            log(f"{name}: {sizes[name].disk_bytes / len(self._chosen):.1f} bytes a page")
-
-
-def on_kafka(folder: Path, dependents: int, seed: int, shards: int) -> Figures:
-    """The bench with the log on a broker; the figures of that, and what they are beside the embedded store's."""
-    embedded = Bench(folder / "embedded", dependents, seed).render(killed=False)
-    with Kafka(heap_mib=512) as kafka:
-        log_there = {"bootstrap_servers": [kafka.address], "replication": 1}
-        engine, spare = (Engine(folder / name, kafka=log_there, shards=shards) for name in ("owner", "spare"))
-        try:
-            bench = Bench(folder / "owner", dependents, seed, engine, spare if shards == 1 else None)
-            figures = bench.render(killed=shards == 1)
-        finally:
-            engine.stop()
-            spare.stop()
-    figures["embedded_completions_per_s"] = embedded["completions_per_s"]
-    figures["kafka_ratio"] = round(figures["completions_per_s"] / embedded["completions_per_s"], 3)
-    figures["embedded_load_s"] = embedded["load_s"]
-    figures["session_timeout_s"] = SESSION_S
-    figures["shards"] = shards
-    return figures
 
 
 def main(tell: Callable[[str], None] = print) -> int:
@@ -320,16 +33,25 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--dependents", type=int, default=1_000_000, help="of the change; pages are twice as many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded", help="where the engine's log is")
-    parser.add_argument("--shards", type=int, default=1, help="of the log on Kafka, all led by one engine")
+    parser.add_argument("--shards", type=int, default=1, help="of the log on Kafka")
+    parser.add_argument("--engines", type=int, default=1, help="that lead the shards")
+    parser.add_argument("--curve", action="store_true", help="1, 2 and 4 shards, as a picture")
     add_options(parser)
     asked = parser.parse_args()
     if not 1_000 <= asked.dependents <= 100_000_000:
         parser.error("--dependents: 1,000 to 100,000,000 are allowed")
     if not 1 <= asked.shards <= MOST_SHARDS or (asked.shards > 1 and asked.log != "kafka"):
         parser.error(f"--shards: 1 to {MOST_SHARDS} are allowed with --log kafka, 1 without")
+    if not 1 <= asked.engines <= asked.shards:
+        parser.error("--engines: 1 to as many as there are shards")
+    if asked.curve and (asked.log != "kafka" or asked.shards > 1):
+        parser.error("--curve: with --log kafka, and without --shards")
     with run_folder("fanout", asked.folder) as folder:
-        if asked.log == "kafka":
-            figures = on_kafka(folder, asked.dependents, asked.seed, asked.shards)
+        if asked.curve:
+            figures, picture = fanout_kafka.curve(folder, asked.dependents, asked.seed)
+            log(picture)
+        elif asked.log == "kafka":
+            figures = fanout_kafka.run(folder, asked.dependents, asked.seed, asked.shards, asked.engines)
         else:
             figures = Bench(folder, asked.dependents, asked.seed).run()
     tell_figures(figures, asked.json, tell)

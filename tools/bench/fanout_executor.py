@@ -12,6 +12,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,21 @@ class Told:
 
 
 class Executor:
-    """Leases until the change is done, which is to make `dependents` resources pending."""
+    """Leases until the change is done, which is to make `dependents` resources pending.
+
+    `others` are engines that share the shards with the one at `address`: each is asked for what it leads.
+    """
 
     def __init__(
-        self, address: str, change: str, resources: int, dependents: int, seed: int, engine_dies: bool, successor: str
+        self,
+        address: str,
+        change: str,
+        resources: int,
+        dependents: int,
+        seed: int,
+        engine_dies: bool,
+        successor: str,
+        others: Sequence[str] = (),
     ) -> None:
         self._address = address
         self._successor = successor or address
@@ -71,6 +83,7 @@ class Executor:
         self._batch_items = min(BATCH_ITEMS, max(1, dependents // 8))
         self._engine_dies = engine_dies
         self._client = aio.connect(propagation=address, timeout=_WAIT_S + 10)
+        self._others = [aio.connect(propagation=other, timeout=_WAIT_S + 10) for other in others]
         self._salt = np.uint64(seed * 2_654_435_761 + 1)
         self.told = Told(resources)
         self._life = 0
@@ -101,6 +114,8 @@ class Executor:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(UNDER_WAY):
                 tasks.create_task(self._work(waiting))
+                for other in self._others:
+                    tasks.create_task(self._work_beside(other))
         told = self.told
         say(
             "over",
@@ -111,7 +126,7 @@ class Executor:
             given_up=told.given_up,
             done_again=told.done_again,
         )
-        for client in (*self._left, self._client):
+        for client in (*self._left, *self._others, self._client):
             await client.close()
 
     async def _work(self, waiting: asyncio.Queue[work_pb2.LeaseResponse]) -> None:
@@ -128,27 +143,37 @@ class Executor:
                     waiting.get_nowait()
                 await self._mend(life)
 
+    async def _work_beside(self, engine: aio.Client) -> None:
+        while not self._over:
+            response = await self._lease(engine=engine)
+            if not response.batches:
+                await self._look_whether_over()
+            for batch in response.batches:
+                await self._complete(batch, self._life, engine)
+
     async def _look_whether_over(self) -> None:
         root = await self._client.propagation.get_change(self._change)
         self._over = root.state not in (propagation_pb2.Root.STATE_ACTIVE, propagation_pb2.Root.STATE_PAUSED)
 
-    async def _lease(self, burst: bool = False) -> work_pb2.LeaseResponse:
+    async def _lease(self, burst: bool = False, engine: aio.Client | None = None) -> work_pb2.LeaseResponse:
         request = work_pb2.LeaseRequest(executor="bench")
         request.capacity.add(view=VIEW, items=self._batch_items)
         left = self._dependents - self.told.done.count
-        request.wait.FromMilliseconds(_WAIT_S * 1000 if burst or left > UNDER_WAY * self._batch_items else 100)
-        response = await self._client.propagation.work.lease(request)
+        # Of several engines one may have no more while another has: the end is looked for often.
+        patient = burst or (not self._others and left > UNDER_WAY * self._batch_items)
+        request.wait.FromMilliseconds(_WAIT_S * 1000 if patient else 100)
+        response = await (engine or self._client).propagation.work.lease(request)
         if response.batches and not self._first_told:
             self._first_told = True
             say("first_lease")
         return response
 
-    async def _complete(self, batch: work_pb2.Batch, life: int) -> None:
+    async def _complete(self, batch: work_pb2.Batch, life: int, engine: aio.Client | None = None) -> None:
         pages = self._decode(batch)
         told = self.told
         told.rendered_twice += told.rendered.add(pages)
         try:
-            await self._acknowledge(batch, pages, life)
+            await self._acknowledge(batch, pages, life, engine or self._client)
         except (Unavailable, DeadlineExceeded):
             told.given_up += len(pages)
             raise
@@ -158,7 +183,9 @@ class Executor:
             self._half_told = True
             say("half", done=told.done.count)
 
-    async def _acknowledge(self, batch: work_pb2.Batch, pages: npt.NDArray[np.int64], life: int) -> None:
+    async def _acknowledge(
+        self, batch: work_pb2.Batch, pages: npt.NDArray[np.int64], life: int, engine: aio.Client
+    ) -> None:
         await self._let_the_engine_die(life)
         request = work_pb2.CompleteRequest()
         request.completions.add(
@@ -168,7 +195,7 @@ class Executor:
             hashes=self._hashes(pages),
             renderer_seconds=1e-6 * len(pages),
         )
-        response = await self._client.propagation.work.complete(request)
+        response = await engine.propagation.work.complete(request)
         result = response.results[0]
         if result.HasField("status"):
             await self._check_alive(life)
@@ -246,6 +273,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine-dies", action="store_true", help="half way; the last quarter waits for it")
     parser.add_argument("--successor", default="", help="the engine that takes over when it died; the same one again")
+    parser.add_argument("--beside", action="append", default=[], help="an engine that shares the shards")
     parser.add_argument("--out", type=Path, required=True, help="gets a bit for each page that was rendered")
     asked = parser.parse_args()
     gc.disable()  # nothing here makes cycles, and millions of names are alive
@@ -262,6 +290,7 @@ async def _run(asked: argparse.Namespace) -> bytes:
         asked.seed,
         asked.engine_dies,
         asked.successor,
+        asked.beside,
     )
     await executor.run(min(BURST_ITEMS, asked.dependents // 4))
     return executor.told.rendered.packed()

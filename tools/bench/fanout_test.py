@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from libs.rpc.testing.harness import environment
+from tools.bench.fanout_kafka import CURVE, chart
 from tools.bench.fanout_world import HUB, OTHER, Bits, choose, declarations
 
 WANTED = {
@@ -59,3 +60,10 @@ def test_a_set_of_bits_tells_what_it_had() -> None:
     assert bits.add(np.array([3, 4])) == 1
     assert bits.count == 3
     assert list(np.flatnonzero(np.unpackbits(np.frombuffer(bits.packed(), np.uint8)))) == [1, 3, 4]
+
+
+def test_the_curve_has_a_line_of_each_kind_and_the_level_without_a_log() -> None:
+    lines = chart({"one": [270_400, 250_000, 210_000], "each": [270_400, 300_000, 90_000]}, 330_000.0).splitlines()
+    assert lines[0] == "```mermaid"
+    assert f"  x-axis shards {list(CURVE)}" in lines
+    assert lines[-4:] == ["  line [270, 250, 210]", "  line [270, 300, 90]", "  line [330, 330, 330]", "```"]
