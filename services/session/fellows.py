@@ -3,7 +3,8 @@
 Each of them says so again and again, in a row that goes when it is not said any more. A key is promoted when every one
 that lives opens with it, and retired when none makes with it. Who could not say it for LEASE_S serves
 nobody, long before its row goes, until it has said it again and has looked at what was promoted and retired meanwhile.
-So whoever is not seen serves nobody, and a server that comes begins by looking.
+So whoever is not seen serves nobody, and a server that comes begins by looking. Where there are several data centres
+all of them are asked, each by its own nodes: while one cannot be, no key changes.
 
 What was promoted and retired is told by what the data knows of its keys; each server changes its own file by it.
 """
@@ -18,7 +19,7 @@ from libs.errors.errors import Unavailable
 from libs.telemetry.logs import fields
 from services.session.crypto import rotation
 from services.session.crypto.keyring import Key, Keyring, KeyringUnusable
-from services.session.domain.errors import KeyMadeWith, KeyNotEverywhere, KeysUnheard
+from services.session.domain.errors import HomeUnreachable, KeyMadeWith, KeyNotEverywhere, KeysUnheard
 from services.session.domain.key_files import KeyNotes, KeyringFile
 from services.session.domain.vault import Vault
 from services.session.store.interface import Fellows
@@ -111,19 +112,28 @@ class Fellowship:
         self._until_s = began_s + LEASE_S
 
     async def check_everywhere(self, key: Key) -> None:
-        """Raises KeyNotEverywhere unless every server that lives opens with this very key."""
+        """See KeyHolders.check_everywhere."""
         without = [name for name, said in (await self._said()).items() if said["keys"].get(key.key_id) != key.check]
         if without:
             raise KeyNotEverywhere(key.key_id, without)
 
     async def check_nowhere(self, key_id: str) -> None:
-        """Raises KeyMadeWith while a server that lives makes with this key."""
+        """See KeyHolders.check_nowhere."""
         makers = [name for name, said in (await self._said()).items() if key_id in said["active"]]
         if makers:
             raise KeyMadeWith(key_id, makers)
 
     async def _said(self) -> dict[str, dict[str, Any]]:
-        return {name: json.loads(said) for name, said in (await self._rows.said()).items()}
+        try:
+            rows = await self._rows.said()
+        except HomeUnreachable as error:
+            home = error.metadata["home"]
+            raise KeysUnheard(
+                f"which keys the servers of the data centre {home!r} have cannot be read: no key changes meanwhile",
+                retry_after_s=error.retry_after_s,
+                metadata={"datacentre": home},
+            ) from None
+        return {name: json.loads(said) for name, said in rows.items()}
 
     async def _take(self) -> None:
         """The file, with what others promoted and retired done in it as well, becomes the keyring at work."""

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from libs.errors.errors import Unavailable
 from libs.telemetry.logs import fields
 from services.session.crypto import keyring as keyrings
 from services.session.crypto import rotation
 from services.session.crypto.keyring import ACTIVE, NEXT, RETIRING, Keyring, KeyringUnusable
+from services.session.domain.errors import KeysUnheard
 from services.session.store.interface import Store
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ _NOTE: Final = "keyring"
 _HISTORY: Final = "keyring_history"
 _RETIRED: Final = "keyring_retired/"
 _WANTED: Final = "keyring_wanted/"
+_PROMOTED: Final = "keyring_promoted/"
 
 
 class File:
@@ -41,18 +44,22 @@ class File:
 
 class Notes:
     """See `domain.key_files.KeyNotes`: kept in the store, beside the data. Servers that share it may write their notes
-    over each other's, so that what was retired is noted apart as well, and what they need is noted again."""
+    over each other's, so that what was promoted and retired is noted apart as well, in every data centre, and what they
+    need is noted again."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def known(self) -> tuple[dict[str, str], dict[str, Any]] | None:
         """Check values by key, and the history; None over a store that was never written."""
-        noted = await self._store.noted([_NOTE, _HISTORY])
+        promoted = [_PROMOTED + purpose for purpose in rotation.ROTATED]
+        noted = await self._store.noted([_NOTE, _HISTORY, *promoted])
         if _NOTE not in noted:
             return None
         checks, history = json.loads(noted[_NOTE]), json.loads(noted.get(_HISTORY, b"{}"))
-        gone = {**history.get("retired", {}), **await self._noted_retired(checks)}
+        used = {noted[name].decode() for name in promoted if name in noted}
+        history["used"] = sorted(used.union(history.get("used", [])))
+        gone = {**history.get("retired", {}), **await self._noted_retired(used.union(checks))}
         history["retired"] = gone
         return {key_id: check for key_id, check in checks.items() if key_id not in gone}, history
 
@@ -64,12 +71,16 @@ class Notes:
         own = {key.key_id: key.check for key in ring.everything() if key.key_id not in history.get("retired", {})}
         await self._write(checks | own, history)
 
+    async def promoted(self, ring: Keyring, key_id: str) -> None:
+        await self.remember(ring)
+        await self._note_everywhere(_of(_PROMOTED, key_id), key_id.encode())
+
     async def forget(self, key_id: str, now_s: int) -> None:
         known = await self.known()
         checks, history = known if known is not None else ({}, {})
         checks.pop(key_id, None)
         history["retired"] = {**history.get("retired", {}), key_id: now_s}
-        await self._store.note({_RETIRED + key_id: b"%d" % now_s})
+        await self._note_everywhere(_RETIRED + key_id, b"%d" % now_s)
         await self._write(checks, history)
 
     async def used(self) -> set[str]:
@@ -80,10 +91,10 @@ class Notes:
         return used.difference(await self.retired(used))
 
     async def want(self, key_id: str) -> None:
-        await self._store.note({_wanted(key_id): key_id.encode()})
+        await self._note_everywhere(_of(_WANTED, key_id), key_id.encode())
 
     async def done(self, key_id: str) -> None:
-        await self._store.note({_wanted(key_id): b""})
+        await self._store.note({_of(_WANTED, key_id): b""})
 
     async def wanted(self) -> set[str]:
         noted = await self._store.noted([_WANTED + purpose for purpose in rotation.ROTATED])
@@ -97,6 +108,16 @@ class Notes:
     async def _noted_retired(self, among: Collection[str]) -> dict[str, int]:
         noted = await self._store.noted([_RETIRED + key_id for key_id in among])
         return {name.removeprefix(_RETIRED): int(at_s) for name, at_s in noted.items()}
+
+    async def _note_everywhere(self, name: str, value: bytes) -> None:
+        """Raises KeysUnheard while a data centre is away, whose servers could begin without it."""
+        try:
+            await self._store.note({name: value}, everywhere=True)
+        except Unavailable as error:
+            if self._store.origins is None:
+                raise
+            what = "not every data centre can be told of it: no key changes meanwhile, and asking again does no harm"
+            raise KeysUnheard(what, retry_after_s=error.retry_after_s) from None
 
     async def _write(self, checks: dict[str, str], history: dict[str, Any]) -> None:
         await self._store.note({_NOTE: json.dumps(checks).encode(), _HISTORY: json.dumps(history).encode()})
@@ -126,9 +147,9 @@ async def open_keyring(path: Path, store: Store, now_s: int, *, create: bool) ->
     return _stamped(ring, now_s)
 
 
-def _wanted(key_id: str) -> str:
+def _of(kind: str, key_id: str) -> str:
     """One for each purpose: of those that promote at once none hides the other."""
-    return _WANTED + key_id.rpartition("-")[0]
+    return kind + key_id.rpartition("-")[0]
 
 
 def _check(path: Path, ring: Keyring, known: dict[str, str], history: dict[str, Any]) -> None:

@@ -156,9 +156,9 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
 
 
 async def _fellowship(server: Server, config: config_pb.SessionConfig, tools: Tools) -> Fellowship | None:
-    """What this server knows of the others of its data centre; over several data centres keys do not change."""
+    """What this server knows of the others; None where there are none."""
     rows = tools.store.fellows
-    if rows is None or tools.others:
+    if rows is None:
         return None
     name = f"{socket.gethostname()}/{os.getpid()}/{os.urandom(4).hex()}"
     file, notes = File(Path(config.keyring_file)), Notes(tools.store)
@@ -166,6 +166,7 @@ async def _fellowship(server: Server, config: config_pb.SessionConfig, tools: To
     fellowship = Fellowship(rows, name, tools.keyring, tools.vault, file, notes, tools.clock.clock, now_us)
     await fellowship.join()
     rows.may_seal = fellowship.holds
+    rows.opens = lambda number: tools.keyring.find("seal", number) is not None
     tools.realms.check_keys = fellowship.check
     server.add_background("keys", fellowship.run)
     return fellowship

@@ -45,6 +45,7 @@ class CachedStore:
         self.rewrap = origin.rewrap
         self.settled = origin.settled
         self.patrol = origin.patrol
+        self.care_at = origin.care_at
         self.prune = origin.prune
         self.scrub = origin.scrub
         self.note = origin.note

@@ -52,9 +52,10 @@ class Catalog:
         rows = await self._cluster.decided_rows("realm", name, shared=True)
         return (rows[0][0], rows[0][1]) if rows else None
 
-    async def note(self, values: Mapping[str, bytes]) -> None:
+    async def note(self, values: Mapping[str, bytes], *, everywhere: bool) -> None:
         """See Store.note."""
-        await asyncio.gather(*(self._cluster.put("note", name, value) for name, value in values.items()))
+        put = self._cluster.put_everywhere if everywhere else self._cluster.put
+        await asyncio.gather(*(put("note", name, value) for name, value in values.items()))
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:
         """See Store.noted."""

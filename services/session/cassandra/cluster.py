@@ -60,6 +60,10 @@ class Cluster:
         """A plain write. Raises Unavailable, OutcomeUnknown: sent again it is the same write."""
         await self.session.execute(self._write[name], values, LOCAL_QUORUM)
 
+    async def put_everywhere(self, name: str, *values: Any) -> None:
+        """A plain write that a quorum of each data centre has. Raises as `put`."""
+        await self.session.execute(self._write[name], values, EACH_QUORUM)
+
     async def plain(self, writes: Sequence[Write]) -> None:
         """Plain writes of one partition, all or none of them; of several (few, and small) each for itself."""
         await self.session.batch(writes, LOCAL_QUORUM)

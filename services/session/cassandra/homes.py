@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from typing import Any, Final, NamedTuple, TypeVar
 
 from libs.cassandra.errors import OutcomeUnknown
-from libs.cassandra.session import Row
+from libs.cassandra.session import Page, Row
 from libs.cassandra.session import Session as Connection
 from libs.errors.errors import Unavailable, WellspringError
 from libs.telemetry.logs import fields
@@ -197,6 +197,9 @@ class _Far(Connection):
             except StopAsyncIteration:
                 return
             yield page
+
+    async def page(self, *args: Any, **kwargs: Any) -> Page:
+        return await self._asked(self._real.page(*args, **kwargs))
 
     async def close(self) -> None:
         await self._real.close()

@@ -34,6 +34,7 @@ from services.session.domain.model import Created, Epoch, Item, RealmRecord, Rev
 from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store.codec import encode_session
 from services.session.store.interface import (
+    Care,
     End,
     Guard,
     Mark,
@@ -64,8 +65,8 @@ class CassandraStore:
     def __init__(self, cluster: Cluster, datacentre: str, others: Sequence[str] = ()) -> None:
         """Use `open`."""
         self._refused: set[int] = set()
-        self.fellows = CassandraFellows(cluster)
-        homes = (datacentre, *others)
+        self.fellows = CassandraFellows(cluster, datacentre, others, self._ask)
+        self._all = homes = (datacentre, *others)
 
         def furnish(asked: Cluster, home: str) -> Place:
             return furnished(asked, home, homes, self._refuses)
@@ -78,7 +79,7 @@ class CassandraStore:
         self._catalog = Catalog(cluster)
         self._creating = Creating(cluster, here, self._catalog, self.known, self.end, self._remove)
         self.ledger = SpentProofs(cluster)
-        self._walks = Walks(cluster, here.subjects, here.revocations, self._catalog, datacentre, others)
+        self._walks = self._walks_of(here, datacentre)
         self.opaque = CassandraOpaque(cluster, lambda realm, key: here.subjects.keep_key(realm, OPAQUE_REALM, key))
         self.origins: CassandraOrigins | None = None
         if others:
@@ -324,7 +325,10 @@ class CassandraStore:
         if not self.homes.is_far(home):
             return await self._here.subjects.key(realm, subject, session)
         copy = await next(one for one in self._here.lists if one.home == home).key(realm, subject, session)
-        return copy if copy is not None else await self.homes.at(home).subjects.key(realm, subject, session)
+        # One that was sealed anew at home may be here as it was before, by a key that was retired since.
+        if copy is not None and self.fellows.opens(copy[0]):
+            return copy
+        return await self.homes.at(home).subjects.key(realm, subject, session)
 
     async def erase_subject_key(self, realm: str, subject: bytes) -> bool:
         erased = [await self._here.subjects.erase_key(realm, subject)]
@@ -333,6 +337,13 @@ class CassandraStore:
         return any(erased)
 
     # Care
+
+    def care_at(self, home: str) -> Care:
+        return self._walks_of(self.homes.at(home), home) if self.homes.is_far(home) else self
+
+    def _walks_of(self, place: Place, home: str) -> Walks:
+        others = [name for name in self._all if name != home]
+        return Walks(place.cluster, place.subjects, place.revocations, self._catalog, home, others)
 
     async def sealed_by(self, number: int) -> int:
         return await self._walks.sealed_by(number)
@@ -353,8 +364,8 @@ class CassandraStore:
     async def scrub(self) -> None:
         """Nothing: Cassandra compacts when it will."""
 
-    async def note(self, values: Mapping[str, bytes]) -> None:
-        await self._catalog.note(values)
+    async def note(self, values: Mapping[str, bytes], *, everywhere: bool = False) -> None:
+        await self._catalog.note(values, everywhere=everywhere)
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:
         return await self._catalog.noted(names)

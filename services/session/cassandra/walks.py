@@ -45,7 +45,7 @@ class Walks:
         self._pruned: bytes | None = None
 
     async def patrol(self, resume: bytes | None, limit: int) -> Patrolled:
-        """See Store.patrol."""
+        """See Care.patrol."""
         rows = await self._cluster.rows("heads", token_of(resume), limit)
         sessions = [codec.decode_session(row[0], row[1], row[2]) for row in rows if row[2] is not None]
         sessions = [session for session in sessions if session.home not in self._others]
@@ -80,10 +80,12 @@ class Walks:
         return removed
 
     async def sealed_by(self, number: int) -> int:
-        """See Store.sealed_by."""
+        """See Care.sealed_by."""
         count, last = 0, None
         async for page in self._cluster.pages("keys"):
             for realm, at, shard, _, _, key, sealed in page:
+                if unhomed(at)[0] in self._others:
+                    continue
                 count += key is not None and key[0] == number
                 # What stands beside a list is told with each of its rows.
                 count += sealed is not None and sealed[0] == number and last != (realm, at, shard)
@@ -91,12 +93,12 @@ class Walks:
         return count
 
     async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
-        """See Store.rewrap."""
+        """See Care.rewrap."""
         page = await self._cluster.page("keys", size=limit, state=resume)
         changed = 0
         for realm, at, shard, created_us, handle, key, sealed in page.rows:
             home, subject = unhomed(at)
-            if home != self._own:
+            if home in self._others:
                 continue
             place = realm, at, shard
             if sealed is not None and sealed[0] == number:

@@ -11,52 +11,14 @@ from libs.errors.errors import Unavailable
 from services.session import fellows
 from services.session.conformance import node
 from services.session.conformance.harness import service
-from services.session.conformance.keys_test import FileInMemory
+from services.session.conformance.keyholders import Server, give
 from services.session.conformance.verbs import data, refused, valid
-from services.session.crypto import rotation
-from services.session.crypto.keyring import NEXT, RETIRING, Keyring, KeyringUnusable
+from services.session.crypto.keyring import RETIRING, Keyring, KeyringUnusable
 from services.session.domain import listing, revoking
 from services.session.domain.errors import KeyMadeWith, KeyNeeded, KeyNotEverywhere, KeysUnheard
 from services.session.domain.policy import SECOND
-from services.session.domain.rekeying import SETTLED_S, Rekeying
-from services.session.fellows import BEAT_S, LEASE_S, Fellowship
-from services.session.keyring_file import Notes
-
-
-class Server:
-    """One of several, with a keyring, a file and a clock of its own; it says what it has when it is told to."""
-
-    def __init__(self, name, made):
-        tools = made.tools
-        self.tools, self.clock, self.create, self.realm = tools, made.clock, made.create, made.realm
-        self.name = name
-        self.ring = tools.keyring
-        self.file = FileInMemory(self.ring)
-        self.notes = Notes(tools.store)
-        self.fellowship = Fellowship(
-            tools.store.fellows, name, self.ring, tools.vault, self.file, self.notes, made.clock, tools.clock.now_us
-        )
-        self.keys = Rekeying(tools, self.file, self.notes, self.fellowship)
-        object.__setattr__(tools, "shared", True)
-        tools.store.fellows.may_seal = self.fellowship.holds
-        tools.realms.check_keys = self.fellowship.check
-
-    def make(self, purpose):
-        """The number of the key that it makes with."""
-        return self.ring.active(purpose).number
-
-    def enters(self, method="Validate"):
-        return self.tools.realms.enter("web", "app", method)
-
-    async def passes(self, seconds):
-        await self.clock.advance(seconds)
-        await self.tools.realms.refresh()
-
-
-def give(key_id, of, to):
-    """The operator puts a key of one file into another, as the next one."""
-    key = replace(rotation.named(of.file.ring, key_id), state=NEXT, superseded_s=0)
-    to.file.ring = Keyring([*to.file.ring.everything(), key])
+from services.session.domain.rekeying import SETTLED_S
+from services.session.fellows import BEAT_S, LEASE_S
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,6 @@ from services.session.crypto.dpop_fakes import ClientKey
 from services.session.domain import creating, listing, revoking, rotating
 from services.session.domain.creating import Assurance, Client
 from services.session.domain.errors import (
-    NeedsOneServer,
     RealmNotFound,
     SessionInvalid,
     SessionLimit,
@@ -337,15 +336,3 @@ def test_ses_24_a_proof_is_good_once_at_all_servers_together():
 def fresh(given):
     """The same proof, come with another call."""
     return Proof(given.jwt, given.method, given.uri, given.retry)
-
-
-def test_what_one_server_alone_can_do_is_refused_by_name():
-    async def test(a, b, _):
-        from services.session.domain.rekeying import Rekeying
-
-        object.__setattr__(a.tools, "shared", True)
-        for verb in ("promote", "retire"):
-            with pytest.raises(NeedsOneServer):
-                await getattr(Rekeying(a.tools, None, None), verb)("seal-1", "op")
-
-    two(test)

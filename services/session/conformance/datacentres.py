@@ -178,7 +178,8 @@ class Site(Service):
     async def again(self) -> "Site":
         """Another server of the same data centre, which remembers nothing."""
         vault = self.tools.vault
-        return await _site(self.name, self._realm, self.clock, vault._keyring)  # type: ignore[arg-type]
+        ring = Keyring(vault._keyring.everything())
+        return await _site(self.name, self._realm, self.clock, ring)  # type: ignore[arg-type]
 
     async def tick(self) -> None:
         """Says what was revoked here, and hears the others."""
@@ -227,9 +228,9 @@ async def whole(*sites: Site) -> None:
 
 @asynccontextmanager
 async def sites(**policy: Any) -> AsyncIterator[tuple[Site, Site]]:
-    """A server in each data centre, with one keyring, one clock and a realm of their own."""
+    """A server in each data centre, with the same keys, one clock and a realm of their own."""
     clock, ring, realm = VirtualClock(), keyrings.generate(1), f"web{secrets.token_hex(4)}"
-    made = [await _site(name, realm, clock, ring) for name in NAMES]
+    made = [await _site(name, realm, clock, Keyring(ring.everything())) for name in NAMES]
     try:
         await whole(*made)
         for table in ("heartbeats", "fences"):

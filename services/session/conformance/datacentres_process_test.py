@@ -14,6 +14,7 @@ from libs.rpc.testing.harness import details
 from services.session.conformance import datacentres
 from services.session.conformance.datacentres import NAMES, PATIENCE_S, node, pair
 from services.session.conformance.process import Process
+from services.session.crypto import keyring, rotation
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
 from wellspring.session.v1 import session_admin_pb2_grpc, session_pb2_grpc
 from wellspring.session.v1 import session_pb2 as pb
@@ -118,7 +119,7 @@ async def both_up(east, west):
 
 async def answered_state(client, realm, token, wanted):
     """A state that is there at once, but for a server that has not heard the others yet."""
-    unheard = ("REVOCATIONS_UNHEARD", "RESYNCHRONISING", "HOME_UNREACHABLE")
+    unheard = ("REVOCATIONS_UNHEARD", "RESYNCHRONISING", "HOME_UNREACHABLE", "KEYS_UNHEARD")
     unheard += ("UNAVAILABLE", "STORE_UNAVAILABLE", "OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED")
     async with asyncio.timeout(PATIENCE_S):
         while (state := await client.state(realm, token)) in unheard:  # noqa: ASYNC110 - another process knows
@@ -181,6 +182,31 @@ async def fenced(east, west):
     assert reason(refused.value) == "FENCE_REFUSED"
 
 
+async def promoted(client, key_id):
+    """The reason why a key was not promoted, or nothing."""
+    try:
+        await client.admin.PromoteKey(admin_pb.PromoteKeyRequest(key_id=key_id), timeout=30)
+    except grpc.aio.AioRpcError as error:
+        return reason(error)
+    return ""
+
+
+async def keys_changed(east, west, file):
+    """A sealing key is promoted when both data centres can be asked, and not while one is away."""
+    rotation.change(file, lambda ring: rotation.added(ring, "seal", 9)[0])
+    node("west").pause()
+    try:
+        assert await promoted(east, "seal-2") == "KEYS_UNHEARD"
+    finally:
+        node("west").resume()
+    async with asyncio.timeout(PATIENCE_S):
+        while (why := await promoted(east, "seal-2")) != "":
+            assert why in ("KEYS_UNHEARD", "KEY_NOT_EVERYWHERE")
+            await asyncio.sleep(0.1)
+    assert keyring.load(file).active("seal").number == 2
+    await both_up(east, west)
+
+
 async def story(servers):
     async with clients(servers) as (east, west):
         await both_up(east, west)
@@ -188,6 +214,7 @@ async def story(servers):
         await other_away(east, west, node("west").kill, node("west").restart)
         await both_up(east, west)
         await fenced(east, west)
+        await keys_changed(east, west, servers[0].path / "keyring.json")
 
 
 def test_ses_09_ses_10_ses_11_two_data_centres_and_one_of_them_away(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from services.session.conformance.harness import STORES, over
+from services.session.conformance.keyholders import FileInMemory
 from services.session.conformance.verbs import data, refused, rotate, update, valid
 from services.session.crypto import keyring as keyrings
 from services.session.crypto import rotation
@@ -21,29 +22,6 @@ from services.session.domain.validating import shared_values
 from services.session.keyring_file import Notes
 
 each = pytest.mark.parametrize("store", STORES)
-
-
-class FileInMemory:
-    """The keyring's file in a test's hands; `broken` refuses the next writes."""
-
-    def __init__(self, ring):
-        self.ring = Keyring(ring.everything())
-        self.broken = False
-
-    async def read(self):
-        return self.ring
-
-    async def change(self, make):
-        await asyncio.sleep(0)
-        changed = make(self.ring)
-        if self.broken:
-            raise KeyringUnusable("the keyring cannot be written")
-        self.ring = changed
-        return changed
-
-    def add(self, purpose):
-        self.ring, key = rotation.added(self.ring, purpose, 5)
-        return key.key_id
 
 
 async def at_work(s):

@@ -43,7 +43,7 @@ WellspringError
     ├── Resynchronising        RESYNCHRONISING          a data centre is heard again, and not all of it is here yet
     ├── DatacentreFenced       DATACENTRE_FENCED        this data centre is shut out by its administrators
     ├── HomeUnreachable        HOME_UNREACHABLE         it is decided in another data centre, which does not answer
-    ├── KeysUnheard            KEYS_UNHEARD             this server does not know which keys are in use now
+    ├── KeysUnheard            KEYS_UNHEARD             who makes with which keys is not known now
     ├── ProofsBusy             PROOFS_BUSY              too many proofs of possession in a minute
     └── Contended              CONTENDED                many changes of one session at once
 """
@@ -304,7 +304,8 @@ class GuessLimit(ResourceExhausted):
 
 
 class KeysUnheard(Unavailable):
-    """Other servers may have promoted or retired keys that this one does not know of."""
+    """Other servers may have promoted or retired keys that this one does not know of; or those of a data centre cannot
+    be asked or told, so that no key changes (metadata "datacentre", where it is known)."""
 
     default_reason = "KEYS_UNHEARD"
 

@@ -19,14 +19,19 @@ class KeyringFile(Protocol):
 
 
 class KeyNotes(Protocol):
-    """What the data knows of its keyring: which keys it was written with, and which were retired. Durable."""
+    """What the data knows of its keyring: which keys it was written with, and which were retired. Durable. What is
+    about to be made with, was promoted or retired is noted in every data centre: KeysUnheard while one is away."""
 
     async def remember(self, ring: Keyring) -> None:
         """The data is, or will be, written with these keys."""
         ...
 
+    async def promoted(self, ring: Keyring, key_id: str) -> None:
+        """Of these keys that one is the active one from now on. Raises KeysUnheard."""
+        ...
+
     async def forget(self, key_id: str, now_s: int) -> None:
-        """Nothing needs this key any more."""
+        """Nothing needs this key any more. Raises KeysUnheard."""
         ...
 
     async def used(self) -> set[str]:
@@ -34,7 +39,7 @@ class KeyNotes(Protocol):
         ...
 
     async def want(self, key_id: str) -> None:
-        """This key is about to become the active one."""
+        """This key is about to become the active one. Raises KeysUnheard."""
         ...
 
     async def done(self, key_id: str) -> None:
@@ -58,9 +63,11 @@ class KeyHolders(Protocol):
         ...
 
     async def check_everywhere(self, key: Key) -> None:
-        """Raises KeyNotEverywhere unless every server that lives opens with this very key."""
+        """Raises KeyNotEverywhere unless every server that lives opens with this very key, and KeysUnheard where not
+        all of them can be asked."""
         ...
 
     async def check_nowhere(self, key_id: str) -> None:
-        """Raises KeyMadeWith while a server that lives makes with this key."""
+        """Raises KeyMadeWith while a server that lives makes with this key, and KeysUnheard where not all of them can
+        be asked."""
         ...

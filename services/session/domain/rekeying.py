@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from libs.errors.errors import WellspringError
 from services.session.crypto import rotation
 from services.session.crypto.keyring import Key, Keyring, KeyringUnusable
-from services.session.domain.errors import KeyNeeded, NeedsOneServer
+from services.session.domain.errors import KeyNeeded
 from services.session.domain.key_files import KeyHolders, KeyNotes, KeyringFile
 from services.session.domain.model import Session
 from services.session.domain.policy import SECOND
@@ -37,8 +37,10 @@ ROWS_A_STEP: Final = 500
 
 @dataclass(slots=True)
 class _Walk:
-    """How far the retiring of one key has come, in this process."""
+    """How far the retiring of one key has come, in this process: in the data centres that are `left`, in the first of
+    them from `resume` on."""
 
+    left: list[str]
     resume: bytes | None
     remaining: int
 
@@ -81,9 +83,8 @@ class Rekeying:
     async def promote(self, key_id: str, caller: str) -> Key:
         """Makes a key of the file the one that makes what is new.
 
-        Raises KeyNotFound, KeyStateWrong, KeyringUnusable, KeyNotEverywhere, NeedsOneServer.
+        Raises KeyNotFound, KeyStateWrong, KeyringUnusable, KeyNotEverywhere, KeysUnheard.
         """
-        self._check_alone()
         ring, now_s = self._tools.keyring, self._now_s()
         async with self._one_at_a_time:
 
@@ -95,7 +96,7 @@ class Rekeying:
             if self._holders is not None:
                 await self._check_everywhere(self._holders, key_id)
             changed = await self._file.change(make)
-            await self._notes.remember(changed)
+            await self._notes.promoted(changed, key_id)
             ring.take(changed)
             if self._holders is not None:
                 await self._notes.done(key_id)
@@ -106,9 +107,9 @@ class Rekeying:
     async def retire(self, key_id: str, caller: str) -> Retired:
         """A piece of what must be done before a key is forgotten, and in the last piece forgetting it.
 
-        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyMadeWith, KeyringUnusable, SealBroken, NeedsOneServer.
+        Raises KeyNotFound, KeyStateWrong, KeyNeeded, KeyMadeWith, KeyringUnusable, SealBroken, KeysUnheard,
+        HomeUnreachable.
         """
-        self._check_alone()
         async with self._one_at_a_time:
             if key_id in await self._notes.retired() and self._is_gone(key_id):
                 return Retired(key_id, True, 0)
@@ -119,28 +120,27 @@ class Rekeying:
                 await self._holders.check_nowhere(key_id)
             walk = self._walks.get(key_id)
             if walk is None:
-                walk = self._walks[key_id] = _Walk(None, await self._rows(key))
+                walk = self._walks[key_id] = _Walk(self._homes(), None, await self._rows(key))
             step = {"seal": self._rewrap, "pepper": self._look, "tag": self._look}.get(key.purpose)
             if step is not None and not await self._walked(key, walk, step):
                 return Retired(key_id, False, max(1, walk.remaining))
+            self._walks.pop(key_id, None)
             if key.purpose == "pepper" and (realm := await self._tools.store.opaque.uses_pepper(key.number)):
                 raise KeyNeeded(key.key_id, realm)
+            if self._holders is not None:
+                # A server that was not seen before the walk may have come back.
+                await self._holders.check_nowhere(key_id)
             await self._forget(key)
         self._tools.events.record("key_retired", "", caller=caller, key=key_id)
         return Retired(key_id, True, 0)
-
-    def _check_alone(self) -> None:
-        if self._tools.shared and self._holders is None:
-            raise NeedsOneServer(
-                "keys change only where one server has the store, or the servers of one data centre: others would not"
-                " hear of it"
-            )
 
     async def _check_everywhere(self, holders: KeyHolders, key_id: str) -> None:
         """Before a key is made with: those that live have it, and a server that comes from now on needs it."""
         file = await self._file.read()
         self._check_belongs(file)
         key = rotation.named(file, key_id)
+        await holders.tick()
+        await holders.check_everywhere(key)
         await self._notes.want(key_id)
         try:
             await holders.tick()
@@ -158,27 +158,33 @@ class Rekeying:
                 del self._walks[key.key_id]
                 raise
             if walk.resume is None:
+                del walk.left[0]
+            if not walk.left:
                 return True
             await asyncio.sleep(0)
         return False
 
     async def _rows(self, key: Key) -> int:
-        if key.purpose == "seal":
-            return await self._tools.store.sealed_by(key.number)
-        return 0
+        if key.purpose != "seal":
+            return 0
+        return sum([await self._tools.store.care_at(home).sealed_by(key.number) for home in self._homes()])
 
     async def _rewrap(self, key: Key, walk: _Walk) -> int:
-        store, vault = self._tools.store, self._tools.vault
-        piece = await store.rewrap(key.number, vault.rewrapped, walk.resume, ROWS_A_STEP)
+        care, vault = self._tools.store.care_at(walk.left[0]), self._tools.vault
+        piece = await care.rewrap(key.number, vault.rewrapped, walk.resume, ROWS_A_STEP)
         walk.resume = piece.resume
         return piece.changed
 
     async def _look(self, key: Key, walk: _Walk) -> int:
-        piece = await self._tools.store.patrol(walk.resume, ROWS_A_STEP)
+        piece = await self._tools.store.care_at(walk.left[0]).patrol(walk.resume, ROWS_A_STEP)
         walk.resume = piece.resume
         for stored in piece.found:
             self._check_unneeded(key, stored)
         return 0
+
+    def _homes(self) -> list[str]:
+        """The data centres that keep sessions, the own one first."""
+        return [self._tools.datacentre, *self._tools.others]
 
     def _check_unneeded(self, key: Key, stored: Stored) -> None:
         session, tools = stored.session, self._tools
@@ -202,7 +208,6 @@ class Rekeying:
         await self._file.change(lambda file: rotation.without(file, key.key_id))
         ring.take(rotation.without(ring, key.key_id))
         self._tools.vault.forget_all()
-        self._walks.pop(key.key_id, None)
 
     def _check_belongs(self, file: Keyring) -> None:
         """Raises KeyringUnusable unless the file has every key that is at work."""

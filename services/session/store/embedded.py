@@ -331,10 +331,13 @@ class EmbeddedStore:
     async def prune(self, now_us: int, limit: int) -> int:
         return await self._care.prune(now_us, limit)
 
+    def care_at(self, home: str) -> "EmbeddedStore":
+        return self
+
     async def scrub(self) -> None:
         await self._care.scrub()
 
-    async def note(self, values: Mapping[str, bytes]) -> None:
+    async def note(self, values: Mapping[str, bytes], *, everywhere: bool = False) -> None:
         batch = self._sessions.batch()
         batch.put_many(self._rows.notes, [(name.encode(), value) for name, value in values.items()])
         await self._sessions.commit(batch)

@@ -110,20 +110,42 @@ class Ledger(Protocol):
 
 class Fellows(Protocol):
     """What the servers of a store say of themselves to each other. `may_seal`: asked before and after a fresh key is
-    kept, which is refused where it says no."""
+    kept, which is refused where it says no. `opens`: whether this server has the sealing key of a number."""
 
     may_seal: Callable[[], bool]
+    opens: Callable[[int], bool]
 
     async def say(self, server: str, said: bytes, live_s: int) -> None:
         """Of a server, for so many seconds. Raises Unavailable."""
         ...
 
     async def said(self) -> dict[str, bytes]:
-        """What each one said last, of those whose time is not over. Raises Unavailable."""
+        """What each one said last, in any data centre, of those whose time is not over. Raises Unavailable, and
+        HomeUnreachable while a data centre cannot be asked."""
         ...
 
 
-class Store(Protocol):
+class Care(Protocol):
+    """Walks over all that has its home in one data centre, a piece at a time."""
+
+    async def sealed_by(self, number: int) -> int:
+        """How many subjects' keys (or their sessions') are sealed by the keyring's key of this number."""
+        ...
+
+    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
+        """Seal anew those of the next `limit` subjects' keys that the keyring's key of this number sealed.
+
+        From the first call on, no fresh key sealed by that number is kept any more (`create` and `replace` answer
+        False), so that one walk from the beginning to the end leaves none.
+        """
+        ...
+
+    async def patrol(self, resume: bytes | None, limit: int) -> Patrolled:
+        """Walk over all sessions of all realms, a piece at a time."""
+        ...
+
+
+class Store(Care, Protocol):
     """A backend. Raises Unavailable, ResourceExhausted or DataLoss (libs.errors) when it cannot do what it says."""
 
     @property
@@ -272,24 +294,12 @@ class Store(Protocol):
         HomeUnreachable when those of another data centre are left."""
         ...
 
-    async def sealed_by(self, number: int) -> int:
-        """How many subjects' keys (or their sessions') are sealed by the keyring's key of this number."""
-        ...
-
-    async def rewrap(self, number: int, rewrap: Rewrap, resume: bytes | None, limit: int) -> Rewrapped:
-        """Seal anew those of the next `limit` subjects' keys that the keyring's key of this number sealed.
-
-        From the first call on, no fresh key sealed by that number is kept any more (`create` and `replace` answer
-        False), so that one walk from the beginning to the end leaves none.
-        """
+    def care_at(self, home: str) -> "Care":
+        """The walks over what has its home in this data centre. Raises HomeUnreachable."""
         ...
 
     async def settled(self) -> None:
         """Wait until all that reads have shown is durable."""
-        ...
-
-    async def patrol(self, resume: bytes | None, limit: int) -> Patrolled:
-        """Walk over all sessions of all realms, a piece at a time."""
         ...
 
     async def prune(self, now_us: int, limit: int) -> int:
@@ -301,8 +311,9 @@ class Store(Protocol):
         """Make removed bytes leave the disk: logs and old tables included."""
         ...
 
-    async def note(self, values: Mapping[str, bytes]) -> None:
-        """Keep small facts about the store itself."""
+    async def note(self, values: Mapping[str, bytes], *, everywhere: bool = False) -> None:
+        """Keep small facts about the store itself. `everywhere`: until each data centre has them; raises Unavailable
+        while one is away."""
         ...
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:

@@ -303,10 +303,13 @@ class MemoryStore:
                 del items[gone]
         return len(stones) + len(requests) + len(keys) + answers
 
+    def care_at(self, home: str) -> "MemoryStore":
+        return self
+
     async def scrub(self) -> None:
         """Nothing is left of what was removed."""
 
-    async def note(self, values: Mapping[str, bytes]) -> None:
+    async def note(self, values: Mapping[str, bytes], *, everywhere: bool = False) -> None:
         self._notes.update(values)
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:
