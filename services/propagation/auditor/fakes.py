@@ -222,14 +222,12 @@ class FakeSite:
 
     def render(self, resource: str) -> bytes:
         """One accepted render of what the source says."""
-        self.last += 1
         self.renders += 1
-        self.engine.at = version(self.last)
+        at = self.engine.at = self.lend(resource)
         addresses = ViewAddresses(HTML)
         address = addresses.of(resource)
         body = self.sources.get(resource)
         place = (addresses.namespace, address.wanted.record, addresses.item_key)
-        at = version(self.last)
         there = self.pages.items.get(place)
         if there is not None and there[0] > at:
             pass  # superseded: the store keeps what is above
@@ -244,8 +242,17 @@ class FakeSite:
                     cache.forget(url)
         hash_ = GONE if body is None else output_hash(body, "text/html", ("renderers-own",))
         self.engine.known["html", resource] = Output(resource, hash_, at)
-        self.engine.tell(ChangedOutput("html", resource, at, hash_, self.clock.time_ns()))
+        self.accept(ChangedOutput("html", resource, at, hash_, self.clock.time_ns()))
         return at
+
+    def lend(self, resource: str) -> bytes:
+        """The version that a render which begins now has."""
+        self.last += 1
+        return version(self.last)
+
+    def accept(self, changed: ChangedOutput) -> None:
+        """The engine hears of the render."""
+        self.engine.tell(changed)
 
     def work(self) -> None:
         """The executors do all that is pending."""

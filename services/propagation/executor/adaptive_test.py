@@ -1,11 +1,14 @@
 """A slow target and a failing one, on the virtual clock: the worker, its renderers and targets are the shipped code;
-the engine, the network, the store and the caches are played.
+the network, the store and the caches are played. The engine is played, or the shipped one over a log.
 """
 
 import asyncio
 
+import pytest
+
 from libs.clock.virtual import VirtualClock
 from services.propagation.executor.worker import Worker, WorkerOptions
+from services.propagation.simulation.lending import Lending
 from services.propagation.targets.breaker import CONSECUTIVE, PROBES
 from services.propagation.targets.budget import RetryBudget
 from services.propagation.targets.settings import TargetSettings
@@ -17,6 +20,18 @@ LATENCY_S = 0.5
 WIDTH = 32
 OPTIONS = WorkerOptions("adaptive", lease_items=400, slice_items=20, slices=4, wait_s=1.0)
 MAX_ATTEMPTS = 5
+NAMES = ("ill", "well")
+PAGES = 14_000
+VIEWS = "views:" + "".join(
+    f"""
+  - name: {name}
+    resource_prefixes: [p/{name}/]
+    render: {{http: {{url: "http://{name}.test/{{title}}"}}}}
+    store: {{namespace: {name}}}
+    max_concurrency: 100
+    retry: {{max_attempts: {MAX_ATTEMPTS}, initial_backoff: 2s, max_backoff: 60s}}"""
+    for name in NAMES
+)
 
 
 class Site:
@@ -168,12 +183,21 @@ async def until(condition):
         await asyncio.sleep(0.01)
 
 
-def play(script):
+def played(clock):
+    return Engine([view_of(name) for name in NAMES])
+
+
+def on_a_log(clock):
+    return Lending(clock, VIEWS, NAMES, PAGES)
+
+
+def play(script, engine_of=played):
     """Runs script(engine, sites, worker, loop) beside the worker, then stops the supply and waits for the last page."""
-    sites = {name: Site() for name in ("ill", "well")}
+    sites = {name: Site() for name in NAMES}
+    clock = VirtualClock()
 
     async def main():
-        engine = Engine([view_of(name) for name in sites])
+        engine = engine_of(clock)
 
         def make_sender(settings, on_end):
             return sites[settings.origin.split("/")[2].split(".")[0]].sender(on_end)
@@ -193,10 +217,11 @@ def play(script):
         assert not engine.dead
         return engine, sites
 
-    return VirtualClock().run(main())
+    return clock.run(main())
 
 
-def test_n10():
+@pytest.mark.parametrize("engine_of", [played, on_a_log])
+def test_n10(engine_of):
     """Renderer latency x10: concurrency falls within 5 s and recovers; zero drops; the other target does not notice."""
     limits = {}
 
@@ -212,7 +237,7 @@ def test_n10():
         sites["ill"].latency_s = LATENCY_S
         await watch_until(200)
 
-    engine, _ = play(script)
+    engine, _ = play(script, engine_of)
     by_time = sorted(limits.items())
     before = next(limit for at_s, limit in by_time if at_s >= 59)
     fallen = min(limit for at_s, limit in by_time if 60 <= at_s <= 65)
@@ -223,7 +248,8 @@ def test_n10():
     assert engine.rate("ill", 62, 120) > 0
 
 
-def test_n11():
+@pytest.mark.parametrize("engine_of", [played, on_a_log])
+def test_n11(engine_of):
     """Renderer returns 500 for 100 %: breaker opens, total attempts <= budget, no retry storm at close."""
 
     async def script(engine, sites, worker, loop):
@@ -243,7 +269,7 @@ def test_n11():
         assert ill.most_running <= PROBES + 1
         await asyncio.sleep(40)
 
-    engine, sites = play(script)
+    engine, sites = play(script, engine_of)
     ill = sites["ill"]
     # Left alone from a second after it began to fail: what was under way, and then the probes.
     assert ill.between(40, 100) <= CONSECUTIVE + 2 * WIDTH + PROBES * 20
