@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.cimpl import NewTopic
@@ -77,6 +77,12 @@ class Topics:
                     f"the brokers do not make the topic {name} with {replication} replicas and {partitions} partitions"
                 ) from None
             raise self._heard.why(error.args[0], name) from None
+
+    async def delete_before(self, name: str, partition: int, offset: int) -> None:
+        """Deletes the partition's records that stand before the offset; none where they are deleted already. Raises
+        BrokersAway, AccessRefused."""
+        place = TopicPartition(name, partition, offset)
+        await self._answer(self._admin.delete_records([place], request_timeout=self._timeout_s)[place], name)
 
     async def _answer(self, asked: "Future[Any]", topic: str = "") -> Any:
         try:

@@ -9,6 +9,8 @@ from libs.rpc.options import StartError
 from libs.rpc.server import Server
 from services.propagation.sharded import opening
 from services.propagation.sharded.opening import OwnedShard
+from services.propagation.sharded.snapshots.metrics import SnapshotsCollector
+from services.propagation.sharded.snapshots.opening import SnapshotPlace
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
 from wellspring.config.v1 import backend_pb2, propagation_pb2
@@ -44,17 +46,29 @@ async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) 
     def open_store(path: Path) -> EmbeddedStore:
         return open_embedded(config, sharded.embedded, path)
 
+    place = await add_snapshots(server, sharded)
     shard = await server.resources.add(
         "store",
-        lambda: when_there(lambda: opening.open_shard(sharded, open_store, server.stopping)),
+        lambda: when_there(lambda: opening.open_shard(sharded, open_store, server.stopping, place)),
         close=OwnedShard.close,
         health=OwnedShard.check,
     )
+    if shard.directory.snapshots is not None:
+        server.telemetry.registry.register(SnapshotsCollector({0: shard.directory.snapshots}))
     server.add_background("store", shard.embedded.tidy)
     server.add_background("the shard's log", shard.lost)
     server.add_background("the shard's group", shard.given_up)
     server.add_background("the shard's checkpoints", shard.keep_checkpoints)
     return cast("Store", shard.store)
+
+
+async def add_snapshots(server: Server, sharded: propagation_pb2.ShardedPropagation) -> SnapshotPlace | None:
+    """Where snapshots lie, as a resource of the server; None where none are to be made."""
+    if not sharded.HasField("snapshots"):
+        return None
+    return await server.resources.add(
+        "snapshots", lambda: SnapshotPlace.open(sharded.snapshots), close=SnapshotPlace.close
+    )
 
 
 def open_embedded(

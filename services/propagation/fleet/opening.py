@@ -27,6 +27,8 @@ from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.opening import TOPIC, options_of
+from services.propagation.sharded.snapshots.metrics import SnapshotsCollector
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
@@ -80,10 +82,18 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     def open_store(path: Path) -> EmbeddedStore:
         return backends.open_embedded(config, sharded.embedded, path)
 
+    place = await backends.add_snapshots(server, sharded)
+    kept: dict[int, Snapshots] = {}
+
     async def open_hosting() -> Hosting:
-        topic = await log_topic(Topics(options), name, sharded.shards, sharded.kafka.replication)
+        topics = Topics(options)
+        topic = await log_topic(topics, name, sharded.shards, sharded.kafka.replication)
         places = {number: Path(sharded.embedded.path) / f"shard-{number}" for number in range(sharded.shards)}
-        directories = {number: ShardDirectory(path, open_store, topic) for number, path in places.items()}
+        if place is not None:
+            kept.update({number: place.of(number, topic, topics) for number in places})
+        directories = {
+            number: ShardDirectory(path, open_store, topic, kept.get(number)) for number, path in places.items()
+        }
         session_s = wiring.seconds(sharded.session_timeout)
         hosting = Hosting(options, name, sharded.kafka.group, session_s, directories, shards, build)
         await hosting.open()
@@ -92,6 +102,7 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     hosting = await server.resources.add(
         "shards", lambda: when_there(open_hosting), close=Hosting.close, health=Hosting.check
     )
+    server.telemetry.registry.register(SnapshotsCollector(kept))
     add_fleet(server, shards)
     server.add_background("owners", owners.run)
     server.add_background("shards", lambda: hosting.run(sharded.address or server.addresses[0]))

@@ -1,4 +1,7 @@
-"""Checkpoints of a shard's store, made while its owner works: what a store that is ahead of its log goes back to."""
+"""Copies of a shard's store, made while its owner works.
+
+Checkpoints are what a store that is ahead of its log goes back to; snapshots are for other machines.
+"""
 
 import asyncio
 import logging
@@ -15,7 +18,19 @@ EVERY_S = 300.0
 
 
 async def keep_checkpoints(directory: ShardDirectory, store: EmbeddedStore, commits: CommitLog) -> None:
-    """For ever: keeps a checkpoint of the store, and another one later if anything was written."""
+    """For ever: keeps a checkpoint of the store, and another one later if anything was written; and snapshots, where
+    there are to be any."""
+
+    async def prove() -> bool:
+        await commits.barrier()
+        return True
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_keep_newest(directory, store, commits))
+        group.create_task(directory.keep_snapshots(store, prove, leads=True))
+
+
+async def _keep_newest(directory: ShardDirectory, store: EmbeddedStore, commits: CommitLog) -> None:
     kept = None
     while True:
         anchor = commits.anchor

@@ -20,6 +20,7 @@ from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import Open, ShardDirectory
 from services.propagation.sharded.following import Following
 from services.propagation.sharded.shard_log import KafkaShardLog
+from services.propagation.sharded.snapshots.opening import SnapshotPlace
 from services.propagation.sharded.taking_over import take_over
 from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
@@ -63,7 +64,7 @@ class OwnedShard:
             raise
 
     async def keep_checkpoints(self) -> None:
-        """For ever: see `checkpoints`."""
+        """For ever: see `checkpoints`; snapshots, too."""
         await keep_checkpoints(self.directory, self.embedded, self.log)
 
     async def given_up(self) -> None:
@@ -82,17 +83,23 @@ class OwnedShard:
 
 
 async def open_shard(
-    config: propagation_pb2.ShardedPropagation, open_store: Open, stopping: asyncio.Event
+    config: propagation_pb2.ShardedPropagation,
+    open_store: Open,
+    stopping: asyncio.Event,
+    snapshots: SnapshotPlace | None = None,
 ) -> OwnedShard:
     """Waits until this engine leads the shard, following its log meanwhile, and takes it over.
 
-    `open_store` opens a directory. Raises Stopped when `stopping` is set before it leads, ConfigError, BrokersAway,
-    AccessRefused, SessionRefused, TopicUnfit, LogDamaged, and what the store raises.
+    `open_store` opens a directory; `snapshots` None: none are made, and none used. Raises Stopped when `stopping` is
+    set before it leads, ConfigError, BrokersAway, AccessRefused, SessionRefused, TopicUnfit, ShelfRefused, LogDamaged,
+    and what the store raises.
     """
     options = options_of(config.kafka)
     name = config.kafka.topic_prefix + TOPIC
-    topic = await log_topic(Topics(options), name, config.shards, config.kafka.replication)
-    directory = ShardDirectory(Path(config.embedded.path) / f"shard-{_SHARD}", open_store, topic)
+    topics = Topics(options)
+    topic = await log_topic(topics, name, config.shards, config.kafka.replication)
+    kept = snapshots.of(_SHARD, topic, topics) if snapshots is not None else None
+    directory = ShardDirectory(Path(config.embedded.path) / f"shard-{_SHARD}", open_store, topic, kept)
     following = await Following.open(options, (name, _SHARD), directory)
     try:
         # One that is far behind would be of no use as a leader.

@@ -12,6 +12,15 @@ from services.propagation.store.logged.store import NumberedStore
 
 log = logging.getLogger(__name__)
 
+
+class CutOff(TopicUnfit):
+    """The log has no beginning any more, and the store needs it."""
+
+
+class Behind(Diverged):
+    """The log begins behind the place where the store would go on."""
+
+
 _COMPACT_ITEMS = 2_000
 _LOOK_S = 0.1
 
@@ -29,8 +38,8 @@ class Reading:
 
     @classmethod
     async def open(cls, options: Options, partition: Partition, below: NumberedStore) -> "Reading":
-        """Raises Diverged for a store that has no place in the log, TopicUnfit for a log without its beginning when
-        that is needed, BrokersAway, AccessRefused."""
+        """Raises Diverged for a store that has no place in the log (Behind: any more), CutOff for a log without its
+        beginning when that is needed, BrokersAway, AccessRefused."""
         # What replicas in sync have is in the log: its owner's transaction is open all the time.
         ahead, bounds = (Consumer(options, start=start, uncommitted=True) for start in (True, False))
         made = cls(ahead, bounds, partition, below)
@@ -46,11 +55,13 @@ class Reading:
         begins_at = self.replica.begins_at
         if begins_at == 0 and oldest > 0:
             topic, number = self._partition
-            raise TopicUnfit(
-                f"the topic {topic} was cut off: partition {number} begins at {oldest}. A shard is made again from the"
-                " whole of its log: bring back the data directory of its last engine"
+            raise CutOff(
+                f"the topic {topic} was cut off: partition {number} begins at {oldest}. Without a snapshot a shard is"
+                " made again from the whole of its log: bring back the data directory of its last engine"
             )
-        if begins_at < oldest or begins_at > following:
+        if begins_at < oldest:
+            raise Behind
+        if begins_at > following:
             raise Diverged
         self._next = begins_at
         await self._consumer.assign({self._partition: begins_at})
@@ -81,7 +92,7 @@ class Reading:
                 raise failure
             log.warning("the shard's log is not read now: %s", failure.message)
         if batch.lost:
-            raise Diverged
+            raise Behind
         for record in batch.records:
             self.replica.take(record.offset, record.value)
             self._next = record.offset + 1

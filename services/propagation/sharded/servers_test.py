@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
-from libs.kafka.testing.broker import PATIENCE_S, until
+import wellspring_client.aio
+from libs.kafka.consumer import Consumer
+from libs.kafka.testing.broker import PATIENCE_S, options_of, until
 from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
 from tools.dev.servers.kafka import Kafka
 
@@ -19,11 +21,11 @@ def kafka():
         yield kafka
 
 
-def server(kafka, path):
-    """An engine; those of one test share a log."""
+def server(kafka, path, more=""):
+    """An engine; those of one test share a log. `more`: of its backend."""
     prefix = f"{path.parent.name}."
     brokers = f"bootstrap_servers: ['{kafka.address}'], topic_prefix: '{prefix}', group: {prefix}engines"
-    shard = f"kafka: {{{brokers}, replication: 1}}, session_timeout: {SESSION_S}s"
+    shard = f"kafka: {{{brokers}, replication: 1}}, session_timeout: {SESSION_S}s{more}"
     return Process(path, backend=f"{{sharded: {{{shard}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}")
 
 
@@ -67,6 +69,53 @@ def test_n01_n02_n03_n04_n06_hold_over_kill_9_with_the_directory_gone(kafka, tmp
         assert executor.done.max() == 1, "each of them once"
 
     asyncio.run(main())
+
+
+def test_n01_and_n02_hold_over_kill_9_with_the_directory_gone_when_the_log_is_trimmed(kafka, tmp_path):
+    """The server is made again from its snapshot in the storage service, and the rest of the log."""
+
+    async def main():
+        async with wellspring_client.aio.connect(storage=storage.address, timeout=PATIENCE_S) as client:
+            await client.storage.create_namespace("snapshots")
+        place = f"storage: {{addresses: ['{storage.address}'], timeout: 60s}}, namespace: snapshots, interval: 1s"
+        process = server(kafka, tmp_path / "a", f", snapshots: {{{place}}}")
+        executor = Executor()
+        log = Consumer(options_of(kafka), start=False, uncommitted=True)
+        try:
+            await asyncio.to_thread(process.start)
+            async with connected(process) as channel:
+                stubs = Stubs(channel)
+                await load(stubs)
+                await edit(stubs, 1)
+
+                async def trimmed():
+                    """While work goes on, but for the last of it."""
+                    if executor.done.sum() < DEPENDENTS - 5_000:
+                        await executor.round(stubs)
+                    else:
+                        await edit(stubs, 1)
+                    return (await log.bounds((f"{tmp_path.name}.propagation.shard-log", 0)))[0] > 0
+
+                await until(trimmed, "the log is trimmed")
+            process.kill()
+            done = executor.done.copy()
+            shutil.rmtree(tmp_path / "a")
+            await asyncio.to_thread(process.start)
+            async with connected(process) as channel:
+                await work(executor, Stubs(channel), DEPENDENTS)
+        finally:
+            process.kill()
+            await log.close()
+        assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
+        assert executor.done.max() == 1, "each of them once"
+
+    storage = Process(tmp_path / "storage")
+    storage.command[2] = "services.storage.main"
+    storage.start()
+    try:
+        asyncio.run(main())
+    finally:
+        storage.kill()
 
 
 def test_a_server_that_stood_still_while_another_took_over_ends_and_says_why(kafka, tmp_path):

@@ -1,4 +1,4 @@
-"""A log in memory: for tests and simulation. It may be cut, paused and taken over."""
+"""A log in memory: for tests and simulation. It may be cut, trimmed, paused and taken over."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,12 +15,19 @@ class NoLongerOwner(Unavailable):
 
 
 class MemoryLog:
-    """The log itself: `records[offset]`. `automatic`: durable at once; else when `sync` says so."""
+    """The log itself: `records[offset]` from `begins_at` on. `automatic`: durable at once; else when `sync` says."""
 
     def __init__(self, *, automatic: bool = True) -> None:
         self.automatic = automatic
         self.records: list[bytes] = []
+        self.begins_at = 0
         self.owner: OwnedLog | None = None
+
+    def trim(self, before: int) -> None:
+        """Removes what stands before an offset."""
+        for offset in range(self.begins_at, before):
+            self.records[offset] = b""
+        self.begins_at = max(self.begins_at, before)
 
     def take_over(self, position: Position) -> "OwnedLog":
         """Opens it for the owner of `position`, which is behind all that it read; what the former owner has under way

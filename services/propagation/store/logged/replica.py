@@ -36,6 +36,11 @@ class Replica:
         """How far the log was read."""
         return self._assembly.position
 
+    @property
+    def proven(self) -> bool:
+        """Whether all that the store has is known to be in the log."""
+        return self._anchored and self.position.number >= self._kept.position.number
+
     def take(self, offset: int, record: bytes) -> None:
         """Applies what is whole with this record. An offset that was given before gives nothing.
 
@@ -54,7 +59,7 @@ class Replica:
 
     def caught_up(self) -> Position:
         """To be called when the log has no more; answers how far it is. Raises Diverged when the store is ahead."""
-        if not self._anchored or self.position.number < self._kept.position.number:
+        if not self.proven:
             raise Diverged
         return self.position
 
