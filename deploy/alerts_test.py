@@ -20,6 +20,7 @@ from services.propagation.fleet import metrics as fleet_metrics
 from services.propagation.homes import metrics as homes_metrics
 from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.performing import Counters
+from services.propagation.sharded.snapshots import metrics as snapshots_metrics
 from services.session import canary, events
 from services.session.audit import forwarding
 from services.storage import measuring
@@ -79,7 +80,7 @@ def stores():
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_is_about_figures_that_there_are(rule):
     there = {*auditors(), *engines(), *stores()}
-    propagation = (metrics, canary_watch, homes_metrics, fleet_metrics)
+    propagation = (metrics, canary_watch, homes_metrics, fleet_metrics, snapshots_metrics)
     propagations = "".join(inspect.getsource(module) for module in propagation)
     sessions = inspect.getsource(canary) + inspect.getsource(events) + inspect.getsource(forwarding)
     others = inspect.getsource(measuring) + inspect.getsource(rpc_metrics)

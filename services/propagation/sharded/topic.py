@@ -7,7 +7,7 @@ from libs.kafka.errors import TopicMissing, TopicUnfit
 from libs.kafka.topics import Topic, Topics
 
 SETTINGS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1", "compression.type": "producer"}
-"""Nothing is dropped: a shard is made again from the whole of its log."""
+"""Nothing is dropped by itself: what no snapshot has is in the log alone."""
 
 _KNOWN_S = 30.0
 """After this long brokers know what one of them has made, or something is wrong with them."""

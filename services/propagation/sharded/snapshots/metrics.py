@@ -7,8 +7,6 @@ from prometheus_client.registry import Collector
 
 from services.propagation.sharded.snapshots.snapshots import Snapshots
 
-_PREFIX = "wellspring_propagation_"
-
 
 class SnapshotsCollector(Collector):
     """By the number of the shard."""
@@ -18,11 +16,11 @@ class SnapshotsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Each family once."""
-        age = _gauge("snapshot_age_seconds", "For how long what is newer than the last snapshot has none.")
-        interval = _gauge("snapshot_interval_seconds", "How old it may become.")
-        size = _gauge("snapshot_bytes", "Size of the newest snapshot.")
-        begins = _gauge("log_begins_at", "The offset before which the log was trimmed.")
-        failed = CounterMetricFamily(_PREFIX + "snapshot_failures", "Snapshots that failed.", labels=["shard"])
+        age = _gauge("wellspring_propagation_snapshot_age_seconds", "Since what is newer has none.")
+        interval = _gauge("wellspring_propagation_snapshot_interval_seconds", "How old it may become.")
+        size = _gauge("wellspring_propagation_snapshot_bytes", "Size of the newest snapshot.")
+        begins = _gauge("wellspring_propagation_log_begins_at", "The offset before which the log was trimmed.")
+        failed = CounterMetricFamily("wellspring_propagation_snapshot_failures", "That failed.", labels=["shard"])
         for number, one in self._shards.items():
             label = [str(number)]
             age.add_metric(label, one.age_s)
@@ -34,4 +32,4 @@ class SnapshotsCollector(Collector):
 
 
 def _gauge(name: str, says: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_PREFIX + name, says, labels=["shard"])
+    return GaugeMetricFamily(name, says, labels=["shard"])
