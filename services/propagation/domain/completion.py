@@ -131,6 +131,8 @@ def _settle(work: _Work, completion: Completion, late: list[edges.Late]) -> None
     shard.unsure.clear(lease.view, work.done)
     wanting = _mark_done(work, completion.renderer_s)
     _fan_out(work, wanting)
+    if work.changed:
+        shard.interest.note(step.commit, lease.view, lease.sequence, work.changed, wanting, step.next_sequence)
     for late_edges in late:
         edges.pend_late(step, lease, late_edges)
     failures.take(step, lease, completion.failures)
@@ -161,7 +163,10 @@ def _give_back(work: _Work, completion: Completion) -> None:
 def _mark_done(work: _Work, renderer_s: float) -> list[tuple[Root, Group, BitMap]]:
     """Takes what is done out of the pending sets. Answers where the changed items were pending."""
     step, lease, shard = work.step, work.lease, work.step.shard
-    sources = work.changed & shard.store.outputs_with_dependents(lease.view) if work.changed else work.changed
+    sources = work.changed
+    if sources:
+        local = sources & shard.store.outputs_with_dependents(lease.view)
+        sources = local | shard.interest.wanted(lease.view, sources)
     parts = {root.sequence: items for root, items in lease.parts}
     wanting: list[tuple[Root, Group, BitMap]] = []
     for root in shard.index.of(lease.view, work.done):
@@ -209,7 +214,10 @@ def _fan_out(work: _Work, wanting: list[tuple[Root, Group, BitMap]]) -> None:
     inputs = store.output_inputs(lease.view, to_numbers(sources))
     step.commit.change_inputs(inputs, InputChange(work.changed_at, version, owner))
     looked_up: dict[int, BitMap] | None = None
-    for root, group, wanted in wanting:
+    for root, group, every in wanting:
+        wanted = every & sources
+        if not wanted:
+            continue
         if len(wanted) == len(sources):
             mine = inputs
             looked_up = looked_up or store.dependents_of(inputs)
