@@ -76,7 +76,8 @@ class Declaration:
 class Late:
     """Dependents whose new input had changed at `changed_at`, after what they were rendered from.
 
-    `root` is 0 for an output that changed when nobody depended on it: no root was told. `item` is what it is made by.
+    `root` is 0 for an output that changed when nobody depended on it: no root was told. `item` is what it is made by,
+    None for an output of another shard.
     `unsettled`: they were rendered after it, but within the view's settle delay.
     """
 
@@ -98,12 +99,12 @@ def declare(
 
 
 def declare_all(
-    shard: Shard, declarations: Sequence[Declaration], *, patient: bool = False
+    shard: Shard, declarations: Sequence[Declaration], *, patient: bool = False, awaited: bool = True
 ) -> tuple[list[EdgeDelta], Awaitable[None]]:
     """As declare, all of them in order or none: whatever one is refused for, none of the others has an effect."""
     views = [shard.views.number(one.view_name) for one in declarations]
     step = shard.step()
-    step.commit.patient = patient
+    step.commit.patient, step.commit.awaited = patient, awaited
     changes: list[tuple[int, EdgeDelta, Outputs]] = []
     for view, one in zip(views, declarations, strict=True):
         declared = one.declared
@@ -166,7 +167,7 @@ def parts(one: Declaration, most_edges: int) -> Iterator[Declaration]:
 
 def _write_numbers(step: Step) -> None:
     if not step.commit.empty:
-        step.commit.patient = True  # nobody is told before what is written next is durable
+        step.commit.patient, step.commit.awaited = True, False  # nobody is told before what is written next is durable
         step.write()
 
 
@@ -245,6 +246,8 @@ def _outputs(
         source_view = step.shard.store.views.get(parts[0]) if parts is not None else None
         if parts is None or source_view is None or aspect != CONTENT:
             continue
+        if not step.shard.settings.part.has(parts[1]):
+            continue  # what that shard tells is kept as of any input
         source = int(step.commit.intern_resources([parts[1].encode()])[0])
         outputs[int(numbers[at])] = (source_view, source)
         if source_view == view:
@@ -326,8 +329,9 @@ def pend_late(step: Step, lease: Lease | None, late_edges: Late) -> None:
         if mine and root.sequence in step.shard.roots:
             _pend(step, root, dataclasses.replace(late_edges, dependents=mine))
             remaining = remaining - mine
-    if remaining and late_edges.item is not None:
-        root = reopening.made_for(step, late_edges.item)
+    if remaining:
+        source = late_edges.item if late_edges.item is not None else late_edges.input
+        root = reopening.made_for(step, source)
         _pend(step, root, dataclasses.replace(late_edges, dependents=remaining))
 
 

@@ -54,15 +54,17 @@ def publish(shard: Shard, change: Change) -> tuple[Accepted, Awaitable[None] | N
     return outcome, durable
 
 
-def publish_all(shard: Shard, changes: Sequence[Change]) -> tuple[list[Outcome], Awaitable[None] | None]:
+def publish_all(
+    shard: Shard, changes: Sequence[Change], *, bounded: bool = True
+) -> tuple[list[Outcome], Awaitable[None] | None]:
     """Accepts or refuses each change for itself, in order; the awaitable (None if all are repeated) is for all.
 
-    What touches different resources under different ids goes into one commit.
+    What touches different resources under different ids goes into one commit. Unless `bounded`, there is room for all.
     """
     outcomes: list[Outcome] = []
     durable: Awaitable[None] | None = None
     for together in _distinct(changes):
-        answers, written = _publish(shard, together)
+        answers, written = _publish(shard, together, bounded)
         outcomes += answers
         durable = written or durable
     if durable is not None:
@@ -86,7 +88,7 @@ def _distinct(changes: Sequence[Change]) -> Iterator[list[Change]]:
         yield together
 
 
-def _publish(shard: Shard, changes: list[Change]) -> tuple[list[Outcome], Awaitable[None] | None]:
+def _publish(shard: Shard, changes: list[Change], bounded: bool) -> tuple[list[Outcome], Awaitable[None] | None]:
     """One commit for distinct changes."""
     outcomes: list[Outcome | None] = [_known(shard, change) for change in changes]
     new = [at for at, outcome in enumerate(outcomes) if outcome is None]
@@ -97,7 +99,7 @@ def _publish(shard: Shard, changes: list[Change]) -> tuple[list[Outcome], Awaita
             prepared = _prepare(step, [changes[at] for at in new])
             for at, one in zip(new, prepared, strict=True):
                 try:
-                    outcomes[at] = _accept(step, one)
+                    outcomes[at] = _accept(step, one, bounded)
                 except IntakeFull as error:
                     outcomes[at] = error
             if any(isinstance(outcomes[at], Accepted) for at in new):
@@ -156,13 +158,14 @@ def _prepare(step: Step, changes: list[Change]) -> list[_Prepared]:
     return [prepared.get(change.id) or replace(nothing, change=change) for change in changes]
 
 
-def _accept(step: Step, prepared: _Prepared) -> Accepted:
+def _accept(step: Step, prepared: _Prepared, bounded: bool) -> Accepted:
     """Puts a change whose id is new into the step. Raises IntakeFull."""
     change, fresh = prepared.change, prepared.fresh
     if change.cause.kind == CANARY:
         return _canary(step, change)
     shard = step.shard
-    check_room(shard)
+    if bounded:
+        check_room(shard)
     sequence = step.next_sequence()
     put_change_id(step.commit, change, sequence)
     record = RootRecord(

@@ -35,6 +35,7 @@ def recover(shard: Shard) -> Awaitable[None]:
     now_ns, now_s = shard.clock.time_ns(), shard.now_s()
     shard.holds.load(now_ns, now_s)
     shard.history.load()
+    shard.interest.load()
     shard.causers.load()
     delays_s = {number: view.settle_s for number, view in shard.views.in_use.items()}
     settling = shard.settling.load(shard.store, delays_s, now_ns, now_s)
@@ -59,6 +60,7 @@ def recover(shard: Shard) -> Awaitable[None]:
             shard.unsure.add(group.view, group.pending)
     for view in shard.store.views.values():
         shard.unsure.add(view, shard.holds.dead(view) | shard.holds.attempted(view))
+    shard.interest.count(shard.roots)
     shard.halted = None
     durable = _leave_behind(shard)
     shard.signals.work.fire()

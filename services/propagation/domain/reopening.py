@@ -6,7 +6,7 @@ import numpy as np
 
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.names import CONTENT
-from services.propagation.domain.paths import Item, item_name
+from services.propagation.domain.paths import Item, item_name, resource_name
 from services.propagation.domain.records import LATE_PREFIX, RootRecord, State, Tally, read_root, read_tally
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Step
@@ -34,12 +34,17 @@ def reopened(step: Step, sequence: int) -> Root | None:
     return root
 
 
-def made_for(step: Step, item: Item) -> Root:
-    """A root for dependents of an item's output, which changed when no root was told."""
+def made_for(step: Step, source: Item | int) -> Root:
+    """A root for dependents of an item's output, which changed when no root was told; of another shard's output it is
+    the input's number."""
     shard = step.shard
-    rendered_at = int(shard.store.rendered_at(item[0], np.array([item[1]], np.uint32))[0])
-    version = shard.sequence.version(rendered_at)
-    return _made(step, Change("", item_name(shard, item), (CONTENT,), version, Cause("late")), ())
+    if isinstance(source, int):
+        name = resource_name(shard, shard.store.input_parts(np.array([source], np.uint32))[0][0])
+        version = shard.store.input_changes([source])[source].version
+    else:
+        name = item_name(shard, source)
+        version = shard.sequence.version(int(shard.store.rendered_at(source[0], np.array([source[1]], np.uint32))[0]))
+    return _made(step, Change("", name, (CONTENT,), version, Cause("late")), ())
 
 
 def made_alone(step: Step) -> Root:

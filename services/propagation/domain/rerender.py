@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from libs.errors.errors import InvalidArgument
+from services.propagation.domain import reopening
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.errors import ChangeIdReused
 from services.propagation.domain.fanout import want, want_all
@@ -63,23 +64,25 @@ def rerender(shard: Shard, asked: Rerender) -> tuple[Begun, Awaitable[None] | No
     known = find_change_id(shard.store, asked.id)
     chosen, unknown = _chosen(shard, view, asked)
     told = [name.decode() for name in unknown[:_MOST_TOLD]]
-    if known is not None:
+    if known is not None and known[1]:
         return _repeated(shard, asked, known, told), None
     check_room(shard)
     if asked.names and not chosen:
         return Begun("", 0, told), None
     step = shard.step()
-    root = _root(step, asked)
+    root = _root(step, asked, known[0] if known is not None else 0)
     if asked.names:
         items = to_set(step.commit.intern_resources(chosen))
         want(step, root, 1, root.sequence, view, items)
         pages = len(items)
     else:
         pages = want_all(step, root, root.sequence, view)
-    if not pages:
+    begun = root.sequence in shard.roots
+    if not pages and not begun:
         return Begun("", 0, told), None
     told_pages = (*root.record.change.attributes, ("pages", str(pages)))
-    shard.take_in(root)
+    if not begun:
+        shard.take_in(root)
     step.put_record(root, replace(root.record, change=replace(root.record.change, attributes=told_pages)))
     put_id(step.commit, asked.id, root.sequence, asked.digest())
     durable = step.write()
@@ -122,7 +125,8 @@ def _repeated(shard: Shard, asked: Rerender, known: tuple[int, bytes], unknown: 
     return Begun(asked.id, int(pages), unknown)
 
 
-def _root(step: Step, asked: Rerender) -> Root:
+def _root(step: Step, asked: Rerender, heard: int) -> Root:
+    """A new root, or that of `heard`: its part here, where another shard told of it before it was asked for here."""
     shard = step.shard
     change = Change(
         id=asked.id,
@@ -145,6 +149,13 @@ def _root(step: Step, asked: Rerender) -> Root:
         accepted_ns=step.now_ns,
         publish_unchanged=asked.publish_unchanged,
     )
+    root = reopening.reopened(step, heard) if heard else None
+    if root is not None:
+        former = root.record
+        root.record = replace(
+            record, sequence=root.sequence, state=former.state, reason=former.reason, accepted_ns=former.accepted_ns
+        )
+        return root
     root = Root(record, Tally(), step.now_s)
     root.reads_before = (shard.heat.reads, shard.heat.fresh)
     return root

@@ -87,6 +87,7 @@ class Root:
         self.seconds = tally.seconds
         self.successor: Root | None = None
         self.settling = 0
+        self.untold = 0
         self.deficit_s = 0.0
         self.served = False
         self.parked = False
@@ -145,8 +146,8 @@ class Root:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to lease, now or later."""
-        return not self.settling and not any(group.pending for group in self.groups.values())
+        """Whether nothing is left to lease, now or later, nor to tell other shards."""
+        return not self.settling and not self.untold and not any(group.pending for group in self.groups.values())
 
     def tally(self) -> Tally:
         """The counters as they are."""

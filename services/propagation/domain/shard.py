@@ -24,8 +24,10 @@ from services.propagation.domain.heat import Heat
 from services.propagation.domain.held_back import HeldBack
 from services.propagation.domain.history import History
 from services.propagation.domain.holds import Holds
+from services.propagation.domain.interest import Interest
 from services.propagation.domain.leases import Lease, Leases
 from services.propagation.domain.long_work import LongWork
+from services.propagation.domain.partition import WHOLE, Part
 from services.propagation.domain.records import TALLY, RootRecord, State
 from services.propagation.domain.root_index import RootIndex
 from services.propagation.domain.roots import Root
@@ -38,6 +40,8 @@ from services.propagation.domain.unsure import Unsure
 from services.propagation.domain.views import Views
 from services.propagation.store.interface import InputChange, Numbers, Store
 
+_MOST_FLIPS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -49,7 +53,7 @@ class Settings:
     share of a retry's backoff that is random; `history_bytes` what the log of renders takes at most; `max_causers` how
     many are told apart by their costs. Compaction has a slice of about `compact_s` each
     `compact_every_s`: while the store asks for it, and once nothing was written for `quiet_s`.
-    `canaries` are the periods of watched sources, by name.
+    `canaries` are the periods of watched sources, by name; `part` is which shard of several this is.
     """
 
     lanes: dict[str, int] = field(default_factory=lambda: {"default": 10})
@@ -68,6 +72,7 @@ class Settings:
     canaries: dict[str, float] = field(default_factory=dict)
     history_bytes: int = 256 << 20
     max_causers: int = 10_000
+    part: Part = WHOLE
 
 
 class Shard:
@@ -91,6 +96,7 @@ class Shard:
         self.canaries = Canaries(store, settings.canaries)
         self.held_back = HeldBack()
         self.history = History(store, settings.history_bytes)
+        self.interest = Interest(store)
         self.suspects = Suspects()
         self.unsure = Unsure()
         self.scheduler = Scheduler(settings.lanes)
@@ -100,6 +106,8 @@ class Shard:
         self.index = RootIndex()
         self.newest: dict[tuple[int, ...], Root] = {}
         self._of_inputs: dict[tuple[int, ...], dict[int, Root]] = {}
+        self.flips: dict[int, dict[int, list[BitMap]]] = {}
+        """Of roots that ended and may be opened again for what another shard tells, by their sequence."""
         self.halted: BaseException | None = None
         self.written_s = 0.0
         self.room_bytes = 0
@@ -134,12 +142,20 @@ class Shard:
             del self.newest[root.record.inputs]
         self.scheduler.remove(root)
 
+    def keep_flips(self, root: Root) -> None:
+        """The root ends: another shard may go on with a cycle that goes through both."""
+        if root.flips and self.settings.part.shards > 1:
+            self.flips[root.sequence] = root.flips
+            if len(self.flips) > _MOST_FLIPS:
+                del self.flips[next(iter(self.flips))]
+
     def drop_roots(self) -> None:
         """Forgets every root in memory, before they are read anew."""
         self.roots.clear()
         self.index.clear()
         self.newest.clear()
         self._of_inputs.clear()
+        self.flips.clear()
 
     def of_inputs(self, inputs: tuple[int, ...]) -> list[Root]:
         """The unfinished roots of just these inputs, in the order in which they were taken in."""
@@ -212,6 +228,7 @@ class Step:
         finished.note(self.commit, self.next_sequence(), root.sequence)
         self.commit.delete_records(SETTLE, encode(root.sequence))
         self.shard.settling.drop(root.sequence)
+        self.shard.keep_flips(root)
         self.shard.let_go(root)
         self._touched.pop(root.sequence, None)
 

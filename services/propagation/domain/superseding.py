@@ -45,6 +45,7 @@ def fold(step: Step, older: Root, newer: Root) -> None:
         if group.pending:
             pend(step, newer, group.level, group.view, group.pending)
     older.settling = 0
+    step.shard.interest.hand_over(step.commit, older, newer)
     step.finish(older, State.DONE_WITH_FAILURES if older.failed else State.DONE, left=left)
 
 

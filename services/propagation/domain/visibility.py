@@ -13,7 +13,7 @@ import numpy as np
 
 from services.propagation.domain.errors import ChangeIdInvalid
 from services.propagation.domain.names import check_change_id, check_resource
-from services.propagation.domain.paths import MOST_VISITED, Item, inputs_of, made_of, output_item
+from services.propagation.domain.paths import MOST_VISITED, Item, inputs_of, made_of, output_item, resource_name
 from services.propagation.domain.records import RootRecord, State, find_change_id, read_root
 from services.propagation.domain.retention import forgotten_up_to
 from services.propagation.domain.roots import Root
@@ -73,7 +73,7 @@ def _carriers(shard: Shard, sequence: int) -> list[int]:
         return []
     carriers: list[int] = []
     if record.begun:
-        carriers.append(_heir(shard, record).sequence)
+        carriers.append(heir(shard, record).sequence)
     stale = _inputs(shard, record) - set(record.inputs)
     if stale:
         carriers += [
@@ -95,16 +95,16 @@ def _inputs(shard: Shard, record: RootRecord) -> set[int]:
     return {one for one in found if one >= 0}
 
 
-def _heir(shard: Shard, record: RootRecord) -> RootRecord:
+def heir(shard: Shard, record: RootRecord) -> RootRecord:
     """The root itself, or, if it was finished because a newer one took over, that one."""
     for _ in range(_MOST_HEIRS):
         if not record.superseded_by or not record.state.finished or not record.left:
             break
         known = find_change_id(shard.store, record.superseded_by)
-        heir = _record(shard, known[0]) if known is not None else None
-        if heir is None:
+        successor = _record(shard, known[0]) if known is not None else None
+        if successor is None:
             break
-        record = heir
+        record = successor
     return record
 
 
@@ -196,9 +196,17 @@ def _wanted_at(shard: Shard, record: RootRecord, item: Item) -> int:
     for number, resource, aspect in parts:
         made = output_item(shard, resource, aspect)
         if made is not None and number not in record.inputs:
-            changed = int(shard.store.output_changed_at(made[0], np.array([made[1]], np.uint32))[0])
+            changed = _changed_at(shard, number, made)
             wanted = max(wanted, changed if changed > record.sequence else 0)
     return wanted
+
+
+def _changed_at(shard: Shard, number: int, made: Item) -> int:
+    """When an output changed: of another shard's, when that was told."""
+    if shard.settings.part.has(resource_name(shard, made[1])):
+        return int(shard.store.output_changed_at(made[0], np.array([made[1]], np.uint32))[0])
+    told = shard.store.input_changes([number]).get(number)
+    return told.changed_at if told is not None else 0
 
 
 def _rendered_at(shard: Shard, item: Item) -> int:

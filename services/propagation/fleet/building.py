@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -17,22 +17,24 @@ from services.propagation.domain.engine import Engine
 from services.propagation.domain.partition import Part
 from services.propagation.domain.shard import Settings
 from services.propagation.files import views_file
+from services.propagation.fleet.across import AcrossServicer
 from services.propagation.fleet.changes import FleetChanges
+from services.propagation.fleet.interests import InterestedPropagation, InterestedWork, Interests
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.shards import Shards
 from services.propagation.fleet.spreading import Spreading
+from services.propagation.fleet.telling import Telling
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
 from services.propagation.metrics import EngineCollector
 from services.propagation.purging import Purging
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
-from services.propagation.servicer import PropagationServicer
 from services.propagation.store.interface import Store
 from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.parsing import Defaults
-from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
+from services.propagation.work_servicer import MAX_CAPACITY
 
 _FIRST = 0
 
@@ -58,18 +60,19 @@ async def led(
 ) -> LocalShard:
     """Shard `number` over its store, recovered; `check` is that of the store's log. Raises what the store, and the
     views in it, raise."""
-    catalogue = Catalogue(store, deployment.defaults, Part(number, shards.count))
+    part = Part(number, shards.count)
+    catalogue = Catalogue(store, deployment.defaults, part)
     engine = Engine(
         store,
         deployment.clock,
         deployment.rng,
-        deployment.settings,
+        replace(deployment.settings, part=part),
         catalogue.views(),
         catalogue.revision,
         catalogue.older(),
     )
     engine.shard.signals.work = shards.work
-    background: list[Callable[[], Awaitable[None]]] = []
+    background: list[Callable[[], Awaitable[None]]] = [Telling(engine, shards).run]
     collectors: list[Collector] = [EngineCollector(engine)]
     canaries = CanaryWatch(engine)
     intake: Intake | None = None
@@ -85,13 +88,14 @@ async def led(
             background.append(intake.run)
     tokens = await deployment.tokens(store)
     stopping = asyncio.Event()
+    interests = Interests(engine, shards)
     rules = Rules(engine, TargetsCaller(Targets()), deployment.clock, deployment.rng)
     return LocalShard(
         number,
         engine,
         catalogue,
-        PropagationServicer(engine, tokens),
-        WorkServicer(engine, catalogue, deployment.max_batch, stopping),
+        InterestedPropagation(engine, tokens, interests),
+        InterestedWork(engine, catalogue, interests, deployment.max_batch, stopping),
         AdminServicer(
             engine,
             catalogue,
@@ -101,6 +105,7 @@ async def led(
             rules,
             canaries,
         ),
+        AcrossServicer(engine),
         background,
         collectors,
         stopping,

@@ -1,4 +1,4 @@
-"""Declarations divided among the shards of their dependents; outputs of other shards' resources are refused by name."""
+"""Declarations divided among the shards of their dependents."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,28 +7,10 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from services.propagation import packing
 from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
-from services.propagation.domain.names import output_parts, split_names
-from services.propagation.fleet.errors import DependencyAcrossShards
+from services.propagation.domain.names import split_names
 from wellspring.propagation.v1 import propagation_pb2
 
 ShardOf = Callable[[str], int]
-_OUTPUT = b"view/"
-_TAB = b"\t"
-
-
-def check_inputs(dependent: str, resources: Sequence[str], shard_of: ShardOf, path: str) -> None:
-    """Raises DependencyAcrossShards when one of the resources is an output out of another shard."""
-    for resource in resources:
-        if output_parts(resource) is not None and shard_of(resource) != shard_of(dependent):
-            raise DependencyAcrossShards.field(path, refusal(dependent, resource))
-
-
-def refusal(dependent: str, resource: str) -> str:
-    """What is said of it."""
-    return (
-        f"{dependent!r} cannot depend on {resource!r}, which is in another shard: among several shards a resource may"
-        " depend on outputs of itself only; with backend.sharded.shards: 1 it may depend on any"
-    )
 
 
 def renumbered(status: status_pb2.Status, there: str, here: str) -> status_pb2.Status:
@@ -50,8 +32,7 @@ def renumbered(status: status_pb2.Status, there: str, here: str) -> status_pb2.S
 def divided(
     message: propagation_pb2.PackedDeclarations, shard_of: ShardOf, path: str
 ) -> dict[int, propagation_pb2.PackedDeclarations]:
-    """By shard, the part of it whose dependents are there. Raises BatchInvalid, ResourceInvalid,
-    DependencyAcrossShards."""
+    """By shard, the part of it whose dependents are there. Raises BatchInvalid, ResourceInvalid."""
     dependents = [name.decode() for name in split_names(message.dependents, f"{path}.dependents")]
     packing.inputs(message.inputs, f"{path}.inputs")
     inputs = message.inputs.split(b"\0") if message.inputs else []
@@ -60,7 +41,6 @@ def divided(
     _check(dependents, counts, index, len(inputs), path)
     places = np.array([shard_of(dependent) for dependent in dependents], np.int64)
     owners = np.repeat(places, counts)
-    _check_outputs(dependents, inputs, counts, index, owners, shard_of, path)
     parts: dict[int, propagation_pb2.PackedDeclarations] = {}
     for shard in np.unique(places).tolist():
         mine, edges = places == shard, index[owners == shard]
@@ -90,24 +70,3 @@ def _check(dependents: Sequence[str], counts: np.ndarray, index: np.ndarray, inp
         seen: set[str] = set()
         second = next(at for at, name in enumerate(dependents) if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ResourceInvalid.field(f"{path}[{second}]", "is a dependent that the request names before")
-
-
-def _check_outputs(
-    dependents: Sequence[str],
-    inputs: Sequence[bytes],
-    counts: np.ndarray,
-    index: np.ndarray,
-    owners: np.ndarray,
-    shard_of: ShardOf,
-    path: str,
-) -> None:
-    for number, name in enumerate(inputs):
-        if not name.startswith(_OUTPUT):
-            continue
-        resource = name.partition(_TAB)[0].decode()
-        if output_parts(resource) is None:
-            continue
-        foreign = np.flatnonzero((index == number) & (owners != shard_of(resource)))
-        if len(foreign):
-            dependent = int(np.repeat(np.arange(len(counts)), counts)[foreign[0]])
-            raise DependencyAcrossShards.field(path, refusal(dependents[dependent], resource))

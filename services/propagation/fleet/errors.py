@@ -2,16 +2,14 @@
 
 WellspringError
 ├── Aborted
-│   └── ShardNotHere              SHARD_NOT_HERE            between engines: another one leads the shard
+│   └── ShardNotHere   SHARD_NOT_HERE   between engines: another one leads the shard
 ├── Unavailable
-│   └── ShardAway                 SHARD_AWAY                no engine leads the shard now, or it is not reached
-├── InvalidArgument
-│   └── DependencyAcrossShards    DEPENDENCY_ACROSS_SHARDS  an output of a resource that is in another shard
+│   └── ShardAway      SHARD_AWAY       no engine leads the shard now, or it is not reached
 └── Unimplemented
-    └── NeedsOneShard             NEEDS_ONE_SHARD           what this release does for one shard only
+    └── NeedsOneShard  NEEDS_ONE_SHARD  what this release does for one shard only
 """
 
-from libs.errors.errors import Aborted, InvalidArgument, Unavailable, Unimplemented
+from libs.errors.errors import Aborted, Unavailable, Unimplemented
 
 
 class ShardNotHere(Aborted):
@@ -24,12 +22,6 @@ class ShardAway(Unavailable):
     """No engine leads the shard now, or the one that does is not reached. The call may be made again."""
 
     default_reason = "SHARD_AWAY"
-
-
-class DependencyAcrossShards(InvalidArgument):
-    """A dependent may depend on outputs of its own resource only, where there are several shards."""
-
-    default_reason = "DEPENDENCY_ACROSS_SHARDS"
 
 
 class NeedsOneShard(Unimplemented):

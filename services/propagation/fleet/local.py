@@ -13,6 +13,7 @@ from libs.errors.errors import ResourceExhausted, WellspringError
 from libs.rpc.call import Call
 from services.propagation.admin_servicer import AdminServicer
 from services.propagation.domain.engine import Engine
+from services.propagation.fleet.across import AcrossServicer
 from services.propagation.fleet.errors import ShardNotHere
 from services.propagation.servicer import PropagationServicer
 from services.propagation.views.catalogue import Catalogue
@@ -35,6 +36,7 @@ class LocalShard:
     propagation: PropagationServicer
     work: WorkServicer
     admin: AdminServicer
+    across: AcrossServicer
     background: list[Callable[[], Awaitable[None]]]
     collectors: list[Collector]
     stopping: asyncio.Event
@@ -45,7 +47,12 @@ class LocalShard:
 
     def servicer(self, service: str) -> Any:
         """By the service's name in the contract."""
-        return {"Propagation": self.propagation, "PropagationWork": self.work, "PropagationAdmin": self.admin}[service]
+        return {
+            "Propagation": self.propagation,
+            "PropagationWork": self.work,
+            "PropagationAdmin": self.admin,
+            "PropagationShards": self.across,
+        }[service]
 
     async def ask(self, service: str, method: str, request: Message, call: Call) -> Any:
         """The shard's answer. Raises what its servicer raises, and ShardNotHere when it is given up meanwhile."""

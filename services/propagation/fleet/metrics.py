@@ -19,6 +19,15 @@ class FleetCollector(Collector):
         own = list(self._shards.own.values())
         yield GaugeMetricFamily("wellspring_propagation_shards", "Shards that there are.", self._shards.count)
         yield GaugeMetricFamily("wellspring_propagation_led_shards", "Of them, those that this engine leads.", len(own))
+        untold = GaugeMetricFamily(
+            "wellspring_propagation_untold",
+            "Records of changed outputs that other shards have still to take.",
+            None,
+            ["shard"],
+        )
+        for shard in own:
+            untold.add_metric([str(shard.number)], sum(shard.engine.shard.interest.waiting.values()))
+        yield untold
         families: dict[str, Metric] = {}
         for shard in own:
             for family in (family for collector in shard.collectors for family in collector.collect()):

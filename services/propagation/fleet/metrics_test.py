@@ -23,6 +23,7 @@ def test_each_shard_is_told_by_its_number_while_it_is_led():
             assert found["wellspring_propagation_shards", None] == 3
             assert found["wellspring_propagation_led_shards", None] == 2
             assert {shard for name, shard in found if name == "wellspring_propagation_epoch"} == {"0", "2"}
+            assert found["wellspring_propagation_untold", "2"] == 0
             # Canaries are watched by whoever leads the first shard.
             assert ("wellspring_propagation_unwatched_canaries_total", "0") in found
             assert ("wellspring_propagation_unwatched_canaries_total", "2") not in found

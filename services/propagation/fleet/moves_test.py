@@ -225,23 +225,9 @@ def test_a_call_for_a_shard_goes_to_it_alone_or_is_refused():
     asyncio.run(main())
 
 
-def test_an_output_of_another_shard_is_refused_by_name():
+def test_each_mistake_is_told_where_it_stands_in_the_callers_own_request():
     async def main():
-        async with site_of() as (_, (one, other), executor):
-            of = one.shards.of
-            near = next(name for at in range(1, PAGES) if of(name := f"w/page/{at}") == of("w/page/0"))
-            far = next(name for at in range(1, PAGES) if of(name := f"w/page/{at}") != of("w/page/0"))
-            page = "w/page/0"
-            plain = pb.Declaration(view="html", dependent=near, dependencies=[pb.Dependency(resource=T)])
-            single = pb.Declaration(
-                view="summary", dependent=page, dependencies=[pb.Dependency(resource=f"view/html/{far}")]
-            )
-            answer = await one.stubs.propagation.DeclareDependencies(
-                pb.DeclareDependenciesRequest(declarations=[single, plain])
-            )
-            assert [status.code for status in answer.results] == [grpc.StatusCode.INVALID_ARGUMENT.value[0], 0]
-            assert f"view/html/{far}" in answer.results[0].message
-            # Each mistake is told where it stands in the caller's own request, whatever the shard.
+        async with site_of() as (_, (_one, other), _executor):
             mistakes = [
                 pb.Declaration(
                     view="html", dependent=f"w/page/{at}", dependencies=[pb.Dependency(resource=T, aspect="?")]
@@ -256,35 +242,36 @@ def test_an_output_of_another_shard_is_refused_by_name():
                 wrong = error_details_pb2.BadRequest()
                 assert any(detail.Unpack(wrong) for detail in status.details)
                 assert wrong.field_violations[0].field.startswith(f"declarations[{at}]")
-            packed = declaration("summary", {near: [f"view/html/{near}"], page: [T, f"view/html/{far}"]})
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await one.stubs.propagation.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[packed]))
-            assert reason_of(caught.value) == "DEPENDENCY_ACROSS_SHARDS" and page in caught.value.details()
-            counted = await one.stubs.propagation.CountDependents(
-                pb.CountDependentsRequest(resource=f"view/html/{near}")
+
+    asyncio.run(main())
+
+
+def test_an_edge_waits_for_the_shard_whose_output_it_is_on():
+    async def main():
+        async with site_of() as (_, (one, other), executor):
+            of = one.shards.of
+            page, far = (next(name for at in range(PAGES) if of(name := f"w/page/{at}") == shard) for shard in (1, 0))
+            edge = pb.Declaration(
+                view="summary", dependent=page, dependencies=[pb.Dependency(resource=f"view/html/{far}")]
             )
-            assert counted.total == 0, "refused as one"
-            # A render that finds such a dependency: its page is a dead letter, the others of the batch are done.
-            executor.site.reads["html", page] = [(T, "content"), (f"view/html/{far}", "content")]
-            change_id = await edited(other.stubs, executor.site)
+            asked = pb.DeclareDependenciesRequest(declarations=[edge])
+            await one.lose(0)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await other.stubs.propagation.DeclareDependencies(asked, timeout=1)
+            assert reason_of(caught.value) in ("SHARD_AWAY", "")
+            counted = pb.CountDependentsRequest(resource=f"view/html/{far}")
+            await other.lead(0)
+            assert (await one.stubs.propagation.CountDependents(counted)).total == 0
+            assert (await one.stubs.propagation.DeclareDependencies(asked)).edges_added == 1
+            # Who wants it is known to whoever leads the shard next, too.
+            await other.lose(0)
+            await one.lead(0)
+            assert (await one.stubs.propagation.CountDependents(counted)).total == 1
+            change_id = await edited(one.stubs, executor.site)
+            executor.site.reads["summary", page] = [(f"view/html/{far}", "content")]
             root = await finished(executor, [one, other], change_id)
-            assert (root.state, root.progress.failed) == (pb.Root.STATE_DONE_WITH_FAILURES, 1)
-            assert root.progress.done == PAGES - 1
-            letters = await one.stubs.admin.QueryDeadLetters(admin_pb2.QueryDeadLettersRequest())
-            found, token = list(letters.dead_letters), letters.next_page_token
-            assert letters.total == 1
-            while token:
-                letters = await one.stubs.admin.QueryDeadLetters(admin_pb2.QueryDeadLettersRequest(page_token=token))
-                found, token = found + list(letters.dead_letters), letters.next_page_token
-            assert [(one.resource, one.reason, one.root) for one in found] == [
-                (page, "DEPENDENCY_ACROSS_SHARDS", change_id)
-            ]
-            executor.site.reads["html", page] = [(T, "content")]
-            replayed = await one.stubs.admin.ReplayDeadLetters(admin_pb2.ReplayDeadLettersRequest())
-            assert replayed.replayed == 1
-            await finished(executor, [one, other], change_id)
-            status = await other.stubs.admin.GetStatus(admin_pb2.GetStatusRequest())
-            assert (status.dead_letters, status.pending) == (0, 0)
+            assert (root.state, root.progress.done) == (pb.Root.STATE_DONE, PAGES + 1)
+            assert executor.site.stored["summary", page][1] == executor.site.render(("summary", page))
 
     asyncio.run(main())
 

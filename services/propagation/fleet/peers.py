@@ -15,12 +15,13 @@ from libs.errors import errors
 from libs.rpc.call import Call
 from services.propagation.fleet.errors import ShardAway, ShardNotHere
 from services.propagation.fleet.shards import SHARD_HEADER
+from services.propagation.fleet.telling import SHARDS
 from services.propagation.service import ADMIN, PROPAGATION, WORK
 from wellspring_client.calls import Caller
 from wellspring_client.channels import Channels, Tls
 from wellspring_client.errors import WellspringError
 
-_SERVICES: dict[str, ServiceDescriptor] = {one.name: one for one in (PROPAGATION, WORK, ADMIN)}
+_SERVICES: dict[str, ServiceDescriptor] = {one.name: one for one in (PROPAGATION, WORK, ADMIN, SHARDS)}
 _LEAST_S = 0.05
 _MARGIN_S = 0.2
 """Kept of the caller's time, so that what went wrong there reaches it."""

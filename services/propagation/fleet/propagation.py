@@ -14,7 +14,9 @@ from services.propagation import messages
 from services.propagation.domain import names
 from services.propagation.domain.errors import ChangeNotFound, RootFinished
 from services.propagation.fleet import declarations, ids, roots
+from services.propagation.fleet.explained import explained
 from services.propagation.fleet.shards import Answers, Shards, whole
+from services.propagation.fleet.visible import Visible
 from services.propagation.fleet.watching import Watching
 from services.propagation.servicer import MAX_CHANGES, MAX_DECLARATIONS
 from services.propagation.watching import BOUND_PREFIX, INTAKE_S
@@ -24,6 +26,10 @@ _SERVICE = "Propagation"
 _PAGE_SIZE = 100
 _MAX_PAGE_SIZE = 1_000
 _LOOK_S = 0.1
+_TRIES = 10
+_ACTIVE, _PAUSED = propagation_pb2.Root.STATE_ACTIVE, propagation_pb2.Root.STATE_PAUSED
+_UNDONE = {"Pause": (_ACTIVE,), "Resume": (_PAUSED,), "Cancel": (_ACTIVE, _PAUSED)}
+"""States of a root that a call cannot leave it in."""
 
 
 class FleetPropagation:
@@ -32,6 +38,7 @@ class FleetPropagation:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._watching = Watching(shards)
+        self._visible = Visible(shards)
 
     async def PublishChanges(
         self, request: propagation_pb2.PublishChangesRequest, call: Call
@@ -75,10 +82,6 @@ class FleetPropagation:
 
     def _declared_in(self, one: propagation_pb2.Declaration, path: str) -> int:
         names.check_resource(one.dependent, f"{path}.dependent")
-        resources = [dependency.resource for dependency in one.dependencies]
-        for at, resource in enumerate(resources):
-            names.check_resource(resource, f"{path}.dependencies[{at}].resource")
-        declarations.check_inputs(one.dependent, resources, self._shards.of, f"{path}.dependencies")
         return self._shards.of(one.dependent)
 
     async def ListDependencies(
@@ -139,8 +142,16 @@ class FleetPropagation:
         return response
 
     async def GetChange(self, request: propagation_pb2.GetChangeRequest, call: Call) -> propagation_pb2.Root:
-        """Added up over the shards."""
-        return roots.together(await self._about(request.id, "GetChange", request, call), request.id)
+        """Added up over the shards. That it has ended is told once they all had ended it at one time."""
+        return await self._together(await self._about(request.id, "GetChange", request, call), request.id, call)
+
+    async def _together(self, answers: Answers, change_id: str, call: Call) -> propagation_pb2.Root:
+        asked = propagation_pb2.GetChangeRequest(id=change_id)
+        while (root := roots.together(answers, change_id)).state in roots.FINISHED:
+            before, answers = answers, await self._about(change_id, "GetChange", asked, call)
+            if roots.agree(before, answers):
+                break
+        return root
 
     async def ListChanges(
         self, request: propagation_pb2.ListChangesRequest, call: Call
@@ -161,10 +172,9 @@ class FleetPropagation:
             change_id = ids.change_told(shard, root.change.id)
             asked = propagation_pb2.GetChangeRequest(id=change_id)
             answers = await self._about(change_id, "GetChange", asked, call)
-            answers[shard] = root
             if any(not isinstance(answers[other], WellspringError) for other in answers if other < shard):
                 continue  # that shard lists it
-            told = roots.together(dict(sorted(answers.items())), change_id)
+            told = await self._together(answers, change_id, call)
             if not request.states or told.state in request.states:
                 response.roots.append(told)
         if page.next_page_token:
@@ -212,26 +222,13 @@ class FleetPropagation:
     async def AwaitVisible(
         self, request: propagation_pb2.AwaitVisibleRequest, call: Call
     ) -> propagation_pb2.AwaitVisibleResponse:
-        """Of the resource's shard."""
-        names.check_resource(request.resource, "resource")
-        mine = propagation_pb2.AwaitVisibleRequest()
-        mine.CopyFrom(request)
-        shard = self._shards.of(request.resource)
-        mine.visibility_token = ids.visibility_asked(request.visibility_token, shard, self._shards.count)
-        answer: propagation_pb2.AwaitVisibleResponse = await self._shards.ask(
-            shard, _SERVICE, "AwaitVisible", mine, call
-        )
-        return answer
+        """Through all shards that the page is made of something in."""
+        return await self._visible.wait(request, call)
 
     async def Explain(self, request: propagation_pb2.ExplainRequest, call: Call) -> propagation_pb2.ExplainResponse:
-        """Of the resource's shard."""
+        """Of the resource's shard; the paths through others are theirs to tell."""
         names.check_resource(request.resource, "resource")
-        answer: propagation_pb2.ExplainResponse = await self._one(request.resource, "Explain", request, call)
-        shard = self._shards.of(request.resource)
-        for step in answer.steps:
-            if step.HasField("root"):
-                step.root.id = ids.change_told(shard, step.root.id)
-        return answer
+        return await explained(self._shards, request, call)
 
     async def _all(self, method: str, request: Message, call: Call) -> Answers:
         return await self._shards.ask_all(_SERVICE, method, request, call)
@@ -250,7 +247,8 @@ class FleetPropagation:
         mine = type(request)()
         mine.CopyFrom(request)
         mine.id = own
-        requests: Mapping[int, Message] = {shard: mine}
+        # Where what followed from it went on, it has the id by which it is told.
+        requests: Mapping[int, Message] = dict.fromkeys(range(self._shards.count), request) | {shard: mine}
         return await self._shards.ask_each(_SERVICE, method, requests, call)
 
     async def _arrived(self, change_id: str, call: Call) -> None:
@@ -280,7 +278,15 @@ class FleetPropagation:
             if not isinstance(answer, WellspringError) or answer.reason != RootFinished.default_reason
         }
         roots.together(left, request.id)
-        return await self.GetChange(propagation_pb2.GetChangeRequest(id=request.id), call)
+        asked = propagation_pb2.GetChangeRequest(id=request.id)
+        root = await self.GetChange(asked, call)
+        for _ in range(_TRIES):
+            if root.state not in _UNDONE.get(method, ()):
+                break
+            # A shard that had finished it was told meanwhile, by one that had not heard yet, to go on with it.
+            await self._about(request.id, method, request, call)
+            root = await self.GetChange(asked, call)
+        return root
 
 
 def _accepted(results: tuple[Any, ...]) -> propagation_pb2.PublishChangesResponse.Result:

@@ -50,8 +50,22 @@ def together(answers: Answers, change_id: str) -> propagation_pb2.Root:
     return _added(found)
 
 
+def agree(before: Answers, after: Answers) -> bool:
+    """Whether no shard took up the root again between two answers of each. If all had finished it in both, they had
+    at once between the two; one that has told others of what follows has not finished until they took that up."""
+    return _ends(before) == _ends(after)
+
+
+def _ends(answers: Answers) -> dict[int, tuple[int, int]]:
+    return {
+        shard: (answer.finish_time.ToNanoseconds(), answer.progress.total)
+        for shard, answer in answers.items()
+        if not isinstance(answer, WellspringError)
+    }
+
+
 def _added(found: Sequence[tuple[int, propagation_pb2.Root]]) -> propagation_pb2.Root:
-    shard, first = found[0]
+    shard, first = next((one for one in found if one[1].change.resource or one[1].change.attributes), found[0])
     roots = [root for _, root in found]
     whole = propagation_pb2.Root()
     whole.CopyFrom(first)

@@ -17,7 +17,6 @@ from libs.rpc.errors import to_status
 from services.propagation import messages, packing
 from services.propagation.domain.errors import Fenced
 from services.propagation.fleet import ids
-from services.propagation.fleet.completions import without_foreign
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.shards import Shards, whole
 from services.propagation.work_servicer import MAX_WAIT_S
@@ -76,11 +75,10 @@ class FleetWork:
             shard, message.lease_id = ids.lease_asked(message.lease_id)
             try:
                 self._check(shard)
-                taken = without_foreign(message, shard, self._shards.of, f"completions[{at}]")
             except WellspringError as error:
                 results[at] = work_pb2.CompleteResponse.Result(status=to_status(error))
                 continue
-            parts.setdefault(shard, work_pb2.CompleteRequest()).completions.append(taken)
+            parts.setdefault(shard, work_pb2.CompleteRequest()).completions.append(message)
             places.setdefault(shard, []).append(at)
         for at, result in await self._tell("Complete", parts, places, work_pb2.CompleteResponse.Result, call):
             results[at] = result

@@ -14,7 +14,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from services.propagation.simulation.serving import VIEWS
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
-from wellspring.propagation.v1 import propagation_admin_pb2_grpc, propagation_pb2_grpc, work_pb2, work_pb2_grpc
+from wellspring.propagation.v1 import (
+    propagation_admin_pb2_grpc,
+    propagation_pb2_grpc,
+    shards_pb2_grpc,
+    work_pb2,
+    work_pb2_grpc,
+)
 from wellspring.propagation.v1 import propagation_pb2 as pb
 from wellspring_client import packed
 
@@ -69,10 +75,11 @@ class Stubs:
     """A stub for each service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        stubs: Any = (propagation_pb2_grpc, work_pb2_grpc, propagation_admin_pb2_grpc)
+        stubs: Any = (propagation_pb2_grpc, work_pb2_grpc, propagation_admin_pb2_grpc, shards_pb2_grpc)
         self.propagation: Any = stubs[0].PropagationStub(channel)
         self.work: Any = stubs[1].PropagationWorkStub(channel)
         self.admin: Any = stubs[2].PropagationAdminStub(channel)
+        self.across: Any = stubs[3].PropagationShardsStub(channel)
 
 
 def connected(process: Process) -> grpc.aio.Channel:

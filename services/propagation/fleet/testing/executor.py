@@ -23,7 +23,7 @@ views:
     render: {entry_point: {function: "examples.wiki.renderer:render"}}
     store: {namespace: summaries, record: "{name}"}
 """
-_CAPACITY = ("html", "summary")
+_CAPACITY = ("html", "summary", "board")
 
 
 class Executor:
