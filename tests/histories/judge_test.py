@@ -42,6 +42,7 @@ def ended(called, returned, outcome="ok", **rest):
 
 
 FIRST = put(1, 2, "a", "e1", if_absent=True)
+OWN = put(1, 2, "a", "e1", if_absent=True, family="f")
 
 GOOD = {
     "one after the other": [FIRST, put(3, 4, "b", "e2", if_etag="e1"), get(5, 6, "b", "e2")],
@@ -60,6 +61,20 @@ GOOD = {
     "ended without a word": [FIRST, ended(3, 4), ended(5, 6), put(7, 8, "b", "e2", if_absent=True)],
     "refused without a word": [FIRST, refused(3, 4, if_absent=True, untold=True)],
     "asked, and a put without an answer is there": [FIRST, lost(3, "b", if_etag="e1"), asked(4, 5, "e1", "refused")],
+    "replaced, and all of its family ended": [
+        OWN,
+        put(3, 4, "b", "e2", if_etag="e1", family="f"),
+        ended(5, 6, if_family="f"),
+    ],
+    "ended at once with what replaced it": [
+        *(OWN, put(3, 9, "b", "e2", if_etag="e1", family="f"), ended(3, 9, if_family="f")),
+        asked(10, 11, "e2", "refused"),
+    ],
+    "over, whoever ended it": [
+        OWN,
+        *(ended(t, 9, if_family="f", either=True) for t in (3, 4)),
+        asked(10, 11, "e1", "refused"),
+    ],
     "each record for itself": [FIRST, put(1, 2, "a", "e1", if_absent=True, record="s")],
 }
 
@@ -97,6 +112,13 @@ BAD = {
     "asked, and it is not so": [FIRST, asked(3, 4, "e1", "refused")],
     "refused without a reason": [FIRST, ended(3, 4), refused(5, 6, if_absent=True, untold=True)],
     "ended by what was not there": [FIRST, ended(3, 4), ended(5, 6, if_etag="e1")],
+    "ended with its family, and it is so": [OWN, ended(3, 4, if_family="f"), asked(5, 6, "e1")],
+    "ended with the family of another": [OWN, ended(3, 4, if_family="g")],
+    "replaced at once with its end, and it is so": [
+        *(OWN, put(3, 9, "b", "e2", if_etag="e1", family="f"), ended(3, 9, if_family="f")),
+        asked(10, 11, "e2"),
+    ],
+    "over, and it is so": [OWN, ended(3, 4, if_family="f", either=True), asked(5, 6, "e1")],
     "one bad record among good ones": [FIRST, put(1, 2, "a", "e1", record="s"), get(3, 4)],
 }
 
@@ -111,6 +133,7 @@ SENSE = {
     "a get has the outcome ok": history(call("get", 1, outcome="unknown")),
     "exclude each other": history(put(1, 2, "a", "e1", if_absent=True, if_etag="e0")),
     "refused without a condition": history(refused(1, 2, "e1")),
+    "of which nothing is told": history(put(1, 2, "a", "e1", either=True)),
     "a put without a value": history(put(1, 2, "", "e1")),
     "an answered put without an etag": history(put(1, 2, "a", "")),
     "both value and etag": history(get(1, 2, "a")),

@@ -18,9 +18,9 @@ class Operation:
     """One call on one record. ``op``: get, put or delete; ``outcome``: ok, refused, or unknown when no answer came.
 
     ``value``: what a put writes, once in a history, or what a get found. ``etag``: what a put was given, or what a get
-    or a refusal names as there, empty for nothing. ``removed``: whether a delete found something. ``untold``: the
-    answer says only whether the condition held. Times are nanoseconds of one monotonic clock; a call without an answer
-    has no ``returned`` (0).
+    or a refusal names as there, empty for nothing. ``family``: what a put belongs to. ``removed``: whether a delete
+    found something. ``untold``: the answer says only whether the condition held; ``either``: not even that, only that
+    it does not hold now. Times are nanoseconds of one monotonic clock; a call without an answer has no ``returned``.
     """
 
     client: int
@@ -31,10 +31,13 @@ class Operation:
     outcome: str = "ok"
     if_absent: bool = False
     if_etag: str = ""
+    if_family: str = ""
     value: str = ""
     etag: str = ""
+    family: str = ""
     removed: bool = False
     untold: bool = False
+    either: bool = False
 
     def line(self) -> str:
         """The judge's form of it."""
@@ -57,7 +60,9 @@ class History:
         """One more. It is counted under its outcome, answered conditions under "held", too."""
         self.operations.append(operation)
         self.counts[operation.outcome] += 1
-        self.counts["held"] += operation.outcome == "ok" and bool(operation.if_absent or operation.if_etag)
+        self.counts["held"] += operation.outcome == "ok" and bool(
+            operation.if_absent or operation.if_etag or operation.if_family
+        )
         self._grew.set()
 
     def lose(self) -> None:

@@ -29,7 +29,7 @@ def test_ses_10_logins_and_revocations_have_one_order_through_kills_and_stops(tm
     seed = SEED + number
     print(f"to have the same troubles again: --test_env=WELLSPRING_SEED={seed} --test_env=WELLSPRING_ROUNDS=1")
     with server(tmp_path) as one:
-        history = asyncio.run(storm(one, random.Random(seed)))
+        history = asyncio.run(storm([one], random.Random(seed)))
     print(dict(history.counts))
     history.write(tmp_path / "history.jsonl")
     print(must_be_linearisable(tmp_path / "history.jsonl"))
@@ -41,6 +41,6 @@ def test_a_server_that_breaks_its_promise_is_found_out(tmp_path, fault):
 
     def play(path, number):
         with server(path, "tests.histories.broken_session", fault) as one:
-            return asyncio.run(calm(one, random.Random(SEED + number), held=400, refused=100))
+            return asyncio.run(calm([one], random.Random(SEED + number), held=400, refused=100))
 
     print(must_be_found_out(tmp_path, play))

@@ -8,7 +8,7 @@ import pytest
 
 from services.session.conformance.harness import opened, service
 from services.session.domain import revoking, rotating, updating, validating
-from services.session.domain.creating import Assurance
+from services.session.domain.creating import Assurance, Minted
 from services.session.domain.errors import SessionInvalid, SessionLimit, VersionMismatch
 from services.session.domain.operations import Operation
 from services.session.domain.policy import Limit
@@ -154,6 +154,22 @@ def test_ses_10_whatever_runs_beside_a_revocation_nothing_is_left_alive():
 
         await asyncio.gather(*(work(m.token) for m in made), revoke())
         for token in tokens:
+            with pytest.raises(SessionInvalid):
+                await validating.validate(s.tools, s.realm(), "app", token)
+
+    over_seeds(test)
+
+
+@pytest.mark.parametrize("privilege", [False, True])
+def test_ses_09_a_logout_beside_a_rotation_of_the_same_token_ends_the_session(privilege):
+    async def test(s):
+        made = await s.create()
+        rotated = rotating.rotate(s.tools, s.realm(), "app", made.token, privilege=privilege, request_id=s.uuid())
+        logout = revoking.revoke_token(s.tools, s.realm(), "app", made.token)
+        child, ended = await asyncio.gather(rotated, logout, return_exceptions=True)
+        assert ended == 1
+        assert isinstance(child, SessionInvalid | Minted)
+        for token in [made.token, *([child.token] if isinstance(child, Minted) else [])]:
             with pytest.raises(SessionInvalid):
                 await validating.validate(s.tools, s.realm(), "app", token)
 

@@ -132,6 +132,22 @@ def test_ses_05_an_old_token_long_after_is_still_noticed(store):
     over(store, test)
 
 
+def test_ses_09_a_logout_with_a_token_that_was_replaced_ends_the_session(store):
+    async def test(s):
+        for privilege in (False, True):
+            made = await s.create(data={"k": b"v"})
+            child = await rotate(s, made.token, privilege=privilege)
+            if privilege:
+                await refused(s, made.token)
+                await valid(s, child.token)
+            assert await revoking.revoke_token(s.tools, s.realm(), "app", made.token) == 1
+            await refused(s, child.token)
+            assert await revoking.revoke_token(s.tools, s.realm(), "app", made.token) == 0
+        assert not s.events.of("session_theft")
+
+    over(store, test)
+
+
 def test_a_step_up_has_no_grace_and_requests_in_flight_are_not_theft(store):
     async def test(s):
         made = await s.create(data={"k": b"v"}, shared={"p": b"q"})

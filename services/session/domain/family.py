@@ -25,8 +25,11 @@ Check = Callable[[int, bytes], bool]
 
 
 class Standing(Enum):
+    """`REPLACED`: not good any more, and its use no theft yet. `REFUSED`: nothing is known of it."""
+
     CURRENT = "current"
     GRACE = "grace"
+    REPLACED = "replaced"
     REFUSED = "refused"
     STOLEN = "stolen"
 
@@ -52,8 +55,9 @@ def present(session: Session, check: Check, now_us: int) -> Presented:
         if found.dies_us == 0:
             return Presented(Standing.CURRENT, found)
         return Presented(Standing.GRACE, found) if now_us < found.dies_us else Presented(Standing.STOLEN, None)
-    stolen = 0 < alarm_us <= now_us
-    return Presented(Standing.STOLEN if stolen else Standing.REFUSED, None)
+    if not alarm_us:
+        return Presented(Standing.REFUSED, None)
+    return Presented(Standing.STOLEN if alarm_us <= now_us else Standing.REPLACED, None)
 
 
 def retried(session: Session, request: bytes, check: Check, now_us: int) -> Retry | None:

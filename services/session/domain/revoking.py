@@ -32,6 +32,8 @@ class Erased(NamedTuple):
 async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, said: str = "") -> int:
     """Ends the session of a token. Whatever well-formed token is shown, the answer is that its session is over: 1 when
     it ended by this, 0 when it was over (or never was). Raises TokenMalformed.
+
+    A token that was replaced ends it as well: who logs out beside a step-up is logged out, whichever comes first.
     """
     try:
         token = read_token(tools, realm, text)

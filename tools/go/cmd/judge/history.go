@@ -19,9 +19,12 @@ type operation struct {
 	Client int    `json:"client"`
 	Record string `json:"record"`
 	Op     string `json:"op"` // get, put or delete
-	// The condition of a put or a delete; neither: none.
+	// The condition of a put or a delete, one at most.
 	IfAbsent bool   `json:"if_absent"`
 	IfEtag   string `json:"if_etag"`
+	IfFamily string `json:"if_family"`
+	// What a put belongs to: others may, too.
+	Family string `json:"family"`
 	// What a put writes (no two puts of a record write the same, unless refused), or what a get found.
 	Value   string `json:"value"`
 	Outcome string `json:"outcome"` // ok, refused (the condition did not hold) or unknown
@@ -31,12 +34,14 @@ type operation struct {
 	Removed bool `json:"removed"`
 	// The answer says no more than whether the condition held: not what a get found, what a refusal met, or whether a
 	// delete found something. A get of this kind has the condition if_etag.
-	Untold bool  `json:"untold"`
+	Untold bool `json:"untold"`
+	// Of an answered, untold delete: not even that. Its condition does not hold afterwards.
+	Either bool  `json:"either"`
 	Call   int64 `json:"call"`
 	Return int64 `json:"return"`
 }
 
-func (o operation) conditional() bool { return o.IfAbsent || o.IfEtag != "" }
+func (o operation) conditional() bool { return o.IfAbsent || o.IfEtag != "" || o.IfFamily != "" }
 
 // A record's history: its operations in the order of their calls, and what they tell of etags.
 type record struct {
@@ -118,8 +123,12 @@ func (o *operation) check() error {
 		return errors.New("a get has the outcome ok and no condition; one without an answer tells nothing and is left out")
 	case o.Untold && (o.Removed || o.Etag != "" && o.Outcome != "ok"):
 		return errors.New("untold, and yet it tells what was there")
-	case o.IfAbsent && o.IfEtag != "":
-		return errors.New("if_absent and if_etag exclude each other")
+	case o.Either && (o.Op != "delete" || !o.Untold || o.Outcome != "ok"):
+		return errors.New("only an untold delete with the outcome ok is one of which nothing is told")
+	case o.IfAbsent && o.IfEtag != "" || o.IfFamily != "" && (o.IfAbsent || o.IfEtag != ""):
+		return errors.New("if_absent, if_etag and if_family exclude each other")
+	case o.Family != "" && o.Op != "put":
+		return errors.New("only what a put writes has a family")
 	case o.Outcome == "refused" && !o.conditional():
 		return errors.New("refused without a condition")
 	case o.Op == "put" && o.Value == "":

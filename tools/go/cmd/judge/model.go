@@ -7,11 +7,12 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// What a record holds: nothing, or a value with its etag. The etag is empty as long as no answer has told it.
+// What a record holds: nothing, or a value with its etag and its family. The etag is empty as long as no answer has told it.
 type register struct {
-	there bool
-	value string
-	etag  string
+	there  bool
+	value  string
+	etag   string
+	family string
 }
 
 // model is a register with conditions, after whatever the record's answers tell of etags.
@@ -27,7 +28,8 @@ func (r *record) model() porcupine.Model {
 
 // step tells whether `one` may come next where the record holds `now`, and what it holds then.
 func (r *record) step(now register, one operation) (bool, register) {
-	holds := !one.conditional() || (one.IfAbsent && !now.there) || (one.IfEtag != "" && now.there && now.etag == one.IfEtag)
+	holds := !one.conditional() || (one.IfAbsent && !now.there) || (one.IfEtag != "" && now.there && now.etag == one.IfEtag) ||
+		(one.IfFamily != "" && now.there && now.family == one.IfFamily)
 	if one.Op == "get" && one.Untold {
 		return holds == (one.Outcome == "ok"), now
 	}
@@ -45,6 +47,9 @@ func (r *record) step(now register, one operation) (bool, register) {
 			return true, now
 		}
 	default:
+		if !holds && one.Either {
+			return true, now
+		}
 		if !holds || (one.Op == "delete" && !one.Untold && one.Removed != now.there) {
 			return false, now
 		}
@@ -56,14 +61,14 @@ func (r *record) step(now register, one operation) (bool, register) {
 	if one.Outcome == "unknown" {
 		etag = r.etags[one.Value]
 	}
-	return true, register{there: true, value: one.Value, etag: etag}
+	return true, register{there: true, value: one.Value, etag: etag, family: one.Family}
 }
 
 // sees is a refusal that names `etag` as what is there: it may be the first to tell the etag of a put without an answer.
 func (r *record) sees(now register, etag string) (bool, register) {
 	if now.there && now.etag == "" && etag != "" {
 		_, others := r.values[etag]
-		return !others, register{there: true, value: now.value, etag: etag}
+		return !others, register{there: true, value: now.value, etag: etag, family: now.family}
 	}
 	return now.etag == etag && now.there == (etag != ""), now
 }
@@ -90,9 +95,14 @@ func (o operation) String() string {
 	if o.IfEtag != "" {
 		fmt.Fprintf(&said, " if etag %s", o.IfEtag)
 	}
+	if o.IfFamily != "" {
+		fmt.Fprintf(&said, " if family %s", o.IfFamily)
+	}
 	switch {
 	case o.Outcome == "unknown":
 		said.WriteString(" -> no answer")
+	case o.Either:
+		said.WriteString(" -> it is not there")
 	case o.Untold && o.Outcome == "refused":
 		said.WriteString(" -> refused")
 	case o.Untold && o.Op != "put":
