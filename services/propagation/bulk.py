@@ -28,9 +28,10 @@ class BulkDeclarations:
         self._shard = shard
 
     async def declare(
-        self, declarations: Sequence[Declaration], change: Callable[[Declaration], Awaitable[None]]
+        self, declarations: Sequence[Declaration], change: Callable[[Declaration, bool], Awaitable[None]]
     ) -> None:
-        """Calls `change`, which answers when it is durable, with parts of the declarations; ends when all are durable.
+        """Calls `change`, which answers when it is durable, with parts of the declarations, and whether it is the last
+        one; ends when all are durable.
 
         Either no part is refused or none is given to `change`. Raises as edges.numbered does.
         """
@@ -38,7 +39,7 @@ class BulkDeclarations:
             edges.check_sizes(self._shard, self._shard.views.number(one.view_name), one.declared)
         numbered = [await self._numbered(one) for one in declarations]
         parts = [part for one in numbered for part in edges.parts(one, _EDGES_AT_ONCE)]
-        await self.in_turns(len(parts), lambda at: change(parts[at]))
+        await self.in_turns(len(parts), lambda at: change(parts[at], at == len(parts) - 1))
 
     async def in_turns(self, count: int, change: Callable[[int], Awaitable[None]]) -> None:
         """Calls `change` with 0..count - 1, a millisecond of them at a time; ends when all of it is durable."""

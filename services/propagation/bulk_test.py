@@ -111,6 +111,26 @@ def test_a_big_declaration_is_read_in_a_turn_of_long_work_and_a_small_one_at_onc
     asyncio.run(main())
 
 
+def test_only_the_last_part_of_a_big_declaration_is_waited_for_and_a_small_one_at_once():
+    async def main():
+        async with served() as site:
+            servicer, store, written = servicer_of(site), site.engine.shard.store, []
+            write = store.write
+
+            def noting(commit):
+                written.append((commit.patient, commit.awaited))
+                return write(commit)
+
+            store.write = noting
+            await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[declaration(9_000)]), NO_CALL)
+            assert len(written) > 5 and written[-1] == (True, True) and set(written[:-1]) == {(True, False)}
+            written.clear()
+            await servicer.DeclareDependencies(small(), NO_CALL)
+            assert written == [(False, True)]
+
+    asyncio.run(main())
+
+
 def test_a_big_declaration_that_is_refused_for_its_view_leaves_no_names():
     async def main():
         async with served() as site:

@@ -101,7 +101,9 @@ class PropagationServicer:
         messages.at_most("packed", sum(len(pack.names) for pack in packs), MAX_PACKED_DEPENDENTS)
         response = propagation_pb2.DeclareDependenciesResponse()
         if bulk:
-            await self._bulk.declare(packs, lambda part: self._change([part], response, patient=True))
+            await self._bulk.declare(
+                packs, lambda part, last: self._change([part], response, patient=True, awaited=last)
+            )
             await self._bulk.in_turns(len(declarations), lambda at: self._declare(declarations[at], at, response))
             return response
         with self._shard.long_work.brief_call():
@@ -140,8 +142,9 @@ class PropagationServicer:
         response: propagation_pb2.DeclareDependenciesResponse,
         *,
         patient: bool = False,
+        awaited: bool = True,
     ) -> Awaitable[None]:
-        deltas, durable = edges.declare_all(self._shard, declarations, patient=patient)
+        deltas, durable = edges.declare_all(self._shard, declarations, patient=patient, awaited=awaited)
         response.edges_added += sum(len(delta.added_inputs) for delta in deltas)
         response.edges_removed += sum(len(delta.removed_inputs) for delta in deltas)
         return durable

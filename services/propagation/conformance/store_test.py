@@ -45,6 +45,19 @@ def test_an_empty_store_has_nothing(kind):
     run(kind, body)
 
 
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_patient_commit_is_seen_at_once_and_durable_by_itself(kind, awaited):
+    async def body(shard: Shard, store: Any) -> None:
+        commit = store.begin()
+        commit.patient, commit.awaited = True, awaited
+        commit.intern_resources([b"a"])
+        durable = store.write(commit)
+        assert store.find_resources([b"a"]).tolist() == [0]
+        await durable
+
+    run(kind, body)
+
+
 def test_names_are_numbered_densely_and_once(kind):
     async def body(shard: Shard, store: Any) -> None:
         commit = store.begin()

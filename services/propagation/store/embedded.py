@@ -37,6 +37,8 @@ _PAGE = 1 << 20
 _REWRITES = 8
 _PATIENCE_S = 0.004
 """Bulk waits so long for its sync: about as long as a piece of it and the rest after it take."""
+_UNAWAITED_PATIENCE_S = 0.02
+"""What is not waited for by itself mostly comes with what is: a call writes its last part some milliseconds later."""
 _FOLDING_PATIENCE_S = 0.1
 """Nobody waits for what is folded."""
 
@@ -92,7 +94,8 @@ class EmbeddedStore:
             self._spill()
         draft = Draft()
         effects = embedded_write.draft_commit(self._tables, commit, draft)
-        durable = self._submit(draft, _PATIENCE_S if commit.patient else 0.0)
+        bulk_s = _PATIENCE_S if commit.awaited else _UNAWAITED_PATIENCE_S
+        durable = self._submit(draft, bulk_s if commit.patient else 0.0)
         commit.used = True
         embedded_write.applied(self._tables, commit, effects)
         return durable

@@ -37,6 +37,7 @@ class EmbeddedCommit:
         self._tables = tables
         self.used = False
         self.patient = False
+        self.awaited = True
         self.edges_seen: int | None = None
         self.views: dict[str, int] = {}
         self.names: dict[bytes, int] = {}

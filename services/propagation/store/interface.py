@@ -72,13 +72,14 @@ class Commit(Protocol):
     """Changes that become true together. Nothing is visible before `Store.write`, which uses the commit up.
 
     A commit that is made `patient` becomes durable a few milliseconds later than it could: for bulk, so that others
-    find the disk free.
+    find the disk free. One that is not `awaited` either takes some more of them, unless one behind it is sooner.
 
     Interning is the exception: `intern_*` give numbers at once and put the new names into this commit; a commit that is
     dropped leaves a hole in the numbers, never a name twice.
     """
 
     patient: bool
+    awaited: bool
 
     @property
     def empty(self) -> bool:

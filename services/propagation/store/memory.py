@@ -40,6 +40,7 @@ class MemoryCommit:
         self.edges_seen: int | None = None
         self.used = False
         self.patient = False
+        self.awaited = True
 
     @property
     def empty(self) -> bool:

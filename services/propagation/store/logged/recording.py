@@ -31,6 +31,15 @@ class LoggedCommit:
         self.below.patient = patient
 
     @property
+    def awaited(self) -> bool:
+        """See `interface.Commit`."""
+        return self.below.awaited
+
+    @awaited.setter
+    def awaited(self, awaited: bool) -> None:
+        self.below.awaited = awaited
+
+    @property
     def empty(self) -> bool:
         """See `interface.Commit.empty`."""
         return self.below.empty
