@@ -17,6 +17,8 @@ WANTED = {
     "names_bytes",
     "count_hub_ms",
     "declare_p99_ms",
+    "noop_p99_ms",
+    "bare_p99_ms",
     "memory_mib",
     "memory_bound_mib",
     "raw_edges_per_s",
