@@ -1,5 +1,6 @@
 """The snapshots of a deployment's shards out of its configuration."""
 
+import asyncio
 from random import Random
 
 from libs.clock.clock import SystemClock
@@ -21,6 +22,7 @@ class SnapshotPlace:
         self._namespace = Storage(caller(channels, config.storage)).namespace(config.namespace)
         self._interval_s = wiring.seconds(config.interval)
         self._channels = channels
+        self._one = asyncio.Semaphore()
 
     @classmethod
     async def open(cls, config: propagation_pb2.ShardSnapshots) -> "SnapshotPlace":
@@ -35,7 +37,8 @@ class SnapshotPlace:
 
         shelf = StorageShelf(self._namespace, f"{topic.name}/{shard}")
         identity = topic.identity.decode()
-        return Snapshots(shelf, identity, self._interval_s, trim, SystemClock(), Random())  # noqa: S311  names and pauses
+        rng = Random()  # noqa: S311  for names and pauses
+        return Snapshots(shelf, identity, self._interval_s, trim, SystemClock(), rng, self._one)
 
     async def close(self) -> None:
         """Ends the connections."""

@@ -43,14 +43,26 @@ Prove = Callable[[], Awaitable[bool]]
 
 
 class Snapshots:
-    """`topic` is the identity of the log's topic. The attributes below it are for metrics."""
+    """`topic` is the identity of the log's topic; `one` is shared by the shards of a process, which take turns."""
 
-    def __init__(self, shelf: Shelf, topic: str, interval_s: float, trim: Trim, clock: Clock, rng: Random) -> None:
+    def __init__(
+        self,
+        shelf: Shelf,
+        topic: str,
+        interval_s: float,
+        trim: Trim,
+        clock: Clock,
+        rng: Random,
+        one: asyncio.Semaphore | None = None,
+    ) -> None:
         self._shelf = shelf
         self._topic = topic
         self._trim = trim
         self._clock = clock
         self._rng = rng
+        self._one = one or asyncio.Semaphore()
+        self._unfinished: str | None = None
+        """The name of one that this engine began, and of which it is not known that it ended."""
         self._began_s = clock.time_ns() / 1e9
         self._number = 0
         """Of the newest commit that is known to be in the store and in the log."""
@@ -80,7 +92,8 @@ class Snapshots:
         look_s = min(_LONGEST_LOOK_S, self.interval_s / _LOOKS)
         while True:
             try:
-                await self.turn(store, checkpoint, prove, leads=leads)
+                async with self._one:
+                    await self.turn(store, checkpoint, prove, leads=leads)
             except WellspringError as error:
                 # The ones before stay, and the log that goes with them.
                 self.failures += 1
@@ -92,6 +105,9 @@ class Snapshots:
         anchor = read_place(cast("Store", store)).anchor
         self._number = anchor.position.number
         shelved = await self._shelved()
+        if self._unfinished in shelved and not shelved[self._unfinished].whole:
+            await copying.remove(self._shelf, self._unfinished, shelved.pop(self._unfinished).part_count)
+        self._unfinished = None
         if self._due(shelved, leads=leads) and await prove():
             await self._write(store, anchor, checkpoint, prove)
             shelved = await self._shelved()
@@ -142,6 +158,7 @@ class Snapshots:
             written_s = self._clock.time_ns() / 1e9
             begun = await asyncio.to_thread(copying.manifest_of, checkpoint, anchor, self._topic, written_s)
             name = name_of(anchor, f"{self._rng.getrandbits(32):08x}")
+            self._unfinished = name
             await copying.write(self._shelf, name, checkpoint, begun)
             log.info("a snapshot was made", extra=fields(snapshot=name, size_bytes=begun.size_bytes))
         finally:

@@ -120,6 +120,29 @@ def test_whatever_step_is_the_last_one_nothing_is_lost(tmp_path, failure, stride
     asyncio.run(main())
 
 
+def test_an_engine_that_could_not_end_a_snapshot_removes_it_and_begins_again(tmp_path):
+    async def main():
+        world = World(tmp_path)
+        snapshots = world.snapshots()
+        store, embedded = await world.leading("a", snapshots)
+        await written(world, store, embedded, snapshots, 2)
+        world.clock.now_s += 2 * HOUR_S
+        world.hands.failure = ShelfAway("storage is away")
+        for steps in (4, 6, 8):
+            await put(store, store.position.number)
+            world.hands.ends_at = world.hands.done + steps
+            with pytest.raises(ShelfAway):
+                await turn(world, snapshots, embedded)
+            assert [one.whole for one in manifests(world).values()] == [True, True, False]
+        world.hands.ends_at = None
+        await turn(world, snapshots, embedded)
+        assert_tidy(world)
+        assert manifests(world).popitem()[1].written_s == world.clock.now_s
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_a_start_that_is_killed_while_a_snapshot_comes_leaves_nothing_half(tmp_path):
     async def main():
         world = World(tmp_path)
