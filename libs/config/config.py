@@ -19,7 +19,7 @@ from libs.config.build import Builder
 from libs.config.mistakes import ConfigError, Mistake
 from libs.config.show import to_yaml
 
-__all__ = ["ConfigError", "Mistake", "load", "parse", "to_yaml"]
+__all__ = ["ConfigError", "Mistake", "gather", "load", "parse", "to_yaml"]
 
 _Message = TypeVar("_Message", bound=Message)
 
@@ -64,6 +64,26 @@ def parse(
     overrides: Mapping[str, str] | None = None,
 ) -> _Message:
     """The configuration that is the YAML ``text``; ``source`` names it in mistakes. Otherwise as :func:`load`."""
+    message, mistakes = gather(
+        text, message_type, source=source, env_prefix=env_prefix, environ=environ, overrides=overrides
+    )
+    if mistakes:
+        raise ConfigError(mistakes)
+    return message
+
+
+def gather(
+    text: str | bytes,
+    message_type: type[_Message],
+    *,
+    source: str,
+    env_prefix: str = "",
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> tuple[_Message, list[Mistake]]:
+    """As :func:`parse`, but what has mistakes is left out of the message, and they are answered beside it: for whoever
+    looks for more of them. Raises ConfigError for a text that is no YAML.
+    """
     root = tree.read(text, source)
     if tree.is_null(root):
         root = tree.empty(source)
@@ -72,9 +92,7 @@ def parse(
     if isinstance(root, MappingNode):
         builder.mistakes += _lay_over(root, message, env_prefix, environ or {}, overrides or {})
     builder.fill(message, root, "")
-    if builder.mistakes:
-        raise ConfigError(builder.mistakes)
-    return message
+    return message, builder.mistakes
 
 
 def _lay_over(

@@ -184,7 +184,10 @@ def test_views_are_checked_before_they_are_in_force(shell: Shell, tmp_path):
     assert shell.json("propagation", "views", "check", str(good))["views"] == ["html"]
     refused = shell.fails(failures.BAD_DATA, "propagation", "views", "check", str(bad), "--json")
     mistakes = [json.loads(line) for line in refused.stdout.splitlines()]
-    assert mistakes and all(one["line"] and one["what"] for one in mistakes)
+    assert len(mistakes) > 2 and all(one["line"] and one["what"] for one in mistakes)
+    alone = shell.fails(failures.BAD_DATA, "propagation", "views", "check", str(bad), "--json", "--offline")
+    assert alone.stdout == refused.stdout
+    assert shell.json("propagation", "views", "check", str(good), "--offline")["views"] == ["html"]
     shell.fails(failures.BAD_DATA, "propagation", "views", "put", str(bad))
     assert [one["name"] for one in shell.lines("propagation", "views", "list")] == ["html"]
     assert shell.json("propagation", "views", "put", str(good))["revision"] > 0

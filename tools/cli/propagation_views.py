@@ -1,11 +1,13 @@
 """`wellspring propagation views` and `status`: what is rendered from what, and the engine in figures."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
+from services.propagation.views.parsing import Defaults, mistakes_in
 from tools.cli.failures import BAD_DATA, Failure
 from tools.cli.output import Row, counted, iso, plain
 from tools.cli.target import Target, target_options
@@ -37,18 +39,28 @@ def views() -> None:
 
 @views.command()
 @click.argument("file", type=_FILE)
+@click.option("--offline", is_flag=True, help="Ask no service: which data centres it knows is then not looked at.")
 @target_options
-def check(to: Target, file: Path) -> None:
+def check(to: Target, file: Path, offline: bool) -> None:
     """Find every mistake in a views file, with its place; nothing is changed.
 
     \b
-    Example
+    Examples
       wellspring propagation views check deploy/sites/wiki-views.yaml
+      wellspring propagation views check deploy/sites/wiki-views.yaml --offline
     """
-    with to.client() as client:
-        answer = client.propagation.admin.validate_views(file_text(file))
-    refuse_mistakes(to, file, answer.mistakes)
-    names = [view.name for view in answer.views]
+    text = file_text(file)
+    if offline:
+        found, mistakes = mistakes_in(text, Defaults())
+        refuse_mistakes(
+            to, file, [replace(one, what=f"{one.path}: {one.what}" if one.path else one.what) for one in mistakes]
+        )
+        names = [view.name for view in found]
+    else:
+        with to.client() as client:
+            answer = client.propagation.admin.validate_views(text)
+        refuse_mistakes(to, file, answer.mistakes)
+        names = [view.name for view in answer.views]
     to.out.object(
         {"file": str(file), "views": names}, f"{file}: good, {counted(len(names), 'view')}: {', '.join(names)}"
     )

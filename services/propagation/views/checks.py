@@ -42,6 +42,8 @@ class Checker:
 
     def __init__(self, text: str, source: str, places: Sequence[str] = ()) -> None:
         self.mistakes: list[Mistake] = []
+        self.absent: set[str] = set()
+        """The paths of those mistakes that are about what the file does not have."""
         self._places = places
         self._root = tree.read(text, source)
 
@@ -235,11 +237,13 @@ class Checker:
             self._wrong(at, f"is {value_s:g} s", f"{low:g} s to {high:g} s are allowed")
 
     def _wrong(self, path: Path, what: str, allowed: str) -> None:
-        node = self._node(path)
+        node, there = self._node(path)
+        if not there:
+            self.absent.add(_text(path))
         self.mistakes.append(tree.mistake(node, _text(path), what, allowed))
 
-    def _node(self, path: Path) -> Node:
-        """The node at the path, or the nearest above it that is there."""
+    def _node(self, path: Path) -> tuple[Node, bool]:
+        """The node at the path and True, or the nearest above it that is there."""
         node = self._root
         for part in path:
             inner: Node | None = None
@@ -251,9 +255,9 @@ class Checker:
             elif isinstance(node, MappingNode):
                 inner = tree.get(node, part)
             if inner is None:
-                return node
+                return node, False
             node = inner
-        return node
+        return node, True
 
 
 def _record(view: work_pb2.View) -> str:

@@ -3,12 +3,12 @@
 Every mistake is found, with its line and column and what is allowed; defaults are filled in here and nowhere else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
 
-from libs.config.config import ConfigError, Mistake, parse
+from libs.config.config import ConfigError, Mistake, gather
 from services.propagation.views.checks import Checker
 from wellspring.propagation.v1 import propagation_admin_pb2, work_pb2
 
@@ -33,11 +33,13 @@ class Defaults:
 
 def read_views(text: str, defaults: Defaults, source: str = SOURCE) -> list[work_pb2.View]:
     """The views of the file's text, complete. Raises ConfigError with all mistakes, by their places."""
-    message = parse(text, propagation_admin_pb2.ListViewsResponse, source=source)
+    message, mistakes = gather(text, propagation_admin_pb2.ListViewsResponse, source=source)
     checker = Checker(text, source, defaults.places)
     checker.check(message)
-    if checker.mistakes:
-        raise ConfigError(checker.mistakes)
+    unread = [one.path for one in mistakes]
+    mistakes += [one for one in checker.mistakes if not _follows(one.path, unread, absent=one.path in checker.absent)]
+    if mistakes:
+        raise ConfigError(mistakes)
     for view in message.views:
         _complete(view, defaults)
     return list(message.views)
@@ -49,6 +51,20 @@ def mistakes_in(text: str, defaults: Defaults) -> tuple[list[work_pb2.View], Seq
         return read_views(text, defaults), ()
     except ConfigError as error:
         return [], error.mistakes
+
+
+def _follows(path: str, unread: Iterable[str], *, absent: bool) -> bool:
+    """Whether a mistake at the path may follow from what could not be read: that stands above it, below it, or, where
+    nothing is at the path, beside it, under a name that was not meant.
+    """
+    beside = path.rpartition(".")[0]
+    return any(
+        _within(path, one) or _within(one, path) or (absent and one.rpartition(".")[0] == beside) for one in unread
+    )
+
+
+def _within(path: str, outer: str) -> bool:
+    return not outer or path == outer or path.startswith((f"{outer}.", f"{outer}["))
 
 
 def _complete(view: work_pb2.View, defaults: Defaults) -> None:

@@ -128,6 +128,35 @@ def test_each_mistake_has_its_place(old, new, line, says):
     assert any(one.line == line and says in str(one) for one in mistakes), [str(one) for one in mistakes]
 
 
+MANY = """\
+views:
+  - name: Html
+    resource_prefixes: [enwiki/page/]
+    render: {http: {url: "ftp://h/"}, timeout: soon}
+    store: {namespace: html}
+    colour: red
+  - nam: other
+    resource_prefixes: [w/]
+    render: {entry_point: {function: nonsense}}
+    store: {namespace: html, record: "{page}"}
+  - 7
+"""
+
+
+def test_every_mistake_is_told_those_of_form_beside_those_of_meaning_and_none_that_only_follows():
+    _, mistakes = mistakes_in(MANY, Defaults())
+    assert [(one.line, one.path) for one in mistakes] == [
+        (2, "views[0].name"),
+        (4, "views[0].render.http.url"),
+        (4, "views[0].render.timeout"),
+        (6, "views[0].colour"),
+        (7, "views[1].nam"),  # and not that its name is missing
+        (9, "views[1].render.entry_point.function"),
+        (10, "views[1].store.record"),
+        (11, "views[2]"),  # and nothing of what it lacks
+    ]
+
+
 def test_views_that_would_overwrite_each_other():
     twice = GOOD + GOOD.removeprefix("views:\n")
     _, mistakes = mistakes_in(twice, Defaults())
