@@ -161,4 +161,6 @@ def _check_address(address: str) -> None:
 
 async def _peers(sharded: propagation_pb2.ShardedPropagation, owners: Owners) -> Peers:
     tls = client_tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
+    if tls is not None:
+        tls.credentials()  # a file that cannot be read is told now, and not by the first call to another engine
     return Peers(owners.address_of, owners.look_again, tls)

@@ -48,6 +48,20 @@ def test_what_needs_one_shard_is_named(name, give):
     check(config)
 
 
+def test_a_certificate_that_cannot_be_read_is_told_at_the_start(tmp_path):
+    config = settings()
+    config.backend.sharded.kafka.bootstrap_servers.append("127.0.0.1:1")
+    config.backend.sharded.engines_tls.ca_file = str(tmp_path / "missing.pem")
+    server = Server(ServerOptions(service="propagation"), Telemetry(TelemetryOptions(), "propagation"))
+
+    async def main():
+        async with asyncio.timeout(20):
+            await add(server, config)
+
+    with pytest.raises(FileNotFoundError, match=r"missing\.pem"):
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("listen", "address"), [("0.0.0.0:8003", ""), ("unix:/run/engine", ""), ("127.0.0.1:0", "[::]:8003")]
 )
