@@ -49,8 +49,6 @@ def _check_several(config: config_pb.SessionConfig, others: Sequence[str]) -> No
     """Raises FailedPrecondition for what is not done where several data centres keep sessions."""
     if config.backend.WhichOneof("kind") == "cached":
         raise NotSupported("backend.cached: not in front of a store of several data centres; cassandra is allowed")
-    if config.HasField("kask") or any(realm.kind == config_pb.Realm.KIND_OPAQUE for realm in config.realms):
-        raise NotSupported("kask: opaque realms are not kept in a store of several data centres; leave them out")
     named: dict[int, str] = {}
     for name in (config.datacentre, *others):
         other = named.setdefault(home_number(name), name)

@@ -23,6 +23,8 @@ _METHOD: Final = "WatchRevocations"
 _AT_ONCE: Final = 1000
 _LOOK_S: Final = 0.1
 _HEARTBEAT_S: Final = 1.0
+_WATCHED: Final = (RevocationKind.SESSION, RevocationKind.SUBJECT, RevocationKind.REALM)
+"""What is deleted in an opaque realm has no name that its watchers know."""
 
 
 class ResumeTokenExpired(OutOfRange):
@@ -72,7 +74,7 @@ async def watch(
                 if heard[origin] and len(others[origin]) < _AT_ONCE
             ]
             yield pb.WatchRevocationsResponse(
-                revocations=[_told(tools, name, caller, one) for one in found],
+                revocations=[_told(tools, name, caller, one) for one in found if one.kind in _WATCHED],
                 heartbeats=beats,
                 resume_token=pages.issue(_resume(at, tools.incarnation.hex(), far), method=_METHOD, identity=identity),
             )

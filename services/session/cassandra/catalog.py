@@ -44,9 +44,10 @@ class Catalog:
 
         return await self._cluster.decide([self._cluster.write("drop_realm", name, version)], look, shared=True)
 
-    async def has_realm(self, name: str) -> bool:
-        """Whether there is a realm of this name."""
-        return await self._cluster.row("realm", name) is not None
+    async def created_us(self, name: str) -> int | None:
+        """When the realm of this name was made; None when there is none."""
+        row = await self._cluster.row("realm_made", name)
+        return None if row is None else int(row[0])
 
     async def _realm(self, name: str) -> tuple[int, bytes] | None:
         rows = await self._cluster.decided_rows("realm", name, shared=True)

@@ -132,7 +132,7 @@ class Known:
             for number, kind, name, _ in rows:
                 if number != position + 1:
                     return False
-                if kind != RevocationKind.REALM:
+                if kind in (RevocationKind.SESSION, RevocationKind.SUBJECT):
                     names.add((realm, name))
                 position = number
             self._positions[realm, origin] = position

@@ -17,9 +17,11 @@ from libs.telemetry.logs import fields
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.feed import Feed, Told, told_values
 from services.session.cassandra.layout import SLOT_ROWS, slot_of
+from services.session.cassandra.opaque import CassandraOpaque
 from services.session.cassandra.resync import resynchronised
 from services.session.cassandra.revoked import Revocations
 from services.session.domain.model import Revocation, RevocationKind
+from services.session.domain.opaque_model import OpaqueTombstone
 from services.session.domain.origins_model import Fence, Heard
 from services.session.store.interface import End
 
@@ -48,6 +50,7 @@ class CassandraOrigins:
         cluster: Cluster,
         feed: Feed,
         revocations: Revocations,
+        opaque: CassandraOpaque,
         own: str,
         others: Sequence[str],
         ask: Ask,
@@ -57,6 +60,7 @@ class CassandraOrigins:
         self._cluster = cluster
         self._feed = feed
         self._revocations = revocations
+        self._opaque = opaque
         self._own = own
         self._ask = ask
         self._housekeep = housekeep
@@ -158,7 +162,7 @@ class CassandraOrigins:
         log.warning("all revocations of another data centre are taken in", extra=fields(origin=origin))
         # Read before the copy: what is revoked meanwhile has a number above.
         heads = [(row[0], row[1]) async for page in there.pages("all_newest", origin) for row in page]
-        await resynchronised(there, self._revocations)
+        await resynchronised(there, self._revocations, self._opaque)
         for realm, number in heads:
             await self._note(realm, origin, number)
 
@@ -169,7 +173,7 @@ class CassandraOrigins:
             return True
         log.error("this data centre has lost revocations of its own", extra=fields(realm=realm, heard_by=origin))
         try:
-            await resynchronised(self._ask(origin), self._revocations)
+            await resynchronised(self._ask(origin), self._revocations, self._opaque)
         except Unavailable:
             return False
         await self._feed.know(realm, number)
@@ -182,11 +186,14 @@ class CassandraOrigins:
     async def _apply(self, realm: str, origin: str, some: Sequence[Told]) -> None:
         """Writes them as they are: the same rows with the same times, however often."""
         ended = [told for told in some if told.kind is RevocationKind.SESSION and told.handle]
+        deleted = [(t.name, OpaqueTombstone(t.at_us, t.until_us), t.counter)
+                   for t in some if t.kind is RevocationKind.OPAQUE]  # fmt: skip
+        epochs = [t for t in some if t.kind in (RevocationKind.SUBJECT, RevocationKind.REALM) and t.counter]
         await asyncio.gather(
             *(self._revocations.bury(realm, End(t.handle, t.at_us, t.until_us, t.cause), None) for t in ended),
-            *(self._revocations.hear_epoch(realm, origin, told.name, told.counter, told.at_us)
-              for told in some if told.kind is not RevocationKind.SESSION and told.counter),
-        )  # fmt: skip
+            *(self._revocations.hear_epoch(realm, origin, t.name, t.counter, t.at_us) for t in epochs),
+            *(self._opaque.bury(realm, *one) for one in deleted),
+        )
         await self._housekeep(realm, [told.handle for told in ended])
 
     async def _rows(self, cluster: Cluster, realm: str, origin: str, after: int, limit: int) -> list[Numbered]:

@@ -31,7 +31,6 @@ from services.session.cassandra.statements import Statements
 from services.session.cassandra.walks import Walks
 from services.session.domain.epochs import merged
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, RevocationKind, Session
-from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store.codec import encode_session
 from services.session.store.interface import (
     Care,
@@ -80,11 +79,13 @@ class CassandraStore:
         self._creating = Creating(cluster, here, self._catalog, self.known, self.end, self._remove)
         self.ledger = SpentProofs(cluster)
         self._walks = self._walks_of(here, datacentre)
-        self.opaque = CassandraOpaque(cluster, lambda realm, key: here.subjects.keep_key(realm, OPAQUE_REALM, key))
+        self.opaque = CassandraOpaque(
+            cluster, lambda home: self.homes.at(home).subjects.keep_key, self._feed, others, self._ask
+        )
         self.origins: CassandraOrigins | None = None
         if others:
             self.origins = CassandraOrigins(
-                cluster, self._feed, here.revocations, datacentre, others, self._ask, housekeep=self._remove
+                cluster, self._feed, here.revocations, self.opaque, datacentre, others, self._ask, self._remove
             )
 
     def _refuses(self, sealed: bytes) -> bool:

@@ -12,7 +12,7 @@ from services.session.cassandra.layout import unhomed
 from services.session.cassandra.revoked import Revocations
 from services.session.cassandra.subjects import Subjects
 from services.session.domain.model import ANONYMOUS
-from services.session.domain.opaque_model import OPAQUE_REALM
+from services.session.domain.opaque_model import OPAQUE_REALM, is_key_subject, key_subject
 from services.session.store import codec
 from services.session.store.interface import Patrolled, Rewrap, Rewrapped, Stored, Usage
 
@@ -109,10 +109,12 @@ class Walks:
         return Rewrapped(changed, page.state)
 
     async def _erase_unused(self, realm: str, subject: bytes) -> bool:
-        if subject not in (ANONYMOUS, OPAQUE_REALM):
+        if subject != ANONYMOUS and not is_key_subject(subject):
             return await self._subjects.erase_unused_key(realm, subject)
         # Those of nobody and of an opaque realm are needed as long as there is the realm.
-        return not await self._catalog.has_realm(realm) and await self._subjects.erase_key(realm, subject)
+        created_us = await self._catalog.created_us(realm)
+        needed = created_us is not None and subject in (ANONYMOUS, OPAQUE_REALM, key_subject(created_us))
+        return not needed and await self._subjects.erase_key(realm, subject)
 
 
 def token_of(resume: bytes | None) -> int:

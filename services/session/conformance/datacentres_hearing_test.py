@@ -24,11 +24,10 @@ from services.session.domain import fencing, revoking
 from services.session.domain.errors import (
     DatacentreFenced,
     FenceRefused,
-    PolicyRefused,
     Resynchronising,
     Stale,
 )
-from services.session.domain.policy import Kind, Partition, Policy
+from services.session.domain.policy import Partition
 from wellspring.session.v1 import session_pb2 as pb
 
 
@@ -228,13 +227,5 @@ def test_a_clock_that_is_ahead_is_told_and_not_believed():
         await west._refresher.tick()
         with pytest.raises(Stale, match="ahead"):
             west.entered()
-
-    played(test)
-
-
-def test_what_is_not_done_over_data_centres_is_refused_by_name():
-    async def test(east, west):
-        with pytest.raises(PolicyRefused, match="several data centres"):
-            await east.tools.realms.create("opaque1", Policy(kind=Kind.OPAQUE))
 
     played(test)

@@ -113,16 +113,17 @@ class Tombstone(NamedTuple):
 
 
 class RevocationKind(enum.IntEnum):
-    """What a revocation names: a session, all of a subject, all of a realm."""
+    """What a revocation names: a session, all of a subject, all of a realm, a value of an opaque realm."""
 
     SESSION = 1
     SUBJECT = 2
     REALM = 3
+    OPAQUE = 4
 
 
 class Revocation(NamedTuple):
     """One of a realm's revocations, numbered from 1 without a gap. `name`: SHA-256 of the handle, the subject's
-    pseudonym, or nothing."""
+    pseudonym, nothing, or the value's name."""
 
     sequence: int
     kind: RevocationKind

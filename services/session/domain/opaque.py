@@ -10,7 +10,7 @@ from typing import Final
 from services.session.crypto import opaque as crypto
 from services.session.domain.epochs import is_below
 from services.session.domain.errors import DataTooLarge, KeyDeleted, RealmNotFound, ValueNotFound
-from services.session.domain.opaque_model import OPAQUE_REALM, OpaqueRow, OpaqueStored, OpaqueTombstone
+from services.session.domain.opaque_model import OPAQUE_REALM, OpaqueRow, OpaqueStored, OpaqueTombstone, key_subject
 from services.session.domain.policy import Kind
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools, until_written
@@ -134,23 +134,38 @@ class OpaqueValues:
             )
 
     async def _realm_key(self, realm: Realm) -> bytes:
-        """32 bytes, the same as long as the realm lives; made and kept at its first use."""
+        """32 bytes, the same as long as the realm lives; made and kept at its first use. Raises HomeUnreachable where
+        it has not arrived, and the data centre that has it does not answer."""
         vault, name = self._tools.vault, realm.name
         # A realm made anew under an old name has a new key: what is remembered of the old one is asked for again.
         first = (name, realm.created_us) not in self._keyed
+        home, subject = self._tools.datacentre, OPAQUE_REALM
+        if self._tools.others:
+            # One key for all data centres: one of them decides which, and the others have copies.
+            home, subject = min(home, *self._tools.others), key_subject(realm.created_us)
 
         async def attempt() -> bytes | None:
-            found = await vault.subject_key(name, OPAQUE_REALM, cached=not first)
+            found = await vault.subject_key(name, subject, home=home, cached=not first)
             if found is not None:
                 return found[0]
-            key, sealed = await vault.ensured_key(name, OPAQUE_REALM)
-            if not sealed.fresh or await self._rows.keep_key(name, sealed.sealed):
+            key, sealed = await vault.ensured_key(name, subject, home=home)
+            if sealed.fresh and (older := await self._key_of_before(realm)) is not None:
+                key, sealed = older, vault.sealed_key(name, subject, older)
+            if not sealed.fresh or await self._rows.keep_key(name, subject, sealed.sealed, home):
                 return key
             return None
 
         key = await until_written(attempt)
         self._keyed.add((name, realm.created_us))
         return key
+
+    async def _key_of_before(self, realm: Realm) -> bytes | None:
+        """The realm's key from when one data centre had the store: what it sealed is to be read on."""
+        for home in (self._tools.datacentre, *self._tools.others) if self._tools.others else ():
+            found = await self._tools.vault.subject_key(realm.name, OPAQUE_REALM, home=home)
+            if found is not None:
+                return found[0]
+        return None
 
     def _now_us(self) -> int:
         return self._tools.clock.now_us()

@@ -7,6 +7,18 @@ from services.session.domain.model import Epochs
 
 OPAQUE_REALM: Final = b"\xff" * 32
 """In a subject's place, whose key in the store is the realm's own: no HMAC gives it."""
+_MARK: Final = b"\xff" * 24
+
+
+def key_subject(created_us: int) -> bytes:
+    """As OPAQUE_REALM, in several data centres, for the realm that was made then: one that is made anew has another, so
+    that no copy of a key is that of the realm before."""
+    return _MARK + created_us.to_bytes(8, "big")
+
+
+def is_key_subject(subject: bytes) -> bool:
+    """Whether it stands for an opaque realm."""
+    return subject.startswith(_MARK)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

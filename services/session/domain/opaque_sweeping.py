@@ -62,7 +62,7 @@ class OpaqueSweeper:
                 continue
             state = judge(realm, stored, now_us)
             if state is OpaqueState.ENDED and is_below(row.stamp, realm.epoch):
-                if await self._rows.delete(name, [row.name], revoked(realm, row)):
+                if await self._rows.delete(name, [row.name], revoked(realm, row), known=True):
                     removed += 1
                     self._gone(name, [row])
             elif state is not OpaqueState.LIVE:

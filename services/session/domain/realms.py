@@ -8,7 +8,7 @@ from services.session.domain.epochs import merged
 from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound, Stale
 from services.session.domain.model import Epoch, RealmRecord, Session, Tombstone
 from services.session.domain.origins import Listening
-from services.session.domain.policy import Kind, Partition, Policy
+from services.session.domain.policy import Partition, Policy
 from services.session.domain.validity import Verdict, judge
 from services.session.store.interface import Store, Stored
 
@@ -119,9 +119,6 @@ class Realms:
     async def create(self, name: str, policy: Policy) -> Realm:
         """A new realm. Raises PolicyRefused, RealmExists."""
         policies.check(name, policy)
-        if policy.kind is Kind.OPAQUE and self.listening.others:
-            what = "is opaque: in a store of several data centres that is not there yet; a minted realm is"
-            raise PolicyRefused(f"realm.kind: {what}", violations=[("realm.kind", what)])
         if len(self._realms) >= MAX_REALMS:
             raise PolicyRefused(f"there are {MAX_REALMS} realms; no more are allowed")
         record = RealmRecord(name, 1, self.now_us(), policies.encode(policy))

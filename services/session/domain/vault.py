@@ -97,9 +97,12 @@ class Vault:
 
     def _fresh_key(self, realm: str, subject: bytes) -> tuple[bytes, SubjectKey]:
         key = self._random(sealing.KEY_BYTES)
+        return key, self.sealed_key(realm, subject, key)
+
+    def sealed_key(self, realm: str, subject: bytes, key: bytes) -> SubjectKey:
+        """A key as one that the store is to keep for a subject."""
         where = sealing.place("subject-key", realm, subject)
-        sealed = sealing.seal_by_keyring(self._keyring, key, where, self._random)
-        return key, SubjectKey(sealed, fresh=True)
+        return SubjectKey(sealing.seal_by_keyring(self._keyring, key, where, self._random), fresh=True)
 
     def forget(self, realm: str, subject: bytes) -> None:
         """Forgets a subject's key, which is not in the store any more."""

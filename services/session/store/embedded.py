@@ -19,7 +19,6 @@ from libs.embedded.store import EmbeddedStore as Directory
 from libs.errors.errors import WellspringError
 from services.session.domain.epochs import raised
 from services.session.domain.model import Created, Epoch, Item, RealmRecord, RevocationKind, Session
-from services.session.domain.opaque_model import OPAQUE_REALM
 from services.session.store import codec, layout
 from services.session.store.embedded_care import Care
 from services.session.store.embedded_rows import Rows
@@ -307,9 +306,9 @@ class EmbeddedStore:
         durable.add(self._keys.submit(batch))
         return True
 
-    async def _keep_realm_key(self, realm: str, sealed: bytes) -> bool:
+    async def _keep_realm_key(self, realm: str, subject: bytes, sealed: bytes) -> bool:
         durable = Durable()
-        kept = self._keep_key(realm, OPAQUE_REALM, SubjectKey(sealed, fresh=True), durable)
+        kept = self._keep_key(realm, subject, SubjectKey(sealed, fresh=True), durable)
         await durable.wait()
         return kept
 

@@ -56,7 +56,7 @@ class MemoryStore:
         self._notes: dict[str, bytes] = {}
         self._revocations: dict[str, list[Revocation]] = {}
         self.ledger = None
-        self.opaque = MemoryOpaque(lambda realm, key: self._keep_key(realm, OPAQUE_REALM, SubjectKey(key, fresh=True)))
+        self.opaque = MemoryOpaque(lambda realm, at, key: self._keep_key(realm, at, SubjectKey(key, fresh=True)))
         self.reads = 0
         self.writes = 0
 

@@ -26,7 +26,7 @@ _STEP: Final = 10_000
 class EmbeddedOpaque:
     """See `opaque_interface.OpaqueRows`. `keep` keeps a realm's sealed key where the store has the subjects'."""
 
-    def __init__(self, sessions: Directory, keep: Callable[[str, bytes], Awaitable[bool]]) -> None:
+    def __init__(self, sessions: Directory, keep: Callable[[str, bytes, bytes], Awaitable[bool]]) -> None:
         self._sessions = sessions
         self._keep = keep
         self._rows = sessions.family("opaque")
@@ -60,7 +60,9 @@ class EmbeddedOpaque:
 
         return await self._sessions.transact(decide)
 
-    async def delete(self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone) -> bool:
+    async def delete(
+        self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone, *, known: bool = False
+    ) -> bool:
         def decide(batch: Batch) -> bool:
             batch.frees = True  # A deletion does not wait for room on the disk.
             there = self._deleted.get(_key(realm, names[0]))
@@ -117,8 +119,8 @@ class EmbeddedOpaque:
                         return realm
         return None
 
-    async def keep_key(self, realm: str, sealed: bytes) -> bool:
-        return await self._keep(realm, sealed)
+    async def keep_key(self, realm: str, subject: bytes, sealed: bytes, home: str) -> bool:
+        return await self._keep(realm, subject, sealed)
 
 
 async def _walk(family: Family, prefix: bytes) -> AsyncIterator[list[bytes]]:

@@ -35,9 +35,11 @@ class OpaqueRows(Protocol):
         """Keep `row` under its name, and nothing under the key's other names, if `allowed` says so of what is there."""
         ...
 
-    async def delete(self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone) -> bool:
+    async def delete(
+        self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone, *, known: bool = False
+    ) -> bool:
         """Leave the tombstone under the newest name and no row under any; whether there was one. A tombstone that is
-        there never ends sooner for it."""
+        there never ends sooner for it. `known`: other data centres know by themselves, of the realm's epoch."""
         ...
 
     async def patrol(self, resume: bytes | None, limit: int) -> OpaquePatrolled:
@@ -60,7 +62,7 @@ class OpaqueRows(Protocol):
         """A realm with a row or a tombstone under a name of this pepper; None when there is none. Walks over all."""
         ...
 
-    async def keep_key(self, realm: str, sealed: bytes) -> bool:
-        """Keep a realm's fresh sealed key beside the subjects' keys; False when it has one, or the keyring's key that
-        sealed this one is being retired."""
+    async def keep_key(self, realm: str, subject: bytes, sealed: bytes, home: str) -> bool:
+        """Keep a realm's fresh sealed key beside the subjects' keys of a home, as that of `subject`; False when it has
+        one, or the keyring's key that sealed this one is being retired."""
         ...

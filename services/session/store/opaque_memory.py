@@ -13,7 +13,7 @@ _Name = tuple[str, bytes]
 class MemoryOpaque:
     """See `opaque_interface.OpaqueRows`. `keep` keeps a realm's sealed key where the store has the subjects'."""
 
-    def __init__(self, keep: Callable[[str, bytes], bool]) -> None:
+    def __init__(self, keep: Callable[[str, bytes, bytes], bool]) -> None:
         self._keep = keep
         self._rows: dict[_Name, OpaqueRow] = {}
         self._tombstones: dict[_Name, OpaqueTombstone] = {}
@@ -37,7 +37,9 @@ class MemoryOpaque:
         self._rows[realm, row.name] = row
         return True
 
-    async def delete(self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone) -> bool:
+    async def delete(
+        self, realm: str, names: Sequence[bytes], tombstone: OpaqueTombstone, *, known: bool = False
+    ) -> bool:
         there = self._tombstones.get((realm, names[0]))
         if there is None or there.until_us < tombstone.until_us:
             self._tombstones[realm, names[0]] = tombstone
@@ -74,8 +76,8 @@ class MemoryOpaque:
         names = [*self._rows, *self._tombstones]
         return next((realm for realm, name in names if pepper_of(name) == number), None)
 
-    async def keep_key(self, realm: str, sealed: bytes) -> bool:
-        return self._keep(realm, sealed)
+    async def keep_key(self, realm: str, subject: bytes, sealed: bytes, home: str) -> bool:
+        return self._keep(realm, subject, sealed)
 
 
 def _place(key: _Name) -> bytes:
