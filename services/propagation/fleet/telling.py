@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from contextlib import suppress
+from typing import Any
 
-from libs.errors.errors import WellspringError
+from libs.errors.errors import FailedPrecondition, NotFound, WellspringError
 from libs.telemetry.logs import fields
 from services.propagation import messages
 from services.propagation.domain.engine import Engine
@@ -14,7 +16,7 @@ from services.propagation.fleet.calls import own_call
 from services.propagation.fleet.ids import change_told
 from services.propagation.fleet.shards import Shards
 from services.propagation.store.numbers import to_numbers
-from wellspring.propagation.v1 import shards_pb2
+from wellspring.propagation.v1 import propagation_pb2, shards_pb2
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,11 @@ _TOGETHER = 5_000
 _PATIENCE_S = 30.0
 _LOOK_S = 1.0
 _AGAIN_S = 0.2
+_CONTROLS: dict[State, tuple[str, type[Any]]] = {
+    State.ACTIVE: ("Resume", propagation_pb2.ResumeRequest),
+    State.PAUSED: ("Pause", propagation_pb2.PauseRequest),
+    State.CANCELLED: ("Cancel", propagation_pb2.CancelRequest),
+}
 
 
 class Telling:
@@ -44,14 +51,18 @@ class Telling:
                     group.create_task(self._tell_always(number))
 
     async def _tell_always(self, number: int) -> None:
+        failing = False
         while True:
             if not self._shard.interest.waiting.get(number):
                 await self._shard.signals.news.wait(_LOOK_S)
                 continue
             try:
                 await self._tell(number)
+                failing = False
             except WellspringError as error:
-                log.info("a shard cannot be told of outputs now", extra=fields(told=number, why=error.message))
+                if not failing:
+                    log.warning("a shard cannot be told of outputs now", extra=fields(told=number, why=error.message))
+                failing = True
                 await asyncio.sleep(_AGAIN_S)
 
     async def _tell(self, number: int) -> None:
@@ -64,12 +75,41 @@ class Telling:
                 break
             batch.append(untold)
         await self._engine.durable()  # a crash must not take back what another shard goes on from
-        await self._shards.ask(number, SERVICE, "TellOutputs", self._request(batch), own_call(_PATIENCE_S))
+        states = self._states(batch)
+        request, call = self._request(batch), own_call(_PATIENCE_S)
+        # One that is away is not waited for: what is told of roots must be as it is then.
+        await self._shards.ask(number, SERVICE, "TellOutputs", request, call, patient=False)
+        for sequence, state in self._states(batch).items():
+            if state is not states.get(sequence):
+                await self._follow(number, sequence, state)
         step = self._shard.step()
         for root in self._shard.interest.told(step.commit, number, batch[-1].number, self._shard.roots):
             step.touch(root)
         step.write()
         self._shard.signals.items.fire_all()
+
+    def _states(self, batch: list[Untold]) -> dict[int, State]:
+        """Of the roots that it names, by sequence."""
+        records = {part.root: self._record(part.root) for untold in batch for part in untold.parts}
+        return {sequence: record.state for sequence, record in records.items() if record is not None}
+
+    async def _follow(self, number: int, sequence: int, state: State) -> None:
+        """An operator changed the root here while the other shard was told of it as it had been."""
+        record = self._record(sequence)
+        made = _CONTROLS.get(state)
+        if record is None or made is None:
+            return
+        method, request = made
+        change_id = change_told(self._shard.settings.part.number, record.change.id)
+        asked = request(id=change_id)
+        if state is not State.ACTIVE:
+            asked.reason = record.reason
+        with suppress(FailedPrecondition, NotFound):  # nothing of it goes on there
+            await self._shards.ask(number, "Propagation", method, asked, own_call(_PATIENCE_S), patient=False)
+
+    def _record(self, sequence: int) -> RootRecord | None:
+        root = self._shard.roots.get(sequence)
+        return root.record if root is not None else read_root(self._shard.store, sequence)
 
     def _request(self, batch: list[Untold]) -> shards_pb2.TellOutputsRequest:
         shard = self._shard
@@ -94,9 +134,7 @@ class Telling:
 
     def _put_root(self, request: shards_pb2.TellOutputsRequest, sequence: int) -> int | None:
         """Its place in the request; None for one that was cancelled: nothing is rendered for it any more."""
-        shard = self._shard
-        root = shard.roots.get(sequence)
-        record: RootRecord | None = root.record if root is not None else read_root(shard.store, sequence)
+        shard, record = self._shard, self._record(sequence)
         if record is None or record.state is State.CANCELLED:
             return None
         change = messages.change_message(record.change)

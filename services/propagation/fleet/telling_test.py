@@ -53,6 +53,10 @@ async def until(holds):
         await asyncio.sleep(0.005)
 
 
+async def nothing_untold(site):
+    return not any(domain(site, 0).interest.waiting.values())
+
+
 def domain(site, shard):
     return next(engine.shards.own[shard] for engine in site.engines if shard in engine.shards.own).engine.shard
 
@@ -190,8 +194,56 @@ def test_a_paused_root_stays_so_where_it_goes_on_and_a_cancelled_one_does_not_go
                     await site.drained()
                     site.check()
 
-    async def nothing_untold(site):
-        return not any(domain(site, 0).interest.waiting.values())
+    asyncio.run(main())
+
+
+def test_what_is_untold_is_told_by_the_next_owner_and_not_for_a_root_that_was_cancelled_meanwhile():
+    async def main():
+        async with pair() as (site, x, y):
+            for change_id in ("edit1", "edit2"):
+                await site.edit(T)
+                (led,) = [engine for engine in site.engines if 0 in engine.shards.own]
+                (other,) = [engine for engine in site.engines if engine is not led]
+                (batch,) = await site.executor.lease(led.stubs)
+                for engine in site.engines:
+                    if 1 in engine.shards.own:
+                        await engine.lose(1)
+                assert await site.executor.complete(led.stubs, site.executor.render(batch)) == 1
+                assert await state(site, change_id, 0) == pb.Root.STATE_ACTIVE
+                await other.lead(0)
+                await led.lose(0)
+                assert await state(site, change_id, 0) == pb.Root.STATE_ACTIVE, "the next owner knows what is untold"
+                if change_id == "edit2":
+                    await other.stubs.propagation.Cancel(pb.CancelRequest(id=change_id), metadata=at(0))
+                await led.lead(1)
+                await until(lambda: nothing_untold(site))
+                told_of = pb.Root.STATE_ACTIVE if change_id == "edit1" else pb.Root.STATE_DONE
+                assert await state(site, change_id, 1) == told_of
+                await site.drained()
+                if change_id == "edit1":
+                    site.check()
+
+    asyncio.run(main())
+
+
+def test_a_root_that_is_cancelled_while_another_shard_is_told_of_it_does_not_go_on_there():
+    async def main():
+        async with pair() as (site, x, y):
+            await site.edit(T)
+            (batch,) = await site.executor.lease(site.every[0])
+            site.fleet.logs[1].automatic = False
+            assert await site.executor.complete(site.every[0], site.executor.render(batch)) == 1
+            await until(lambda: heard(site))
+            await site.every[0].propagation.Cancel(pb.CancelRequest(id="edit1", reason="no"), metadata=at(0))
+            assert domain(site, 1).roots, "it was told of the root before"
+            site.fleet.logs[1].automatic = True
+            site.fleet.logs[1].owner.sync()
+            await until(lambda: nothing_untold(site))
+            assert await state(site, "edit1", 1) == pb.Root.STATE_CANCELLED
+            assert (await site.root("edit1")).state == pb.Root.STATE_CANCELLED
+
+    async def heard(site):
+        return hearing.heard_up_to(domain(site, 1), 0)
 
     asyncio.run(main())
 
