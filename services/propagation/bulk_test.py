@@ -111,6 +111,37 @@ def test_a_big_declaration_is_read_in_a_turn_of_long_work_and_a_small_one_at_onc
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("packed_ones", [True, False])
+def test_dependents_without_inputs_are_long_work_too(packed_ones):
+    async def main():
+        async with served() as site:
+            servicer, store, written = servicer_of(site), site.engine.shard.store, []
+            write = store.write
+
+            def noting(commit):
+                before = store.resource_count
+                durable = write(commit)
+                written.append(store.resource_count - before)
+                return durable
+
+            store.write = noting
+            names = [f"w/page/{at:05}" for at in range(20_000 if packed_ones else 900)]
+            request = pb.DeclareDependenciesRequest()
+            if packed_ones:
+                dependents, counts = "\0".join(names).encode(), packed.encode_counts([0] * len(names))
+                request.packed.add(view="html", dependents=dependents, counts=counts)
+            else:
+                request.declarations.extend(pb.Declaration(view="html", dependent=name) for name in names)
+            task, turns = asyncio.ensure_future(servicer.DeclareDependencies(request, NO_CALL)), set()
+            while not task.done():
+                await asyncio.sleep(0)
+                turns.add(len(written))
+            assert (await task).edges_added == 0 and store.resource_count == len(names)
+            assert len(turns) >= 5 and max(written) < len(names) // 2, (turns, written)
+
+    asyncio.run(main())
+
+
 def test_only_the_last_part_of_a_big_declaration_is_waited_for_and_a_small_one_at_once():
     async def main():
         async with served() as site:

@@ -33,8 +33,9 @@ _NAMES_PAGE = 5_000
 _MAX_NAMES_PAGE = 50_000
 _NUMBER_BYTES = 4
 """Of one entry of packed counts."""
-_BULK_EDGES = 500
-"""A packed declaration of so many edges takes milliseconds."""
+_BULK_ENTRIES = 500
+"""A declaration of so many edges and dependents together takes milliseconds."""
+_BULK_NAME_BYTES = 1 << 15
 _MARGIN_S = 0.2
 """Kept of the caller's deadline, so that the answer of a long wait still reaches it."""
 
@@ -93,7 +94,7 @@ class PropagationServicer:
         messages.at_most("declarations", len(declarations), MAX_DECLARATIONS)
         packed_edges = sum(len(one.input_index) for one in request.packed) // _NUMBER_BYTES
         messages.at_most("packed", packed_edges, MAX_PACKED_EDGES)
-        bulk = packed_edges + sum(len(one.dependencies) for one in declarations) >= _BULK_EDGES
+        bulk = _is_bulk(request)
         packs: list[edges.Declaration] = []
         for index, message in enumerate(request.packed):
             read = partial(self._packed, message, f"packed[{index}]")
@@ -342,6 +343,14 @@ def _declaration(
     if mode not in propagation_pb2.Declaration.Mode.values():
         raise InvalidArgument.field(f"{declared.path}.mode", f"is {mode}; replace, add and remove are allowed")
     return edges.Declaration(view, dependents, declared, Mode(mode or Mode.REPLACE))
+
+
+def _is_bulk(request: propagation_pb2.DeclareDependenciesRequest) -> bool:
+    """Whether it is long work, as far as can be told before it is read."""
+    names = sum(len(one.dependents) + len(one.inputs) for one in request.packed)
+    numbers = sum(len(one.counts) + len(one.input_index) for one in request.packed) // _NUMBER_BYTES
+    single = sum(1 + len(one.dependencies) for one in request.declarations)
+    return numbers + single >= _BULK_ENTRIES or names >= _BULK_NAME_BYTES
 
 
 def _page_size(asked: int, default: int, most: int) -> int:

@@ -148,12 +148,13 @@ def numbered(shard: Shard, one: Declaration, dependents: Numbers, inputs: Number
 
 
 def parts(one: Declaration, most_edges: int) -> Iterator[Declaration]:
-    """A numbered declaration in parts of so many edges at most, or of one dependent."""
+    """A numbered declaration in parts of so many edges at most, a dependent counted as one more, or of one dependent."""
     declared = one.declared
     ends = np.cumsum(declared.counts, dtype=np.int64)
+    weights = ends + np.arange(1, len(ends) + 1)
     first = edge = 0
     while first < len(ends):
-        last = max(first + 1, int(np.searchsorted(ends, edge + most_edges, side="right")))
+        last = max(first + 1, int(np.searchsorted(weights, first + edge + most_edges, side="right")))
         end = int(ends[last - 1])
         some = dataclasses.replace(
             declared,
