@@ -148,7 +148,7 @@ def numbered(shard: Shard, one: Declaration, dependents: Numbers, inputs: Number
 
 
 def parts(one: Declaration, most_edges: int) -> Iterator[Declaration]:
-    """A numbered declaration in parts of so many edges at most, a dependent counted as one more, or of one dependent."""
+    """A numbered declaration in parts of so many edges and dependents together at most, or of one dependent."""
     declared = one.declared
     ends = np.cumsum(declared.counts, dtype=np.int64)
     weights = ends + np.arange(1, len(ends) + 1)
