@@ -4,7 +4,7 @@ it is; while one data centre cannot be asked or told, no key changes."""
 import pytest
 
 from services.session import fellows
-from services.session.conformance.datacentres import Site, cut, dead, played, stopped, unreachable, whole
+from services.session.conformance.datacentres import Site, cut, played, stopped, unreachable, whole
 from services.session.conformance.keyholders import Server, give
 from services.session.conformance.verbs import data, refused, rotate, valid
 from services.session.crypto.keyring import Keyring, KeyringUnusable
@@ -135,47 +135,44 @@ def test_ses_15_a_key_is_retired_when_no_home_needs_it_and_no_data_centre_makes_
         assert told.value.metadata["servers"] == "west/s"
         await west.fellowship.tick()
         assert await sealed_by(east, 1) == [1, 1]
-        # What is sealed anew while west is away never comes there.
-        async with dead("west"):
-            vault = east.tools.vault
-            assert (await east.tools.store.rewrap(1, vault.rewrapped, None, 100)).changed == 1
-        await whole(east.made, west.made)
-        await heard(east, west)
-        for one in (east, west):
-            await one.fellowship.tick()
         await retired(east, "seal-1")
         assert await sealed_by(east, 1) == [0, 0] and await sealed_by(west, 2) == [1, 1]
         await west.fellowship.tick()
         for one in (east, west):
             assert "seal-1" not in {key.key_id for key in (*one.ring.everything(), *one.file.ring.everything())}
             assert [await data(one, m.token) for m in made] == opened
+        # A copy that the newer form has not reached is sealed by a key that nobody has: it is asked for at home.
+        west.tools.store.fellows.opens = lambda number: number != 2
+        assert await data(west, made[0].token) == opened[0]
         with unreachable(west.made, "east"), pytest.raises(HomeUnreachable):
             await data(west, made[0].token)
 
     holding(test)
 
 
-@pytest.mark.parametrize("purpose", ["tag", "pepper"])
-def test_a_key_that_a_session_of_another_home_needs_is_not_retired(purpose):
+def test_a_key_that_a_session_of_another_home_needs_is_not_retired():
     async def test(east, west):
         made = await west.create("alice")
-        key_id = east.file.add(purpose)
-        give(key_id, east, west)
-        await west.fellowship.tick()
-        await east.keys.promote(key_id, "op")
+        purposes = ("tag", "pepper")
+        for key_id in [east.file.add(purpose) for purpose in purposes]:
+            give(key_id, east, west)
+            await west.fellowship.tick()
+            await east.keys.promote(key_id, "op")
         await west.fellowship.tick()
         await east.passes(SETTLED_S + 1)
         await heard(east, west)
         for one in (east, west):
             await one.fellowship.tick()
-        with pytest.raises(KeyNeeded):
-            await retired(east, f"{purpose}-1")
+        for purpose in purposes:
+            with pytest.raises(KeyNeeded):
+                await retired(east, f"{purpose}-1")
         await valid(east, made.token)
         child = await rotate(west, made.token)
         await valid(east, child.token)
         await valid(west, child.token)
         await west.made.tools.store.remove(west.realm().name, [made.session.handle])
-        await retired(east, f"{purpose}-1")
+        for purpose in purposes:
+            await retired(east, f"{purpose}-1")
         await refused(west, child.token)
 
     holding(test)
