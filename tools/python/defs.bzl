@@ -2,6 +2,9 @@
 
 _MAIN = "//tools/python:pytest_main.py"
 
+# Servers that are JVMs: the tests that start them take turns, beside tests of everything else (decision 0136).
+_JVM = ["cassandra", "kafka"]
+
 def _public(kwargs):
     return dict({"visibility": ["//visibility:public"]}, **kwargs)
 
@@ -18,7 +21,7 @@ def py_binary(name, **kwargs):
         **_public(kwargs)
     )
 
-def py_test(name, srcs, deps = [], args = [], **kwargs):
+def py_test(name, srcs, deps = [], args = [], tags = [], **kwargs):
     """A test whose srcs (those named *_test.py) are pytest files.
 
     Args:
@@ -26,7 +29,8 @@ def py_test(name, srcs, deps = [], args = [], **kwargs):
       srcs: files named *_test.py, collected by pytest, and modules that they import.
       deps: libraries; pytest itself is added.
       args: further arguments of pytest.
-      **kwargs: as for py_test (size, tags, data, shard_count, ...).
+      tags: what the test needs (cassandra, kafka, redis, varnish, ...), and others as for py_test.
+      **kwargs: as for py_test (size, data, shard_count, ...).
     """
     tests = [s for s in srcs if s.endswith("_test.py")]
     if not tests:
@@ -38,6 +42,7 @@ def py_test(name, srcs, deps = [], args = [], **kwargs):
         main = _MAIN,
         python_version = "PY3",
         srcs_version = "PY3",
+        tags = tags + (["resources:jvm:1"] if [tag for tag in tags if tag in _JVM] else []),
         deps = depset(deps + ["@pypi//pytest"]).to_list(),
         **kwargs
     )
