@@ -1,5 +1,8 @@
 """A real Cassandra node: a round trip with the real driver; acknowledged writes outlive kill -9; a pause; bad input."""
 
+import os
+from pathlib import Path
+
 import pytest
 from cassandra import OperationTimedOut
 from cassandra.query import SimpleStatement
@@ -19,6 +22,11 @@ def cassandra():
         session.execute("CREATE TABLE k.t (id int PRIMARY KEY, v text)")
         session.cluster.shutdown()
         yield cassandra
+
+
+@pytest.mark.skipif("TEST_SRCDIR" not in os.environ, reason="Bazel makes the archive")
+def test_classes_come_out_of_the_archive(cassandra):
+    assert "/cassandra_jars.jsa\n" in Path(f"/proc/{cassandra.nodes[0].pid}/maps").read_text()
 
 
 def test_round_trip_and_kill_9(cassandra):

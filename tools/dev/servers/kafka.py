@@ -21,15 +21,14 @@ _MIB = 1024 * 1024
 class Broker(Process):
     """One broker, which is a controller too. `number` counts from 1, `address` is "host:port" for clients."""
 
-    def __init__(self, number: int, directory: Path, heap_mib: int, *, measured: bool) -> None:
+    def __init__(self, number: int, directory: Path, heap_mib: int, java_options: tuple[str, ...]) -> None:
         self.number = number
         self.port = free_port()
         self.controller_port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.properties_path = directory / "server.properties"
         directory.mkdir()
-        options = [] if measured else [locate.QUICK]
-        command = [*_java(heap_mib, directory, *options), "kafka.Kafka", str(self.properties_path)]
+        command = [*_java(heap_mib, directory, *java_options), "kafka.Kafka", str(self.properties_path)]
         super().__init__(f"kafka broker {number}", command, directory)
 
     def wait_member(self, others: set[int], timeout_s: float = START_TIMEOUT_S) -> None:
@@ -61,6 +60,7 @@ class Kafka(Server):
         heap_mib: int = 256,
         timeout_s: float = START_TIMEOUT_S,
         *,
+        java_options: tuple[str, ...] = (),
         measured: bool = False,
     ) -> None:
         """`properties` are added to every broker's server.properties, or replace what is there. With `measured`,
@@ -69,9 +69,8 @@ class Kafka(Server):
             raise ValueError(f"brokers is {brokers}; at least 1 is needed")
         locate.repository("kafka_jars")
         super().__init__(timeout_s)
-        self.brokers = [
-            Broker(n + 1, self.directory / f"b{n + 1}", heap_mib, measured=measured) for n in range(brokers)
-        ]
+        options = (*([] if measured else [locate.QUICK]), *java_options)
+        self.brokers = [Broker(n + 1, self.directory / f"b{n + 1}", heap_mib, options) for n in range(brokers)]
         self.processes = list(self.brokers)
         self.address = ",".join(b.address for b in self.brokers)
         self._properties = properties or {}

@@ -1,5 +1,8 @@
 """A real Kafka broker: a round trip with the real client; acknowledged messages outlive kill -9; a pause."""
 
+import os
+from pathlib import Path
+
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -16,6 +19,11 @@ def kafka():
     with Kafka() as kafka:
         print(f"started in {kafka.start_seconds:.1f} s")
         yield kafka
+
+
+@pytest.mark.skipif("TEST_SRCDIR" not in os.environ, reason="Bazel makes the archive")
+def test_classes_come_out_of_the_archive(kafka):
+    assert "/kafka_jars.jsa\n" in Path(f"/proc/{kafka.brokers[0].pid}/maps").read_text()
 
 
 def create(kafka, topic):

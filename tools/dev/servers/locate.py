@@ -93,7 +93,22 @@ def java_command(heap_mib: int, options: list[str], repository_name: str) -> lis
         "-XX:ActiveProcessorCount=2",
         "-Djava.net.preferIPv4Stack=true",
         "-Djava.awt.headless=true",
+        *_archived(repository_name),
         *options,
         "-cp",
-        f"{repository(repository_name)}/jars/*",
+        _class_path(repository_name),
     ]
+
+
+def _class_path(repository_name: str) -> str:
+    """All jars of a repository, by names that are the same in every sandbox: an archive of classes knows these."""
+    jar = next((repository(repository_name) / "jars").glob("*.jar"))
+    return f"{jar.resolve().parent}/*"
+
+
+def _archived(repository_name: str) -> list[str]:
+    """The option for the archive of the repository's classes (class_data.py), where Bazel has made one."""
+    name = f"{repository_name}.jsa"
+    places = [Path(__file__).with_name(name), _WORKSPACE / ".bazel/bin/tools/dev/servers" / name]
+    found = next((place for place in places if place.exists() and place.stat().st_size), None)
+    return [f"-XX:SharedArchiveFile={found.resolve()}"] if found else []
