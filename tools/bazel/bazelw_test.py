@@ -18,7 +18,8 @@ def bazelw(tmp_path):
     tree.mkdir()
     for name in ("bazelw", ".bazelversion"):
         shutil.copy(ROOT / name, tree / name)
-    shutil.copytree(ROOT / "tools/bazel", tree / "tools/bazel", ignore=shutil.ignore_patterns("testdata"))
+    left = shutil.ignore_patterns("testdata", "__pycache__")
+    shutil.copytree(ROOT / "tools/bazel", tree / "tools/bazel", ignore=left)
     path = tmp_path / "bin"
     path.mkdir()
 

@@ -172,7 +172,6 @@ class Platform:
             **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
         return Process(name, command, self.layout.log_directory(name), environment)
 
