@@ -38,6 +38,7 @@ LOCAL_ONE: Final[int] = ConsistencyLevel.LOCAL_ONE
 LOCAL_QUORUM: Final[int] = ConsistencyLevel.LOCAL_QUORUM
 QUORUM: Final[int] = ConsistencyLevel.QUORUM
 EACH_QUORUM: Final[int] = ConsistencyLevel.EACH_QUORUM
+ALL: Final[int] = ConsistencyLevel.ALL
 SERIAL: Final[int] = ConsistencyLevel.SERIAL
 LOCAL_SERIAL: Final[int] = ConsistencyLevel.LOCAL_SERIAL
 

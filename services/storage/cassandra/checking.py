@@ -7,17 +7,29 @@ and deleted as others, and who reads it is told (``store/rows.py``).
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOMBS, Place
+from services.storage.cassandra.partition import FIRST_LANDING, HEAD, HISTORY, ITEMS, TOMBS, Place
 from services.storage.cassandra.sums import HEAD_AT, ORDERED_AT, PLAIN_AT, ROW_AT, Damaged, Sums
 from services.storage.store import layout, rows
 
 RECORDS: Final = "records"
 LWW: Final = "lww"
+SPREAD: Final = "lww_spread"
 
 RECORD_AT: Final = {HEAD: HEAD_AT, ITEMS: ROW_AT, TOMBS: ROW_AT, HISTORY: ROW_AT}
 LWW_AT: Final = {ITEMS: PLAIN_AT, HISTORY: ROW_AT}
 _LATEST: Final = (1 << 58) - 1
 _PAST: Final = bytes(16)
+
+
+class Spot(NamedTuple):
+    """A row: its table and primary key; ``kind`` and ``key``, and where a checksum stands ``at``, as it was sealed."""
+
+    table: str
+    place: Place
+    kind: int
+    key: bytes
+    at: int
+    row: tuple[Any, ...]
 
 
 class Cell(NamedTuple):
@@ -30,7 +42,7 @@ class Cell(NamedTuple):
 class Replicas(Protocol):
     """Where the cells of a row are looked for one by one."""
 
-    async def cells(self, table: str, place: Place, kind: int, key: bytes) -> Mapping[bytes, Cell]:
+    async def cells(self, spot: Spot) -> Mapping[bytes, Cell]:
         """Those of a row that are there: ordered ones by version, the other under b"". What is damaged on some
         replicas only is whole on all of them afterwards."""
 
@@ -51,7 +63,7 @@ class Checking:
             try:
                 whole = sums.opened(kind, key, value, at)
             except Damaged:
-                whole = await self._record(place, kind, key, value)
+                whole = await self._record(Spot(RECORDS, place, kind, key, at, (*place, kind, key)), value)
             checked[index] = (kind, key, whole, *more)
         return checked
 
@@ -61,23 +73,38 @@ class Checking:
         sums: Sums | None = None
         for row in found:
             kind, key, value, more = row
-            at = LWW_AT.get(kind)
+            at = LWW_AT.get(kind) if kind < FIRST_LANDING else PLAIN_AT
             if at is None:
                 checked.append(row)
                 continue
             sums = sums or Sums(place)
+            sealed = kind if kind < FIRST_LANDING else ITEMS
             try:
-                whole = None if value is None else sums.opened(kind, key, value, at)
+                whole = None if value is None else sums.opened(sealed, key, value, at)
                 ordered = (
                     {version: _ordered(sums, key, version, cell) for version, cell in more.items()} if more else None
                 )
                 checked.append((kind, key, whole, ordered))
             except Damaged:
-                checked.append(await self._lww(place, sums, row))
+                spot = Spot(LWW, place, sealed, key, at, (*place, kind, key))
+                checked.append((kind, *await self._lww(spot, sums, value, more)))
         return checked
 
-    async def _record(self, place: Place, kind: int, key: bytes, value: bytes) -> bytes:
-        found = (await self._replicas.cells(RECORDS, place, kind, key)).get(b"")
+    async def spread(self, place: Place, run: bytes, bucket: bytes, found: Sequence[Any]) -> Sequence[Any]:
+        """Rows (key, value) of a bucket."""
+        checked: list[Any] = []
+        sums = Sums(place)
+        for key, value in found:
+            try:
+                checked.append((key, sums.opened(ITEMS, key, value, PLAIN_AT)))
+            except Damaged:
+                spot = Spot(SPREAD, place, ITEMS, key, PLAIN_AT, (*place, run, bucket, ITEMS, key))
+                checked.append((await self._lww(spot, sums, value, None))[:2])
+        return checked
+
+    async def _record(self, spot: Spot, value: bytes) -> bytes:
+        _, place, kind, key, *_ = spot
+        found = (await self._replicas.cells(spot)).get(b"")
         if found is not None and found.whole is not None:
             return found.whole
         if kind == HEAD:
@@ -89,13 +116,13 @@ class Checking:
             return rows.encode_tomb(version, 0, ordered=False)
         return rows.encode_damaged(version, 0, place[1])
 
-    async def _lww(self, place: Place, sums: Sums, row: Any) -> Any:
-        kind, key, value, more = row
-        found = await self._replicas.cells(LWW, place, kind, key)
+    async def _lww(self, spot: Spot, sums: Sums, value: bytes | None, more: Mapping[bytes, bytes] | None) -> Any:
+        _, place, kind, key, at, _ = spot
+        found = await self._replicas.cells(spot)
         whole: bytes | None = None
         if value is not None:
             try:
-                whole = sums.opened(kind, key, value, LWW_AT[kind])
+                whole = sums.opened(kind, key, value, at)
             except Damaged:
                 cell = found.get(b"", _unseen(value))
                 lost = _lost_version(place, key) if kind == HISTORY else _lost_plain(place, value, cell)
@@ -108,7 +135,7 @@ class Checking:
                 cell = found.get(version, _unseen(one))
                 lost = cell.stamp.to_bytes(8, "big") + b"\0" + rows.encode_damaged(version, 0, place[1])
                 ordered[version] = cell.whole or lost
-        return kind, key, whole, ordered or None
+        return key, whole, ordered or None
 
 
 def _ordered(sums: Sums, key: bytes, version: bytes, cell: bytes) -> bytes:

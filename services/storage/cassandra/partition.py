@@ -13,6 +13,8 @@ ITEMS: Final = 1
 TOMBS: Final = 2
 HISTORY: Final = 3
 TOKENS: Final = 4
+FIRST_LANDING: Final = 16
+"""From this kind on: rows with items of an LWW record that was spread."""
 
 Place = tuple[int, bytes]
 """A namespace's number and a record's key: one partition."""

@@ -12,6 +12,9 @@ _LANE: Final = "WHERE space = ? AND lane = ?"
 _SLOT: Final = f"{_LANE} AND slot = ?"
 _CHANGE: Final = "seq, record, event, void, records, mutation, events, told"
 _LWW_SLICE: Final = f"SELECT key, value, more FROM lww {_RECORD} AND (kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
+_BUCKET: Final = "WHERE space = ? AND record = ? AND run = ? AND bucket = ?"
+_BETWEEN: Final = "(kind, key) >= (?, ?) AND (kind, key) < (?, ?)"
+_SPREAD_SLICE: Final = f"SELECT key, value FROM lww_spread {_BUCKET} AND {_BETWEEN}"
 _ENTRY: Final = "WHERE slot = ? AND shard = ? AND due_us = ? AND space = ? AND kind = ? AND rest = ?"
 
 _READS: Final = {
@@ -25,6 +28,13 @@ _READS: Final = {
     "lww_many": "SELECT record, kind, key, value, more FROM lww WHERE space = ? AND record IN ? AND (kind, key) IN ?",
     "lww_stamped": f"SELECT value, writetime(value), more, writetime(more) FROM lww {_ROW}",
     "lww_begin": f"SELECT kind, key, value, more FROM lww {_RECORD} AND kind < 2 LIMIT ?",
+    "lww_kind": f"SELECT key, value, writetime(value), more FROM lww {_RECORD} AND {_BETWEEN}",
+    "spread_rows": f"SELECT kind, key, value FROM lww_spread {_BUCKET} AND (kind, key) IN ?",
+    "spread_slice": f"{_SPREAD_SLICE} LIMIT ?",
+    "spread_slice_back": f"{_SPREAD_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
+    "spread_stamped": f"SELECT value, writetime(value) FROM lww_spread {_BUCKET} AND kind = ? AND key = ?",
+    "spread_bucket": f"SELECT key, value, writetime(value) FROM lww_spread {_BUCKET}",
+    "runs": "SELECT record, run, starts FROM lww_runs WHERE space = ?",
     "lww_slice": f"{_LWW_SLICE} LIMIT ?",
     "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
     "doubts": "SELECT lane, seq, record, told, mutation FROM doubts WHERE space = ?",
@@ -65,6 +75,13 @@ _WRITES: Final = {
     "lww_remember": f"UPDATE lww USING TIMESTAMP ? AND TTL ? SET value = ?, more[?] = ? {_ROW}",
     "lww_drop": f"DELETE value FROM lww USING TIMESTAMP ? {_ROW}",
     "lww_drop_more": f"DELETE more[?] FROM lww USING TIMESTAMP ? {_ROW}",
+    "lww_drop_kind": f"DELETE FROM lww USING TIMESTAMP ? {_RECORD} AND kind = ?",
+    "spread_put": f"UPDATE lww_spread USING TIMESTAMP ? SET value = ? {_BUCKET} AND kind = ? AND key = ?",
+    "spread_drop": f"DELETE value FROM lww_spread USING TIMESTAMP ? {_BUCKET} AND kind = ? AND key = ?",
+    "spread_drop_bucket": f"DELETE FROM lww_spread USING TIMESTAMP ? {_BUCKET}",
+    "run": "INSERT INTO lww_runs (space, record, run, starts) VALUES (?, ?, ?, ?)",
+    "drop_run": "DELETE FROM lww_runs WHERE space = ? AND record = ? AND run = ?",
+    "drop_runs": "DELETE FROM lww_runs WHERE space = ?",
     "lww_drop_record": f"DELETE FROM lww USING TIMESTAMP ? {_RECORD}",
     "doubt": "INSERT INTO doubts (space, lane, seq, mutation, record, told) VALUES (?, ?, ?, ?, ?, ?)",
     "drop_doubt": "DELETE FROM doubts WHERE space = ? AND lane = ? AND seq = ?",

@@ -24,6 +24,7 @@ from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.lww.far import Datacentres
 from services.storage.cassandra.lww.far import Place as Address
 from services.storage.cassandra.lww.resolving import Resolver
+from services.storage.cassandra.lww.spreading import BucketSize
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
 from services.storage.cassandra.lww.together import LwwTogether
 from services.storage.cassandra.mending import Mending
@@ -78,6 +79,7 @@ class CassandraStore:
         options: LocalOptions,
         timing: Timing,
         limits: BatchLimits,
+        bucket_size: BucketSize,
     ) -> None:
         self.options = options
         self._session = session
@@ -107,8 +109,9 @@ class CassandraStore:
             token_ttl_s,
             options.grace_us,
             limits,
+            bucket_size,
         )
-        lww = LwwSteps(tools)
+        lww = self._lww = LwwSteps(tools)
         together = LwwTogether(tools, lww)
         resolver = Resolver(self._datacentres, lww, self._accounts, clock_us, time.monotonic, timing.patience_s)
         self._steps = Steps(
@@ -128,7 +131,9 @@ class CassandraStore:
         )
         self._mending = Mending(self._datacentres)
         self._copying = Copying(loader, self._steps)
-        self._sweeper = Sweeper(session, statements, self._dues, self._steps, self._catalog, self._accounts, resolver)
+        self._sweeper = Sweeper(
+            session, statements, self._dues, self._steps, self._catalog, self._accounts, resolver, lww.spreading
+        )
 
     @classmethod
     async def open(
@@ -137,6 +142,7 @@ class CassandraStore:
         clock_us: Callable[[], int],
         local: LocalOptions | None = None,
         timing: Timing | None = None,
+        bucket_size: BucketSize | None = None,
     ) -> "CassandraStore":
         """Connects. Raises Unavailable, and FailedPrecondition when the keyspace has not had just the migrations of
         this release."""
@@ -145,7 +151,8 @@ class CassandraStore:
             await migrations.check(session, migrations.read(MIGRATIONS))
             statements = await Statements.prepare(session)
             limits = await batch_limits(session)
-            store = cls(session, statements, clock_us, local or LocalOptions(), timing or Timing(), limits)
+            given = (local or LocalOptions(), timing or Timing(), limits, bucket_size or BucketSize())
+            store = cls(session, statements, clock_us, *given)
             await store._tasks.start()
         except BaseException:
             await session.close()
@@ -328,7 +335,9 @@ class CassandraStore:
         )
 
     async def rebucket(self, namespace: Namespace, record: bytes) -> tuple[int, int] | None:
-        """As ``Store.rebucket``: a record is one partition, however wide."""
+        """As ``Store.rebucket``: a record of a CAS namespace is one partition, however wide."""
+        if namespace.stamped:
+            return await self._lww.spread((namespace.number, record))
         return await self._steps.inspect(namespace, lambda store: store.rebucket(namespace, record))
 
     # Documents: written everywhere and read here, as the catalog is, so that a server starts while others are away.

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.storage.cassandra import mending_cells
-from services.storage.cassandra.checking import LWW, RECORDS, Cell, Checking
+from services.storage.cassandra.checking import LWW, RECORDS, Cell, Checking, Spot
 from services.storage.cassandra.lww.cells import decode_cells, encode_ordered, encode_plain, time_of
 from services.storage.cassandra.mending_cells import MendingCells
 from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, TOMBS
@@ -123,13 +123,14 @@ def damage(cell, at=-1):
 
 
 PLAIN, ORDERED = CELLS[4], CELLS[6]
+SPOT = Spot(LWW, PLACE, ITEMS, b"k", PLAIN_AT, (*PLACE, ITEMS, b"k"))
 
 
 @pytest.mark.parametrize("mark", [MARK, MARK + 1, 0xFE])
 def test_what_is_put_over_a_damaged_cell_wins_at_its_own_timestamp(mending, mark):
     broken = damage(sealed(PLAIN, mark=mark))
     replicas, cells = mending((broken, NOW_US, None, None), (sealed(PLAIN), NOW_US, None, None))
-    found = asyncio.run(cells.cells(LWW, PLACE, ITEMS, b"k"))
+    found = asyncio.run(cells.cells(SPOT))
     assert found == {b"": Cell(PLAIN[2], NOW_US)}
     ((statement, (stamp, cell, *row)),) = replicas.put
     assert (statement, stamp, row) == ("lww_put", NOW_US, [*PLACE, ITEMS, b"k"])
@@ -139,7 +140,9 @@ def test_what_is_put_over_a_damaged_cell_wins_at_its_own_timestamp(mending, mark
 def test_rows_of_conditional_writes_are_put_at_the_time_that_they_have(mending):
     item = CELLS[1]
     replicas, cells = mending((sealed(item), 5), (damage(sealed(item)), 5))
-    assert asyncio.run(cells.cells(RECORDS, PLACE, ITEMS, b"k")) == {b"": Cell(ROW, 5)}
+    assert asyncio.run(cells.cells(Spot(RECORDS, PLACE, ITEMS, b"k", ROW_AT, (*PLACE, ITEMS, b"k")))) == {
+        b"": Cell(ROW, 5)
+    }
     assert [(statement, values[0]) for statement, values in replicas.put] == [("mend_row", 5)]
 
 
@@ -147,26 +150,26 @@ def test_an_ordered_cell_is_had_by_its_version(mending):
     whole, stamps = {VERSION: sealed(ORDERED)}, [NOW_US]
     broken = {VERSION: damage(sealed(ORDERED))}
     replicas, cells = mending((None, None, broken, stamps), (None, None, whole, stamps))
-    assert asyncio.run(cells.cells(LWW, PLACE, ITEMS, b"k")) == {VERSION: Cell(ORDERED[2], NOW_US)}
+    assert asyncio.run(cells.cells(SPOT)) == {VERSION: Cell(ORDERED[2], NOW_US)}
     assert [values[:2] for _, values in replicas.put] == [(NOW_US, VERSION)]
 
 
 def test_an_older_whole_cell_is_no_answer(mending):
     replicas, cells = mending((damage(sealed(PLAIN)), NOW_US, None, None), (sealed(PLAIN), NOW_US - 1, None, None))
-    assert asyncio.run(cells.cells(LWW, PLACE, ITEMS, b"k")) == {b"": Cell(None, NOW_US)}
+    assert asyncio.run(cells.cells(SPOT)) == {b"": Cell(None, NOW_US)}
     assert not replicas.put
 
 
 def test_a_later_whole_cell_is_the_answer(mending):
     replicas, cells = mending((damage(sealed(PLAIN)), NOW_US, None, None), (sealed(PLAIN), NOW_US + 1, None, None))
-    assert asyncio.run(cells.cells(LWW, PLACE, ITEMS, b"k")) == {b"": Cell(PLAIN[2], NOW_US + 1)}
+    assert asyncio.run(cells.cells(SPOT)) == {b"": Cell(PLAIN[2], NOW_US + 1)}
     assert not replicas.put
 
 
 def test_one_whose_first_bytes_are_damaged_is_answered_and_stays(mending):
     broken = b"\xff" + sealed(PLAIN)[1:]
     replicas, cells = mending((broken, NOW_US, None, None), (sealed(PLAIN), NOW_US, None, None))
-    assert asyncio.run(cells.cells(LWW, PLACE, ITEMS, b"k")) == {b"": Cell(PLAIN[2], NOW_US)}
+    assert asyncio.run(cells.cells(SPOT)) == {b"": Cell(PLAIN[2], NOW_US)}
     assert not replicas.put
 
 

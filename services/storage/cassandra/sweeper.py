@@ -15,7 +15,9 @@ from services.storage.cassandra.layout import (
     INDEX_SHARDS,
     feed_slot,
 )
+from services.storage.cassandra.lww.buckets import decode_starts
 from services.storage.cassandra.lww.resolving import Resolver
+from services.storage.cassandra.lww.spreading import Spreading
 from services.storage.cassandra.partition import Place, Rows
 from services.storage.cassandra.scope import at_home_elsewhere
 from services.storage.cassandra.statements import Statements
@@ -49,6 +51,7 @@ class Sweeper:
         catalog: Catalog,
         accounts: Accounts,
         resolver: Resolver,
+        spreading: Spreading,
     ) -> None:
         self._session = session
         self._read = statements.read
@@ -58,6 +61,7 @@ class Sweeper:
         self._catalog = catalog
         self._accounts = accounts
         self._resolver = resolver
+        self._spreading = spreading
         self._trimmed: dict[int, int] = {}
         self._revisited: dict[int, int] = {}
 
@@ -152,13 +156,15 @@ class Sweeper:
                     break
                 start = rows[-1][0] + b"\0"
             await self._do("drop_index", (number, shard), QUORUM)
+        for record, name, starts in await self._all("runs", (number,), QUORUM):
+            await self._spreading.drop((number, record), decode_starts(name, starts))
         for (upload,) in await self._all("uploads", (number,), QUORUM):
             await self._purge_upload(number, upload)
         for lane, _ in await self._all("lanes", (number,), QUORUM):
             slots = await self._all("slots", (number, lane, 0), QUORUM)
             await self._each("drop_changes", [(number, lane, row[0]) for row in slots])
             await self._do("drop_slots", (number, lane), QUORUM)
-        for name in ("drop_lanes", "drop_samples", "drop_usage", "drop_uploads", "drop_doubts"):
+        for name in ("drop_lanes", "drop_samples", "drop_usage", "drop_uploads", "drop_doubts", "drop_runs"):
             await self._do(name, (number,), QUORUM)
         await self._catalog.drop(space)
         self._accounts.forget(number)

@@ -204,6 +204,13 @@ class Machine(RuleBasedStateMachine):
     def time_passes(self, by_us: int, sweep: bool) -> None:
         self.do(self.case.pass_time(by_us, sweep=sweep))
 
+    @rule(record=st.sampled_from(RECORDS), by_us=st.sampled_from([0, SECOND_US, 5 * HOUR_US, 5 * HOUR_US]))
+    def spread(self, record: bytes, by_us: int) -> None:
+        there = record in self.there()
+        buckets = self.do(self.case.store.rebucket(self.space, record))
+        assert (buckets is not None) or not there
+        self.do(self.case.pass_time(by_us))
+
     @rule()
     def reopen(self) -> None:
         self.do(self.case.reopen())

@@ -18,6 +18,7 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
+from services.storage.cassandra.lww.spreading import BucketSize
 from services.storage.cassandra.store import MIGRATIONS, CassandraStore, Timing
 from services.storage.store.interface import Store
 from services.storage.store.local import LocalOptions
@@ -27,6 +28,8 @@ from tools.dev.servers.cassandra_config import PATIENT as PATIENT_NODES
 DATACENTRES: Final = tuple(f"dc{number + 1}" for number in range(int(os.environ.get("WELLSPRING_DATACENTRES", "1"))))
 PATIENT: Final = Timing(patience_s=300.0)
 """However busy the machine is, no writer is given up that does not stop."""
+SMALL: Final = BucketSize(items=1)
+"""A record of two items is wide."""
 _KEYSPACE: Final = f"conformance_{os.getpid()}"
 _FORGETFUL: Final = {"hinted_handoff_enabled": False}
 """Nothing is kept for a node that missed it: what the other data centre must know, it is told or looks for."""
@@ -68,7 +71,7 @@ class CassandraDisk:
         self._options = fresh(DATACENTRES[next(_turns) % len(DATACENTRES)])
 
     async def open(self) -> Store:
-        return await CassandraStore.open(self._options, self._clock, LocalOptions(), PATIENT)
+        return await CassandraStore.open(self._options, self._clock, LocalOptions(), PATIENT, SMALL)
 
 
 def fresh(datacentre: str = DATACENTRES[0]) -> Options:

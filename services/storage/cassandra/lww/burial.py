@@ -36,6 +36,8 @@ class Burial:
     async def look(self, partition: LwwPartition, *, emptied: bool = False) -> None:
         """Removes the record, or has the sweeper come back; ``emptied``: it became so just now. Raises Unavailable."""
         head = partition.head_cell
+        if partition.note is not None:
+            return  # kinds of rows where it once had items take no others, and only the note says which
         if head is None or not (emptied or (partition.loaded and partition.head is None)):
             return
         number, record = partition.place

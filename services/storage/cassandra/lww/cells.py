@@ -91,6 +91,19 @@ class Range(NamedTuple):
     tomb: RangeTomb
 
 
+def merged(first: Cells, second: Cells) -> Cells:
+    """The cells of an item that lies in two places, as Cassandra would have them in one."""
+    plain = first.plain
+    if plain is None or (second.plain is not None and encode_plain(second.plain) > encode_plain(plain)):
+        plain = second.plain
+    ordered = dict(first.ordered)
+    for version, one in second.ordered.items():
+        other = ordered.get(version)
+        if other is None or encode_ordered(*one) > encode_ordered(*other):
+            ordered[version] = one
+    return Cells(plain, ordered)
+
+
 def time_of(version: bytes) -> int:
     """The timestamp of a plain cell with this version."""
     return min(int.from_bytes(version[:8], "big"), LATEST)

@@ -6,7 +6,9 @@ from typing import Any, Final
 from libs.cassandra.session import Session
 from services.storage.cassandra.checking import Replicas
 from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.lww.buckets import NOTE, decode_note
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
+from services.storage.cassandra.lww.places import Places, reached
 from services.storage.cassandra.lww.record import LwwPartition
 from services.storage.cassandra.partition import HEAD, ITEMS, TOMBS, Loaded, Place, Range
 from services.storage.cassandra.statements import Statements
@@ -40,6 +42,7 @@ class LwwLoader(Loader):
         self._clock_us = clock_us
         self._grace_us = grace_us
         self._whole = whole
+        self._places = Places(self)
 
     async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:
         partition = self.partition(place, loaded)
@@ -55,7 +58,13 @@ class LwwLoader(Loader):
                     own = sum(one[0] != ITEMS or one[1] == b"" for one in wanted)
                     await self._some(partition, wanted[:own], consistency)
                     wanted = [one for one in wanted[own:] if not partition.known.known(one[1])]
+            if partition.note is not None:
+                wanted = [one for one in wanted if one[0] != ITEMS]
             await self._some(partition, wanted, consistency)
+        if partition.note is not None:
+            keys = [b"", *(key for kind, key in rows if kind in (ITEMS, TOMBS))]
+            missing = [key for key in dict.fromkeys(keys) if not partition.known.known(key)]
+            await self._places.keys(partition, partition.note, missing, consistency)
         if self._whole:
             await self.items(partition, b"", None, consistency)
         partition.derive(self._clock_us())
@@ -82,10 +91,10 @@ class LwwLoader(Loader):
             return
         span = partition.spans[need.kind]
         limit = max(_FIRST, min(4 * len(span.rows), _RANGE_ROWS))
-        found = await self._slice_rows(need, limit, consistency)
+        found = await self.slice_rows(need, limit, consistency)
         for key, value, _ in found:
             span.put(key, value)
-        span.cover(*_reached(need, found, limit))
+        span.cover(*reached(need, found, limit))
 
     async def begin(self, place: Place, consistency: int) -> Sequence[Any]:
         """The record's own cells and its first items, by one statement."""
@@ -104,6 +113,8 @@ class LwwLoader(Loader):
     @classmethod
     def _begun(cls, partition: LwwPartition, found: Sequence[Any]) -> None:
         cls.take(partition, found, _OWN)
+        if partition.note is not None:
+            return
         keys = [key for kind, key, _, _ in found if kind == ITEMS]
         partition.known.cover(b"", keys[-1] + b"\0" if len(found) > _FIRST and keys else None)
 
@@ -113,17 +124,39 @@ class LwwLoader(Loader):
         if many and partition.known.covered:
             limit = max(_FIRST, min(4 * many, _RANGE_ROWS, _RANGE_BYTES // (partition.size // many + 1)))
         need = need._replace(kind=ITEMS)
-        found = await self._slice_rows(need, limit, consistency)
+        if partition.note is not None:
+            await self._places.range(partition, partition.note, need, limit, consistency)
+            return
+        found = await self.slice_rows(need, limit, consistency)
         for key, value, more in found:
             partition.put(key, decode_cells(value, more))
-        partition.known.cover(*_reached(need, found, limit))
+        partition.known.cover(*reached(need, found, limit))
 
-    async def _slice_rows(self, need: Range, limit: int, consistency: int) -> list[Any]:
+    async def slice_rows(self, need: Range, limit: int, consistency: int) -> list[Any]:
         """(key, value, more) of the rows."""
         last = (need.kind + 1, b"") if need.end is None else (need.kind, need.end)
         name = "lww_slice_back" if need.reverse else "lww_slice"
         found = await self._ask(name, (*need.place, need.kind, need.start, *last, limit), consistency)
         return [row[1:] for row in await self.checked(need.place, [(need.kind, *row) for row in found])]
+
+    async def own_rows(self, place: Place, wanted: list[tuple[int, bytes]], consistency: int) -> Sequence[Any]:
+        """(kind, key, value, more) of rows of the record's own partition."""
+        return await self.checked(place, await self._ask("lww_rows", (*place, wanted), consistency))
+
+    async def bucket_rows(
+        self, place: Place, run: bytes, bucket: bytes, keys: Sequence[bytes], consistency: int
+    ) -> Any:
+        """(key, value) of items in a bucket."""
+        wanted = [(ITEMS, key) for key in keys]
+        found = await self._ask("spread_rows", (*place, run, bucket, wanted), consistency)
+        return await self._checking.spread(place, run, bucket, [row[1:] for row in found])
+
+    async def bucket_slice(self, need: Range, run: bytes, bucket: bytes, limit: int, consistency: int) -> Any:
+        """The same of a range."""
+        last = (ITEMS + 1, b"") if need.end is None else (ITEMS, need.end)
+        name = "spread_slice_back" if need.reverse else "spread_slice"
+        values = (*need.place, run, bucket, ITEMS, need.start, *last, limit)
+        return await self._checking.spread(need.place, run, bucket, await self._ask(name, values, consistency))
 
     def partition(self, place: Place, loaded: Loaded) -> LwwPartition:
         """What was read of a record, empty as long as nothing was."""
@@ -141,16 +174,12 @@ class LwwLoader(Loader):
         for kind, key in dict.fromkeys((*there, *wanted)):
             value, more = there.get((kind, key), (None, None))
             if kind == HEAD:
-                ranges = {name: decode_range(cell) for name, cell in (more or {}).items()}
-                partition.set_head(None if value is None else decode_head(value), ranges)
+                ranges = {name: decode_range(cell) for name, cell in (more or {}).items() if name != NOTE}
+                note = more.get(NOTE) if more else None
+                head = None if value is None else decode_head(value)
+                partition.set_head(head, ranges, None if note is None else decode_note(note))
             elif kind == ITEMS:
-                partition.put(key, decode_cells(value, more))
+                if partition.note is None:  # else they are in other places
+                    partition.put(key, decode_cells(value, more))
             else:
                 partition.spans[kind].put(key, value)
-
-
-def _reached(need: Range, found: Sequence[Any], limit: int) -> tuple[bytes, bytes | None]:
-    """The part of a range that was read."""
-    if len(found) < limit:
-        return need.start, need.end
-    return (found[-1][0], need.end) if need.reverse else (need.start, found[-1][0] + b"\0")

@@ -7,6 +7,7 @@ many more than are known; whatever the engine then asks to be sure makes the res
 
 from typing import Final
 
+from services.storage.cassandra.lww.buckets import Note
 from services.storage.cassandra.lww.cells import NO_CELLS, Cells, Head, Range, one_key
 from services.storage.cassandra.partition import ITEMS, TOMBS, Partition, Place, Span
 from services.storage.domain.decide import RangeTomb
@@ -22,9 +23,21 @@ _ENDLESS_US: Final = (1 << 63) - 1
 class LwwPartition(Partition):
     """What was read. ``cells`` by item key; ``known``: of which keys it is known what they have. After a change of
     these call :meth:`derive`: then ``head`` and ``spans`` are as the engine wants them. ``near``: the replica that is
-    asked first, once it was looked for."""
+    asked first, once it was looked for. ``note``: where its items are, when it was spread."""
 
-    __slots__ = ("cells", "grace_us", "head_cell", "head_known", "items", "known", "near", "place", "ranges", "size")
+    __slots__ = (
+        "cells",
+        "grace_us",
+        "head_cell",
+        "head_known",
+        "items",
+        "known",
+        "near",
+        "note",
+        "place",
+        "ranges",
+        "size",
+    )
 
     def __init__(self, place: Place, grace_us: int) -> None:
         super().__init__()
@@ -38,6 +51,7 @@ class LwwPartition(Partition):
         self.size = 0  # of the cells, bytes
         self.items = 0  # that are known to be there
         self.near: str | None = None
+        self.note: Note | None = None
 
     def put(self, key: bytes, cells: Cells | None) -> None:
         """Notes the cells of an item; None: it has none."""
@@ -49,9 +63,9 @@ class LwwPartition(Partition):
             self.cells[key] = cells
             self.size += len(cells.plain or b"") + sum(len(one.row) for one in cells.ordered.values())
 
-    def set_head(self, head: Head | None, ranges: dict[bytes, Range]) -> None:
+    def set_head(self, head: Head | None, ranges: dict[bytes, Range], note: Note | None = None) -> None:
         """Notes the record's own cells; without them it has no items either."""
-        self.head_known, self.head_cell, self.ranges = True, head, ranges
+        self.head_known, self.head_cell, self.ranges, self.note = True, head, ranges, note
         if head is None:
             self.known.cover(b"", None)
 

@@ -29,6 +29,7 @@ from services.storage.cassandra.lww.glance import glanced
 from services.storage.cassandra.lww.reading import LwwLoader
 from services.storage.cassandra.lww.record import LwwPartition
 from services.storage.cassandra.lww.settling import Settling
+from services.storage.cassandra.lww.spreading import BucketSize, Spreading
 from services.storage.cassandra.lww.writing import Writes, Writing
 from services.storage.cassandra.partition import Loaded, NotLoaded, Place, Rows
 from services.storage.cassandra.statements import Statements
@@ -62,6 +63,7 @@ class Tools:
     token_ttl_s: int
     grace_us: int
     limits: BatchLimits
+    bucket_size: BucketSize
 
 
 class LwwSteps:
@@ -74,6 +76,7 @@ class LwwSteps:
         self._tools = tools
         self._write = tools.statements.write
         self._burial = Burial(tools.session, tools.statements, tools.dues, tools.clock_us)
+        self.spreading = Spreading(tools.session, tools.statements, tools.dues, tools.clock_us, tools.bucket_size)
         self._settling: dict[int, Settling] = {}
 
     async def glance(self, read: Read, loaded: Loaded, level: int) -> Page | None:
@@ -110,7 +113,7 @@ class LwwSteps:
         """The result of ``work`` on the record at ``place``, once what it wrote is durable. One at a time for a record.
         Raises what it raises, Unavailable (nothing was written) and OutcomeUnknown."""
         loaded = Loaded()
-        begun_s = self._tools.monotonic_s()
+        begun_s, now_us = self._tools.monotonic_s(), self._tools.clock_us()
         await self.loader.rows(place, wanted.rows, loaded, LOCAL_QUORUM)
         partition = self.loader.partition(place, loaded)
         while True:
@@ -122,6 +125,8 @@ class LwwSteps:
             except NotLoaded as missing:
                 await self.loader.load(missing.need, loaded, LOCAL_QUORUM)
         change = Change(view.ops, before.sequence + 1)
+        if change.worked and partition.note is not None:
+            await self.spreading.step(partition, now_us)
         if change.place is None:
             await self._tools.committer.plain(change)
             await self._burial.look(partition)
@@ -147,6 +152,13 @@ class LwwSteps:
         standing.wake()
         return result
 
+    async def spread(self, place: Place) -> tuple[int, int] | None:
+        """As ``Store.rebucket``."""
+        loaded, now_us = Loaded(), self._tools.clock_us()
+        await self.loader.rows(place, (), loaded, LOCAL_QUORUM)
+        partition = self.loader.partition(place, loaded)
+        return None if partition.head is None else await self.spreading.begin(partition, now_us)
+
     async def tell(self, standing: Standing, lane: Lane, record: bytes, event: bytes) -> None:
         """Puts a change that happened into the feed (again), as one of now. Raises Unavailable."""
         sequence = standing.account(0, self._tools.clock_us(), NO_VERSION).sequence + 1
@@ -166,7 +178,9 @@ class LwwSteps:
             intent = await self._prepare(change, writing, partition, lane, announced)
             if partition.ranges:
                 await self._uncover(writing, partition)
+            await self.spreading.apart(writing.before)
             await self.send(writing.batch(intent), lane, intent)
+            await self.spreading.apart_late(writing.after)
         finally:
             if intent is not None:
                 lane.done(intent)
@@ -231,8 +245,8 @@ class LwwSteps:
             await self._tools.session.batch(writes[first : first + _TOGETHER], LOCAL_QUORUM)
 
     def found_by(self, change: Change, partition: LwwPartition) -> Writes:
-        """The rows by which a scan finds the record, when it may be new."""
-        if change.head is None or partition.items:
+        """The rows by which a scan finds the record, when it may be new. One that was spread has them for ever."""
+        if change.head is None or partition.items or partition.note is not None:
             return []
         number, record = partition.place
         found: Writes = [(self._write["index"], (number, index_shard(record), record, change.sequence))]

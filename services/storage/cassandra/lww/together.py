@@ -124,7 +124,7 @@ class LwwTogether:
         partitions = await self._load(writes, places, loaded, shared=shared)
         results: list[Result] = [None] * len(writes)
         known = [index for index, partition in enumerate(partitions) if shared or partition.head_cell is None]
-        left = [index for index in known if not partitions[index].ranges]
+        left = [index for index in known if not partitions[index].ranges and partitions[index].note is None]
         for _ in range(_TRIES):
             if not left:
                 return results
@@ -170,7 +170,7 @@ class LwwTogether:
         partitions = [self._steps.loader.partition(place, loaded) for place in places]
         await self._cells(partitions, [(HEAD, b""), *([token_row(command)] if shared else [])], MOST)
         if shared:
-            there = [partition for partition in partitions if partition.head_cell is not None]
+            there = [one for one in partitions if one.head_cell is not None and one.note is None]
             await self._cells(there, list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)])), _FEW)
         else:
             for partition, write in zip(partitions, writes, strict=True):

@@ -12,6 +12,7 @@ from typing import Any, Final
 from libs.cassandra.session import Statement
 from services.storage.cassandra.commit import Change
 from services.storage.cassandra.lanes import Intent
+from services.storage.cassandra.lww.buckets import kinds_of, landing_of
 from services.storage.cassandra.lww.cells import (
     LATEST,
     NO_CELLS,
@@ -29,7 +30,7 @@ from services.storage.cassandra.lww.cells import (
 from services.storage.cassandra.lww.record import LwwPartition, parsed
 from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, TOMBS
 from services.storage.cassandra.sums import ORDERED_AT, PLAIN_AT, ROW_AT, Sums
-from services.storage.domain.decide import RangeTomb
+from services.storage.domain.decide import RangeTomb, visible
 from services.storage.domain.model import NO_VERSION
 from services.storage.store import layout as keys
 from services.storage.store import rows
@@ -45,7 +46,9 @@ Writes = list[tuple[Statement, Sequence[Any]]]
 
 class Writing:
     """The writes of one step. ``stamp``: that of the record after it. ``dues``: entries for the sweeper beside the
-    engine's."""
+    engine's. ``before``, ``after``: removals in the buckets of a record that was spread. Before are those of what
+    nobody sees; after, those of what a range tombstone in the batch hides: they are made up for when that is forgotten.
+    """
 
     def __init__(
         self, change: Change, partition: LwwPartition, write: dict[str, Statement], now_us: int, token_ttl_s: int
@@ -58,6 +61,9 @@ class Writing:
         self._now_us = now_us
         self._token_ttl_s = token_ttl_s
         self._sums = Sums(partition.place)
+        self._kind = landing_of(partition.note)
+        self.before: Writes = []
+        self.after: Writes = []
         self._writes: Writes = []
 
     def cells(self) -> None:
@@ -121,7 +127,7 @@ class Writing:
                 if row is None or rows.known(row).dead:
                     continue
                 if any(buries(tomb, key, rows.known(row)) for tomb in ended):
-                    writes.append(self._removal(key, cells, version))
+                    writes += self._removal(key, cells, version, self.before)
         return writes
 
     def ended(self) -> list[RangeTomb]:
@@ -163,16 +169,16 @@ class Writing:
             self._plain(key, version, row)
             for one in cells.ordered:
                 if not self._holds_off(cells.ordered[one].row):
-                    self._writes.append(self._removal(key, cells, one))
+                    self._writes += self._removal(key, cells, one)
 
     def _put_ordered(self, key: bytes, row: bytes, cells: Cells) -> None:
         known, place = rows.known(row), self._partition.place
         cell = encode_ordered(self.stamp, row)
         cell = self._sums.seal(ITEMS, key, cell, ORDERED_AT, version=known.version)
-        self._add("lww_put_more", (self.stamp, known.version, cell, *place, ITEMS, key))
+        self._add("lww_put_more", (self.stamp, known.version, cell, *place, self._kind, key))
         for version in cells.ordered:
             if version < known.version:
-                self._writes.append(self._removal(key, cells, version))
+                self._writes += self._removal(key, cells, version)
         plain = cells.plain
         if plain is not None and not rows.is_dead(plain, 0):
             # Gone from here on; what is older than it must not come after it.
@@ -182,28 +188,35 @@ class Writing:
 
     def _plain(self, key: bytes, version: bytes, row: bytes) -> None:
         cell = self._sums.seal(ITEMS, key, encode_plain(row), PLAIN_AT)
-        self._add("lww_put", (time_of(version), cell, *self._partition.place, ITEMS, key))
+        self._add("lww_put", (time_of(version), cell, *self._partition.place, self._kind, key))
 
     def _take_away(self, key: bytes, cells: Cells) -> None:
         row, _ = cells.shown(key, [], self._now_us)
+        apart = self.after if row is not None and visible(rows.known(row), self._now_us) else self.before
         for version in cells.ordered:
             if cells.ordered[version].row is row or not self._holds_off(cells.ordered[version].row):
-                self._writes.append(self._removal(key, cells, version))
+                self._writes += self._removal(key, cells, version)
         if cells.plain is not None and (cells.plain is row or not self._holds_off(cells.plain)):
-            self._writes.append(self._removal(key, cells, b""))
+            self._writes += self._removal(key, cells, b"", apart)
 
     def _holds_off(self, row: bytes) -> bool:
         """Whether a row is a tombstone whose grace is not over."""
         return rows.is_dead(row, 0) and rows.write_time(row) + self._partition.grace_us > self._now_us
 
-    def _removal(self, key: bytes, cells: Cells, version: bytes) -> tuple[Statement, Sequence[Any]]:
-        """The removal of one cell, at its own time: of the plain one without a version."""
-        place = self._partition.place
+    def _removal(self, key: bytes, cells: Cells, version: bytes, apart: Writes | None = None) -> Writes:
+        """The removal of one cell, at its own time: of the plain one without a version. With it goes what is older in
+        other places; plain cells lie in buckets too: removals there are added to ``apart``."""
+        place, note = self._partition.place, self._partition.note
         if version:
-            return self._write["lww_drop_more"], (version, cells.ordered[version].stamp, *place, ITEMS, key)
+            stamp = cells.ordered[version].stamp
+            drop = self._write["lww_drop_more"]
+            return [(drop, (version, stamp, *place, kind, key)) for kind in kinds_of(note)]
         assert cells.plain is not None
-        stamp = time_of(rows.known(cells.plain).version)
-        return self._write["lww_drop"], (stamp, *place, ITEMS, key)
+        stamp = time_of(cells.plain[:16])
+        if note is not None and apart is not None:
+            drop = self._write["spread_drop"]
+            apart += [(drop, (stamp, *place, run.name, run.of(key), ITEMS, key)) for run in note.runs]
+        return [(self._write["lww_drop"], (stamp, *place, kind, key)) for kind in kinds_of(note)]
 
     def _due_tomb(self, key: bytes) -> None:
         number, record = self._partition.place
