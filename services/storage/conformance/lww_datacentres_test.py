@@ -14,11 +14,12 @@ import pytest
 from libs.cassandra.session import LOCAL_ONE, Row
 from libs.errors.errors import Unavailable
 from services.storage.cassandra.layout import chunk_part
+from services.storage.cassandra.lww.spreading import WAIT_US
 from services.storage.cassandra.partition import HEAD, ITEMS
 from services.storage.cassandra.store import CassandraStore
 from services.storage.conformance.damage import Stored
 from services.storage.conformance.kit import Case, Clock, keys
-from services.storage.conformance.node import DATACENTRES, PATIENT, cluster, fresh, options
+from services.storage.conformance.node import DATACENTRES, PATIENT, SMALL, cluster, fresh, options
 from services.storage.conformance.past_test import download, upload
 from services.storage.domain.errors import ChecksumMismatch
 from services.storage.domain.feed import ChangeEvent, change_id
@@ -37,7 +38,7 @@ PATIENCE_S = 300
 async def opened(clock: Clock, datacentre: str, seed: int) -> AsyncIterator[Case]:
     """A store in a data centre, on the clock of all."""
     given = dataclasses.replace(options(datacentre), request_timeout_s=6.0, reconnect_s=(0.2, 1.0))
-    store = await CassandraStore.open(given, clock, timing=PATIENT)
+    store = await CassandraStore.open(given, clock, timing=PATIENT, bucket_size=SMALL)
     case = Case(store, clock, lambda: None)
     case._random.seed(seed)
     try:
@@ -296,6 +297,34 @@ def test_a_killed_data_centre_is_told_what_servers_wrote_that_it_never_heard_of(
                 await watcher.until(alone)
             assert (await shown(second, space))[b"alone"] == b"started meanwhile"
             assert await shown(first, space) == await shown(second, space)
+
+    fresh()
+    asyncio.run(story())
+
+
+def test_a_wide_record_is_moved_once_both_data_centres_are_there() -> None:
+    async def story() -> None:
+        async with both() as (first, second):
+            space = await first.space(Mode.LWW)
+            await second.store.namespaces()
+            there = {b"%d" % number: b"x" for number in range(9)}
+            await written(first, space, there)
+            assert await patiently(functools.partial(first.store.rebucket, space, b"r")) == (1, 9)
+            node = node_of(DATACENTRES[1])
+            node.pause()
+            try:
+                await first.pass_time(WAIT_US + 1)
+                await written(first, space, {b"0": b"alone"})
+                there[b"0"] = b"alone"
+                assert await patiently(functools.partial(first.items, space, b"r")) == there
+                assert await patiently(functools.partial(first.store.rebucket, space, b"r")) == (1, 9)
+            finally:
+                node.resume()
+            for _ in range(3):
+                await first.pass_time(WAIT_US + 1)
+                assert await shown(second, space) == there
+                assert await shown(first, space) == there
+            assert await patiently(functools.partial(first.store.rebucket, space, b"r")) == (9, 9)
 
     fresh()
     asyncio.run(story())
