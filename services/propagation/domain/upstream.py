@@ -7,7 +7,7 @@ all of them at once between the two.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,15 +31,15 @@ class Upstream:
     renders: bytes
 
 
-def look(shard: Shard, visibility_token: str, outputs: Sequence[str]) -> Upstream:
-    """Of outputs of this shard, by their names. Raises ChangeIdInvalid."""
+def look(shard: Shard, visibility_token: str, outputs: Sequence[str], readers: Collection[int]) -> Upstream:
+    """Of outputs of this shard, by their names, that are read in the shards `readers`. Raises ChangeIdInvalid."""
     sequence = visibility.sequence_of(shard, visibility_token)
     items = [item for item in (_item(shard, output) for output in outputs) if item is not None]
     seen, sources = _walked(shard, items)
     state = _PENDING if sequence is None or len(seen) > MOST_VISITED else ""
     for item in items:
         state = state or visibility.check(shard, sequence or 0, *item).state
-    if not state and _untold(shard, seen):
+    if not state and any(_untold(shard, reader, set(items)) for reader in readers):
         state = _PENDING
     return Upstream(state, tuple(sorted(sources)), _renders(shard, seen))
 
@@ -73,11 +73,12 @@ def _walked(shard: Shard, items: Sequence[Item]) -> tuple[set[Item], set[str]]:
     return seen, sources
 
 
-def _untold(shard: Shard, items: set[Item]) -> bool:
-    """Whether another shard is still to be told of one of them; where very much waits, nobody looks."""
-    if sum(shard.interest.waiting.values()) > _MOST_UNTOLD:
+def _untold(shard: Shard, reader: int, items: set[Item]) -> bool:
+    """Whether a shard is still to be told of one of them; where very much waits, nobody looks."""
+    if shard.interest.waiting.get(reader, 0) > _MOST_UNTOLD:
         return True
-    return any((told.view, resource) in items for _, told in shard.interest.every() for resource in told.items)
+    untold = shard.interest.untold(reader) if 0 <= reader < shard.settings.part.shards else ()
+    return any((told.view, resource) in items for told in untold for resource in told.items)
 
 
 def _renders(shard: Shard, items: set[Item]) -> bytes:

@@ -99,7 +99,7 @@ class AcrossServicer:
     ) -> shards_pb2.CheckOutputsResponse:
         """What is told is durable."""
         messages.at_most("outputs", len(request.outputs), MOST_OUTPUTS)
-        found = upstream.look(self._shard, request.visibility_token, request.outputs)
+        found = upstream.look(self._shard, request.visibility_token, request.outputs, set(request.readers))
         await self._engine.durable()
         return shards_pb2.CheckOutputsResponse(state=found.state, sources=found.sources, renders=found.renders)
 

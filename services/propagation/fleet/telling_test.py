@@ -309,6 +309,37 @@ def test_an_explanation_names_the_whole_way():
     asyncio.run(main())
 
 
+def test_a_page_is_visible_though_a_shard_that_reads_it_is_away():
+    async def main():
+        async with pair(declared=False) as (site, x, y):
+            site.site.reads.clear()
+            site.site.reads["html", y] = [(T, "content")]
+            site.site.reads["summary", x] = [(f"view/html/{y}", "content")]
+            await site.declare()
+            accepted = await site.edit(T)
+            one, other = site.engines
+            (batch,) = await site.executor.lease(other.stubs)
+            await one.lose(0)
+            assert await site.executor.complete(other.stubs, site.executor.render(batch)) == 1
+
+            def asked(view, page):
+                request = pb.AwaitVisibleRequest(visibility_token=accepted.visibility_token, resource=page, view=view)
+                return other.stubs.propagation.AwaitVisible(request, timeout=2)
+
+            assert (await asked("html", y)).visible
+            await one.lead(0)
+            await until(lambda: told_of(site))
+            answer = await asked("summary", x)
+            assert (answer.visible, answer.state) == (False, "pending")
+            await site.drained()
+            assert (await asked("summary", x)).visible
+
+    async def told_of(site):
+        return not domain(site, 1).interest.waiting.get(0)
+
+    asyncio.run(main())
+
+
 def test_what_is_not_of_the_shard_is_refused():
     async def main():
         async with pair() as (site, x, y):

@@ -81,22 +81,29 @@ class Visible:
         way = _Way()
         page = names.output_name(request.view, request.resource)
         ahead: dict[int, Sequence[str]] = {self._shards.of(page): [page]}
-        seen = {page}
+        readers: dict[int, set[int]] = {}
+        seen: set[tuple[int, str]] = set()
         while ahead and not way.state:
             requests: dict[int, Message] = {
-                shard: shards_pb2.CheckOutputsRequest(visibility_token=self._token(request, shard), outputs=outputs)
+                shard: shards_pb2.CheckOutputsRequest(
+                    visibility_token=self._token(request, shard),
+                    outputs=sorted(set(outputs)),
+                    readers=sorted(readers.get(shard, ())),
+                )
                 for shard, outputs in ahead.items()
             }
             answers = whole(await self._shards.ask_each(SERVICE, "CheckOutputs", requests, call))
             asked, ahead = sorted(ahead.items()), {}
             further: dict[int, list[str]] = {}
+            readers = {}
             for (shard, outputs), answer in zip(asked, answers, strict=True):
                 way.state = way.state or answer.state
                 way.answers.append((shard, tuple(outputs), answer.renders))
                 for source in answer.sources:
-                    if source not in seen:
-                        seen.add(source)
+                    if (shard, source) not in seen:
+                        seen.add((shard, source))
                         further.setdefault(self._shards.of(source), []).append(source)
+                        readers.setdefault(self._shards.of(source), set()).add(shard)
             if len(seen) > MOST_VISITED:
                 way.state = way.state or "pending"
             ahead.update(further)
