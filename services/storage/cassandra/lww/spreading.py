@@ -39,8 +39,8 @@ WAIT_US: Final = 4 * 3600 * 1_000_000
 _AGAIN_US: Final = 10 * 60 * 1_000_000
 """When a step that a node was missing for is tried again."""
 _MOST_BUCKETS: Final = 64
-_PAGE: Final = 16
-"""Rows read at once: of 1 MiB each at most."""
+_PAGES: Final = (16, 1000)
+"""Rows read at once, which may be of 1 MiB each: at first, and at most later."""
 _BATCH_BYTES: Final = 1 << 20
 _BATCH_ROWS: Final = 200
 _MARKS: Final = 4096
@@ -209,18 +209,27 @@ class Spreading:
 
     # Rows
 
-    async def _kind(self, place: Place, kind: int, consistency: int) -> AsyncIterator[Any]:
-        values = (*place, kind, b"", kind + 1, b"")
-        async for page in self._session.pages(self._read["lww_kind"], values, consistency, size=_PAGE):
-            for row in page:
-                yield row
+    def _kind(self, place: Place, kind: int, consistency: int) -> AsyncIterator[Any]:
+        return self._rows("lww_kind", (*place, kind, b"", kind + 1, b""), consistency)
 
     async def _run(self, place: Place, run: Run, consistency: int) -> AsyncIterator[Any]:
         for bucket in run.starts:
-            values = (*place, run.name, bucket)
-            async for page in self._session.pages(self._read["spread_bucket"], values, consistency, size=_PAGE):
-                for row in page:
-                    yield row
+            async for row in self._rows("spread_bucket", (*place, run.name, bucket), consistency):
+                yield row
+
+    async def _rows(self, name: str, values: Sequence[Any], consistency: int) -> AsyncIterator[Any]:
+        """Rows that begin with key and value: few at first, and as many later as are about 1 MiB."""
+        state, size, seen, many = None, _PAGES[0], 0, 0
+        while True:
+            page = await self._session.page(self._read[name], values, consistency, size=size, state=state)
+            for row in page.rows:
+                seen += len(row[0]) + len(row[1] or b"")
+                many += 1
+                yield row
+            if page.state is None:
+                return
+            state = page.state
+            size = max(_PAGES[0], min(_PAGES[1], _BATCH_BYTES * many // max(seen, 1)))
 
 
 class Marks:
