@@ -3,6 +3,7 @@ refused everywhere, under both policies."""
 
 import asyncio
 import contextlib
+import http.client
 import json
 import uuid
 
@@ -23,7 +24,9 @@ STATES = pb.RevokeResponse.Enforcement
 REALMS = [
     {"name": "closed", "revocation_bound": "3s", "on_partition": "fail_closed"},
     {"name": "open", "revocation_bound": "3s", "on_partition": "serve_local"},
+    {"name": "wiki", "kind": "opaque", "ttl": "1h", "revocation_bound": "3s"},
 ]
+KASK = "kask={listen: ['127.0.0.1:0'], realm: wiki, callers: [{identity: anonymous}]}"
 
 
 def started(path, name):
@@ -35,7 +38,7 @@ def started(path, name):
         "local_datacentre": name,
         "request_timeout": "4s",
     }
-    settings = [f"datacentre={name}", f"realms={json.dumps(REALMS)}", "failure_floor=0s"]
+    settings = [f"datacentre={name}", f"realms={json.dumps(REALMS)}", "failure_floor=0s", KASK]
     server = Process(path, *settings, backend=json.dumps({"cassandra": backend}))
     server.start()
     return server
@@ -44,8 +47,9 @@ def started(path, name):
 class Client:
     """Of one data centre's server."""
 
-    def __init__(self, name, channel):
+    def __init__(self, name, channel, front):
         self.name = name
+        self._front = front
         self._stub = session_pb2_grpc.SessionsStub(channel)
         self.admin = session_admin_pb2_grpc.SessionAdminStub(channel)
 
@@ -68,6 +72,21 @@ class Client:
         except grpc.aio.AioRpcError as error:
             return reason(error)
         return "good"
+
+    async def asks(self, method, key, wanted, value=None):
+        """Asks the front for Kask until it answers so: what another data centre did comes to it within the bound."""
+
+        def once():
+            connection = http.client.HTTPConnection(self._front, timeout=30)
+            try:
+                connection.request(method, f"/sessions/v1/{key}", value)
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        async with asyncio.timeout(PATIENCE_S):
+            while await asyncio.to_thread(once) != wanted:  # noqa: ASYNC110 - another process knows
+                await asyncio.sleep(0.1)
 
     async def becomes(self, realm, token, wanted, *, never=()):
         """Waits for a state; `never` names what must not be seen on the way."""
@@ -97,7 +116,11 @@ async def answered(call):
 async def clients(servers):
     async with contextlib.AsyncExitStack() as stack:
         yield [
-            Client(name, await stack.enter_async_context(grpc.aio.insecure_channel(server.address)))
+            Client(
+                name,
+                await stack.enter_async_context(grpc.aio.insecure_channel(server.address)),
+                server.ready["kask"][0],
+            )
             for name, server in zip(NAMES, servers, strict=True)
         ]
 
@@ -125,6 +148,17 @@ async def answered_state(client, realm, token, wanted):
         while (state := await client.state(realm, token)) in unheard:  # noqa: ASYNC110 - another process knows
             await asyncio.sleep(0.1)
     assert state == wanted
+
+
+async def kask(one, other):
+    """Sessions over HTTP: written at one, read and ended at the other, and not begun again."""
+    key = uuid.uuid4().hex
+    await one.asks("POST", key, 201, b"value")
+    await other.asks("GET", key, 200)
+    await other.asks("DELETE", key, 204)
+    for client in (other, one):
+        await client.asks("POST", key, 409, b"value")
+        await client.asks("GET", key, 404)
 
 
 async def other_away(east, west, away, back):
@@ -213,13 +247,16 @@ async def story(servers):
         await other_away(east, west, node("west").pause, node("west").resume)
         await other_away(east, west, node("west").kill, node("west").restart)
         await both_up(east, west)
+        for one, other in ((east, west), (west, east)):
+            await kask(one, other)
         await fenced(east, west)
         await keys_changed(east, west, servers[0].path / "keyring.json")
 
 
 def test_ses_09_ses_10_ses_11_two_data_centres_and_one_of_them_away(tmp_path):
     session = pair().connect()
-    session.execute(f"TRUNCATE {datacentres.options('east').keyspace}.notes", timeout=60)  # no keyring of a run before
+    for table in ("notes", "servers"):  # no keyring of a run before, and nobody who holds one
+        session.execute(f"TRUNCATE {datacentres.options('east').keyspace}.{table}", timeout=60)
     session.cluster.shutdown()
     servers = [started(tmp_path, name) for name in NAMES]
     try:

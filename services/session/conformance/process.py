@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 
 class Process:
@@ -25,16 +26,18 @@ class Process:
         ]
         self.command = [sys.executable, "-m", "services.session.main", *(a for s in given for a in ("--set", s))]
         self.address = ""
+        self.ready: dict[str, Any] = {}
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Waits until it listens; `address` says where."""
+        """Waits until it listens; `address` says where, `ready` all that it says then."""
         with open(self.path / "log", "ab") as log:
             self._running = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=log, env=_environment())
         assert self._running.stdout is not None
         line = self._running.stdout.readline()
         assert line, (self.path / "log").read_text()
-        self.address = json.loads(line)["listen"][0]
+        self.ready = json.loads(line)
+        self.address = self.ready["listen"][0]
 
     @property
     def pid(self) -> int:
