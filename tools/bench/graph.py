@@ -89,6 +89,8 @@ class Bench:
         self._counts = np.zeros(sizes.parts, np.int64)
         self._second = 0
         self._added = 0
+        self._offered = 0
+        self._offered_per_s = asked.edges_per_s
         self._probed = 0
         self._figures: Figures = {"resources": sizes.pages, "parts": sizes.parts, "seed": self._seed}
 
@@ -140,6 +142,7 @@ class Bench:
             async def send() -> None:
                 nonlocal told
                 for block in blocks:
+                    await self._pace(began, block.edges)
                     await self._send(caller, block)
                     if time.monotonic() - told >= _TOLD_EVERY_S:
                         told = time.monotonic()
@@ -151,6 +154,12 @@ class Bench:
                     group.create_task(send())
         finally:
             await caller.close()
+
+    async def _pace(self, began_s: float, edges: int) -> None:
+        """Waits until so many more may be offered, where the bench was asked not to offer all it can."""
+        due_s = began_s + self._offered / self._offered_per_s if self._offered_per_s else began_s
+        self._offered += edges
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     def _blocks(self) -> Iterator[graph_world.Block]:
         for first in range(0, self._sizes.pages, self._pages_at_once):
@@ -219,6 +228,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     parser.add_argument("--edges", type=int, default=10_000_000, help="in all; each page has as many, on average")
     parser.add_argument("--parts", type=int, help="inputs of the long tail (default: a tenth of the resources)")
     parser.add_argument("--edges-at-once", type=int, default=20_000, help="in one request")
+    parser.add_argument("--edges-per-s", type=int, default=0, help="offered; 0: as many as the server takes")
     parser.add_argument("--cache-mib", type=int, default=256, help="backend.embedded.cache_bytes")
     parser.add_argument("--write-buffer-mib", type=int, default=128, help="backend.embedded.write_buffer_bytes")
     parser.add_argument("--name-cache-mib", type=int, default=512, help="limits.name_cache_bytes")
@@ -230,6 +240,8 @@ def main(tell: Callable[[str], None] = print) -> int:
         parser.error("--resources: 100 to 100,000,000 are allowed")
     if not 2 * asked.resources <= asked.edges <= 200 * asked.resources:
         parser.error("--edges: 2 to 200 for each resource are allowed")
+    if asked.edges_per_s < 0:
+        parser.error("--edges-per-s: 0 or more")
     with run_folder("graph", asked.folder) as folder:
         figures = Bench(folder, Sizes(asked.resources, asked.edges, parts), asked).run()
     tell_figures(figures, asked.json, tell)
