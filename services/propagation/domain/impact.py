@@ -5,18 +5,19 @@ and only where there was none big enough that of the whole view. The time is tha
 waits in the same lane, as much of it as of this one is served before this one is done.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from pyroaring import BitMap
 
 from services.propagation.domain.names import check_resource
+from services.propagation.domain.reach import Items, Reach
 from services.propagation.domain.shard import Shard
 from services.propagation.domain.shares import learned
-from services.propagation.store.numbers import to_numbers
 
-_MOST_EXPANDED = 100_000
-"""Outputs whose dependents are looked up for the transitive bound; each of those beyond is counted as it is."""
+MOST_FOLLOWED = 100_000
+"""Outputs in a shard whose dependents are looked up for the transitive bound; each beyond is counted as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ViewImpact:
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """`transitive` is an upper bound of renders at deeper levels; `queue_ahead` is pending in the lane now."""
+    """`transitive` is an upper bound of renders at deeper levels, 0 in one shard of several, which tells it by `begun`;
+    `queue_ahead` is pending in the lane now."""
 
     views: list[ViewImpact]
     transitive: int
@@ -41,13 +43,7 @@ class Impact:
 
 def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
     """What a change of these aspects of the resource would make pending. Raises ResourceInvalid."""
-    name = check_resource(resource, "resource")
-    number = int(shard.store.find_resources([name])[0])
-    found: dict[int, BitMap] = {}
-    inputs: list[int] = []
-    if number >= 0:
-        inputs = [known for aspect in aspects if (known := shard.store.find_input(number, aspect)) >= 0]
-        found = shard.store.dependents_of(np.array(inputs, np.uint32))
+    number, inputs, found = _found(shard, resource, aspects)
     impacts: list[ViewImpact] = []
     lane = shard.settings.default_lane
     own = set(shard.views.covering(resource))
@@ -60,10 +56,34 @@ def estimate(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Impact:
         unchanged = _unchanged(shard, inputs, number, view)
         wall_s = (size + _beside(shard, lane, view, size)) / cost.rate_per_s if cost.rate_per_s > 0 else 0.0
         impacts.append(ViewImpact(shard.views.name(view), size, size * cost.seconds, unchanged, wall_s))
+    transitive = 0
+    if shard.settings.part.shards == 1:
+        reach = _begun(own, number, found)
+        reach.follow(shard, MOST_FOLLOWED)
+        transitive = reach.fresh
+    return Impact(impacts, transitive, pending_in_lane(shard, lane))
+
+
+def begun(shard: Shard, resource: str, aspects: tuple[str, ...]) -> Reach:
+    """What such a change makes pending itself. Raises ResourceInvalid."""
+    number, _, found = _found(shard, resource, aspects)
+    return _begun(shard.views.covering(resource), number, found)
+
+
+def _begun(own: Iterable[int], number: int, found: Items) -> Reach:
     if number >= 0:
         for view in own:
             found.setdefault(view, BitMap()).add(number)
-    return Impact(impacts, _transitive(shard, found), pending_in_lane(shard, lane))
+    return Reach.begun(found)
+
+
+def _found(shard: Shard, resource: str, aspects: tuple[str, ...]) -> tuple[int, list[int], Items]:
+    """(number of the resource or -1, its inputs, their dependents by view)."""
+    number = int(shard.store.find_resources([check_resource(resource, "resource")])[0])
+    if number < 0:
+        return number, [], {}
+    inputs = [known for aspect in aspects if (known := shard.store.find_input(number, aspect)) >= 0]
+    return number, inputs, shard.store.dependents_of(np.array(inputs, np.uint32))
 
 
 def _unchanged(shard: Shard, inputs: list[int], number: int, view: int) -> float:
@@ -85,30 +105,6 @@ def _beside(shard: Shard, lane: str, view: int, size: int) -> int:
         if root.record.lane == lane and root.runnable
     )
     return sum(min(size, count) for count in waiting)
-
-
-def _transitive(shard: Shard, found: dict[int, BitMap]) -> int:
-    """Items reached through outputs, each counted once, were no output to stay as it is."""
-    reached: dict[int, BitMap] = {view: items.copy() for view, items in found.items()}
-    ring = found
-    total = expanded = 0
-    while ring and expanded < _MOST_EXPANDED:
-        ahead: dict[int, BitMap] = {}
-        for view, items in ring.items():
-            sources = items & shard.store.outputs_with_dependents(view)
-            if not sources:
-                continue
-            sources = sources[: _MOST_EXPANDED - expanded]
-            expanded += len(sources)
-            inputs = shard.store.output_inputs(view, to_numbers(sources))
-            for target, members in shard.store.dependents_of(inputs).items():
-                fresh = members - reached.get(target, BitMap())
-                if fresh:
-                    reached[target] = reached.get(target, BitMap()) | fresh
-                    ahead[target] = ahead.get(target, BitMap()) | fresh
-                    total += len(fresh)
-        ring = ahead
-    return total
 
 
 def pending_in_lane(shard: Shard, lane: str) -> int:

@@ -117,6 +117,12 @@ class Interest:
             found |= changed & items
         return found
 
+    def wanted_by(self, view: int, outputs: BitMap) -> Iterator[tuple[int, BitMap]]:
+        """(shard, those of the outputs that it wants), of each that wants some."""
+        for shard, items in self._wanted.get(view, {}).items():
+            if mine := outputs & items:
+                yield shard, mine
+
     def note(
         self,
         commit: Commit,

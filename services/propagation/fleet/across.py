@@ -9,14 +9,18 @@ from google.protobuf.message import Message
 from libs.errors.errors import InvalidArgument
 from libs.rpc.call import Call
 from services.propagation import messages
-from services.propagation.domain import hearing, names, upstream
+from services.propagation.domain import hearing, impact, names, upstream
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.hearing import Told, ToldPart, ToldRoot
-from services.propagation.store.numbers import to_set
+from services.propagation.domain.reach import Reach
+from services.propagation.domain.shard import Shard
+from services.propagation.store.numbers import to_numbers, to_set
 from wellspring.propagation.v1 import propagation_pb2, shards_pb2
 
 MOST_OUTPUTS = 100_000
+MOST_FOLLOWED = 2_000
+"""Outputs that ReachOutputs follows at once, in some milliseconds."""
 _MOST_VIEWS = 1_000
 """Names of views that are numbered; there are as many numbers as two bytes have."""
 
@@ -102,6 +106,41 @@ class AcrossServicer:
         found = upstream.look(self._shard, request.visibility_token, request.outputs, set(request.readers))
         await self._engine.durable()
         return shards_pb2.CheckOutputsResponse(state=found.state, sources=found.sources, renders=found.renders)
+
+    async def ReachOutputs(
+        self, request: shards_pb2.ReachOutputsRequest, call: Call
+    ) -> shards_pb2.ReachOutputsResponse:
+        """Follows MOST_FOLLOWED outputs of the shard, and those that are named."""
+        messages.at_most("outputs", len(request.outputs), MOST_FOLLOWED)
+        shard = self._shard
+        reach = _reach(shard, request)
+        reach.enter(shard, request.outputs)
+        wanted = reach.follow(shard, MOST_FOLLOWED)
+        response = shards_pb2.ReachOutputsResponse(
+            pages=[
+                shards_pb2.ReachedPages(view=view, reached=reached, ahead=ahead)
+                for view, reached, ahead in reach.packed()
+            ],
+            fresh=reach.fresh,
+            followed=reach.followed,
+            more=bool(reach.ahead),
+        )
+        views = {number: name for name, number in shard.store.views.items()}
+        for view, items in wanted.items():
+            for number, mine in shard.interest.wanted_by(view, items):
+                resources = shard.store.resource_names(to_numbers(mine))
+                outputs = [names.output_name(views[view], name.decode()) for name in resources]
+                response.wanted.add(shard=number, outputs=outputs)
+        return response
+
+
+def _reach(shard: Shard, request: shards_pb2.ReachOutputsRequest) -> Reach:
+    if not request.begun:
+        return impact.begun(shard, request.resource, names.check_aspects(request.aspects, "aspects"))
+    try:
+        return Reach.unpacked((one.view, one.reached, one.ahead) for one in request.pages)
+    except (ValueError, IndexError):
+        raise InvalidArgument.field("pages", "are not what this shard answered") from None
 
 
 def _root(message: shards_pb2.TellOutputsRequest.ToldRoot, path: str) -> ToldRoot:

@@ -72,8 +72,9 @@ async def play(seed, shards, engines, moves):
         assert (status.pending, status.dead_letters, status.active_roots) == (0, 0, 0)
         for root in roots:
             assert root.progress.done == root.progress.total, root
+        estimates = [await site.estimate(resource) for resource in SOURCES + PAGES + BOARDS]
         published = {root.change.id: root.state for root in roots if root.change.id.startswith("edit")}
-        return published, {place: body for place, (_, body) in site.site.stored.items()}
+        return published, {place: body for place, (_, body) in site.site.stored.items()}, estimates
 
 
 @pytest.mark.parametrize("seed", SEEDS)

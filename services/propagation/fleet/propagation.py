@@ -14,6 +14,7 @@ from services.propagation import messages
 from services.propagation.domain import names
 from services.propagation.domain.errors import ChangeNotFound, RootFinished
 from services.propagation.fleet import declarations, ids, roots
+from services.propagation.fleet.estimated import estimated
 from services.propagation.fleet.explained import explained
 from services.propagation.fleet.shards import Answers, Shards, whole
 from services.propagation.fleet.visible import Visible
@@ -123,23 +124,8 @@ class FleetPropagation:
     async def EstimateImpact(
         self, request: propagation_pb2.EstimateImpactRequest, call: Call
     ) -> propagation_pb2.EstimateImpactResponse:
-        """Pages and seconds of rendering added up; shards work side by side, so of their times the longest."""
-        response = propagation_pb2.EstimateImpactResponse()
-        views: dict[str, Any] = {}
-        for answer in whole(await self._all("EstimateImpact", request, call)):
-            response.transitive += answer.transitive
-            response.lane_queue_ahead += answer.lane_queue_ahead
-            for one in answer.views:
-                sum_ = views.setdefault(one.view, propagation_pb2.EstimateImpactResponse.ViewImpact(view=one.view))
-                pages = sum_.dependents + one.dependents
-                if pages:
-                    share = sum_.predicted_unchanged_share * sum_.dependents
-                    sum_.predicted_unchanged_share = (share + one.predicted_unchanged_share * one.dependents) / pages
-                sum_.dependents = pages
-                sum_.predicted_render_seconds += one.predicted_render_seconds
-                sum_.predicted_seconds = max(sum_.predicted_seconds, one.predicted_seconds)
-        response.views.extend(views[name] for name in sorted(views))
-        return response
+        """Over all shards, what follows from one in another too."""
+        return await estimated(self._shards, request, call)
 
     async def GetChange(self, request: propagation_pb2.GetChangeRequest, call: Call) -> propagation_pb2.Root:
         """Added up over the shards. That it has ended is told once they all had ended it at one time."""

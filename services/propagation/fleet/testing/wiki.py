@@ -81,6 +81,12 @@ class Wiki:
         assert not result.status.code, response
         return result
 
+    async def estimate(self, resource: str) -> tuple[dict[str, int], int]:
+        """What an engine foretells of an edit: pages that depend on the resource by view, and those beyond them."""
+        asked = pb.EstimateImpactRequest(resource=resource)
+        answer = await self.chance.choice(self.every).propagation.EstimateImpact(asked, timeout=60)
+        return {one.view: one.dependents for one in answer.views}, answer.transitive
+
     async def root(self, change_id: str) -> pb.Root:
         """As an engine tells it."""
         root: pb.Root
