@@ -41,10 +41,14 @@ class Telling:
         self._engine = engine
         self._shard = engine.shard
         self._shards = shards
+        self._unsure: dict[int, int] = {}
+        """By shard, up to which number it may have taken what was told, of roots as they are no more."""
 
     async def run(self) -> None:
         """Tells until it is cancelled; what cannot be told now is told later."""
         own = self._shard.settings.part.number
+        # A former owner may have told all that is there, and not have lived to say what operators did meanwhile.
+        self._unsure = dict.fromkeys(range(self._shards.count), self._shard.sequence.last)
         async with asyncio.TaskGroup() as group:
             for number in range(self._shards.count):
                 if number != own:
@@ -75,13 +79,16 @@ class Telling:
                 break
             batch.append(untold)
         await self._engine.durable()  # a crash must not take back what another shard goes on from
-        states = self._states(batch)
+        states = self._states(batch) if batch[0].number > self._unsure[number] else {}
+        self._unsure[number] = max(self._unsure[number], batch[-1].number)
         request, call = self._request(batch), own_call(_PATIENCE_S)
         # One that is away is not waited for: what is told of roots must be as it is then.
         await self._shards.ask(number, SERVICE, "TellOutputs", request, call, patient=False)
-        for sequence, state in self._states(batch).items():
-            if state is not states.get(sequence):
-                await self._follow(number, sequence, state)
+        while (now := self._states(batch)) != states:
+            for sequence, state in now.items():
+                if state is not states.get(sequence):
+                    await self._follow(number, sequence, state)
+            states = now
         step = self._shard.step()
         for root in self._shard.interest.told(step.commit, number, batch[-1].number, self._shard.roots):
             step.touch(root)
@@ -94,7 +101,7 @@ class Telling:
         return {sequence: record.state for sequence, record in records.items() if record is not None}
 
     async def _follow(self, number: int, sequence: int, state: State) -> None:
-        """An operator changed the root here while the other shard was told of it as it had been."""
+        """The other shard was told of the root as it had been before an operator changed it here, or may have been."""
         record = self._record(sequence)
         made = _CONTROLS.get(state)
         if record is None or made is None:

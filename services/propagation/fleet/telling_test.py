@@ -1,64 +1,16 @@
 """What one shard tells another of outputs: durable first, taken once, and under roots that do not end before."""
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 
 from services.propagation.domain import hearing
-from services.propagation.fleet.shards import SHARD_HEADER
-from services.propagation.fleet.testing.wiki import FINISHED, PAGES, wiki
+from services.propagation.fleet.testing.pair import T, at, domain, nothing_untold, pair, state, until
+from services.propagation.fleet.testing.wiki import FINISHED
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
 from wellspring.propagation.v1 import shards_pb2
-
-T = "w/source/0"
-
-
-def at(shard):
-    return [(SHARD_HEADER, str(shard))]
-
-
-@asynccontextmanager
-async def pair(*, declared=True):
-    """(wiki, x, y): the summary of y, in shard 1, reads the html of x, in shard 0, which reads T; nothing else is."""
-    async with wiki(0, 2, 2) as site, asyncio.timeout(60):
-        of = site.engines[0].shards.of
-        x = next(page for page in PAGES if of(page) == 0)
-        y = next(page for page in PAGES if of(page) == 1)
-        site.site.reads.clear()
-        site.site.reads["html", x] = [(T, "content")]
-        site.site.reads["summary", y] = [(f"view/html/{x}", "content")]
-        if declared:
-            await site.declare()
-        yield site, x, y
-
-
-async def state(site, change_id, shard):
-    """Of the root in one shard; None where it is not known."""
-    for engine in site.engines:
-        if shard in engine.shards.own:
-            try:
-                asked = pb.GetChangeRequest(id=change_id)
-                return (await engine.stubs.propagation.GetChange(asked, metadata=at(shard))).state
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.NOT_FOUND
-                return None
-    raise AssertionError(f"nobody leads {shard}")
-
-
-async def until(holds):
-    while not await holds():  # noqa: ASYNC110  nobody tells a test
-        await asyncio.sleep(0.005)
-
-
-async def nothing_untold(site):
-    return not any(domain(site, 0).interest.waiting.values())
-
-
-def domain(site, shard):
-    return next(engine.shards.own[shard] for engine in site.engines if shard in engine.shards.own).engine.shard
 
 
 def test_a_root_does_not_end_before_another_shard_has_what_follows():
@@ -171,32 +123,6 @@ def test_what_is_told_twice_is_taken_once():
     asyncio.run(main())
 
 
-def test_a_paused_root_stays_so_where_it_goes_on_and_a_cancelled_one_does_not_go_on():
-    async def main():
-        async with pair() as (site, x, y):
-            for change_id, control in (("edit1", "Pause"), ("edit2", "Cancel")):
-                await site.edit(T)
-                (batch,) = await site.executor.lease(site.every[0])
-                assert await state(site, change_id, 1) == pb.Root.STATE_DONE, "nothing there reads the source itself"
-                request = {"Pause": pb.PauseRequest, "Cancel": pb.CancelRequest}[control](id=change_id, reason="no")
-                root = await getattr(site.every[1].propagation, control)(request)
-                paused = control == "Pause"
-                assert root.state == (pb.Root.STATE_PAUSED if paused else pb.Root.STATE_CANCELLED)
-                # What was lent is accepted, and what follows from it is in the other shard.
-                assert await site.executor.complete(site.every[0], site.executor.render(batch)) == 1
-                await until(lambda: nothing_untold(site))
-                assert await site.executor.lease(site.every[1]) == []
-                root = await site.root(change_id)
-                assert root.state == (pb.Root.STATE_PAUSED if paused else pb.Root.STATE_CANCELLED)
-                if paused:
-                    assert await state(site, change_id, 1) == pb.Root.STATE_PAUSED
-                    await site.every[0].propagation.Resume(pb.ResumeRequest(id=change_id))
-                    await site.drained()
-                    site.check()
-
-    asyncio.run(main())
-
-
 def test_what_is_untold_is_told_by_the_next_owner_and_not_for_a_root_that_was_cancelled_meanwhile():
     async def main():
         async with pair() as (site, x, y):
@@ -222,28 +148,6 @@ def test_what_is_untold_is_told_by_the_next_owner_and_not_for_a_root_that_was_ca
                 await site.drained()
                 if change_id == "edit1":
                     site.check()
-
-    asyncio.run(main())
-
-
-def test_a_root_that_is_cancelled_while_another_shard_is_told_of_it_does_not_go_on_there():
-    async def main():
-        async with pair() as (site, x, y):
-            await site.edit(T)
-            (batch,) = await site.executor.lease(site.every[0])
-            site.fleet.logs[1].automatic = False
-            assert await site.executor.complete(site.every[0], site.executor.render(batch)) == 1
-            await until(lambda: heard(site))
-            await site.every[0].propagation.Cancel(pb.CancelRequest(id="edit1", reason="no"), metadata=at(0))
-            assert domain(site, 1).roots, "it was told of the root before"
-            site.fleet.logs[1].automatic = True
-            site.fleet.logs[1].owner.sync()
-            await until(lambda: nothing_untold(site))
-            assert await state(site, "edit1", 1) == pb.Root.STATE_CANCELLED
-            assert (await site.root("edit1")).state == pb.Root.STATE_CANCELLED
-
-    async def heard(site):
-        return hearing.heard_up_to(domain(site, 1), 0)
 
     asyncio.run(main())
 
