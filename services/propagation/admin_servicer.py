@@ -15,8 +15,7 @@ from services.propagation.domain.engine import Engine
 from services.propagation.intake.state import FollowerState
 from services.propagation.outputs_servicer import OutputsServicer
 from services.propagation.purging import Purging
-from services.propagation.rules.rules import Rules
-from services.propagation.rules_servicer import RuleLetters, RulesServicer, mistakes, page_size
+from services.propagation.rules_servicer import RuleLetters, RulesNow, RulesServicer, mistakes, page_size
 from services.propagation.views.catalogue import Catalogue
 from wellspring.propagation.v1 import propagation_admin_pb2
 
@@ -24,7 +23,7 @@ _Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
 
 
 class AdminServicer(OutputsServicer, RulesServicer):
-    """`followers` answers the state of the followed namespaces."""
+    """`followers` answers the state of the followed namespaces, `rules` those that run now."""
 
     def __init__(
         self,
@@ -33,7 +32,7 @@ class AdminServicer(OutputsServicer, RulesServicer):
         tokens: PageTokens,
         followers: Callable[[], Iterable[FollowerState]],
         purging: Purging,
-        rules: Rules,
+        rules: RulesNow,
         canaries: CanaryWatch,
     ) -> None:
         OutputsServicer.__init__(self, engine, tokens)

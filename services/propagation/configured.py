@@ -16,6 +16,9 @@ from services.propagation.homes.opening import places
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
 from services.propagation.store.interface import Store
+from services.propagation.targets.budget import RetryBudget
+from services.propagation.targets.settings import TargetInvalid, settings_of
+from services.propagation.targets.targets import Targets
 from services.propagation.views.parsing import Defaults
 from wellspring.config.v1 import propagation_pb2
 from wellspring_client.channels import Channels
@@ -76,6 +79,15 @@ async def caches(config: propagation_pb2.PropagationConfig) -> Caches:
         return Caches.of(config.caches)
     except ValueError as error:
         raise StartError(str(error)) from None
+
+
+def targets(config: propagation_pb2.PropagationConfig) -> Targets:
+    """Those that rules call. Raises StartError."""
+    try:
+        settings = settings_of(config.targets)
+    except TargetInvalid as problem:
+        raise StartError(f"targets: {problem}") from None
+    return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
 
 
 async def storage(server: Server, config: propagation_pb2.PropagationConfig) -> Storage:

@@ -32,9 +32,6 @@ from services.propagation.metrics import EngineCollector
 from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.rules import Rules
 from services.propagation.service import add_propagation
-from services.propagation.targets.budget import RetryBudget
-from services.propagation.targets.settings import TargetInvalid, settings_of
-from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.file import FollowedFile
 from wellspring.config.v1 import propagation_pb2
@@ -67,7 +64,6 @@ def main() -> int:
 def _check(config: propagation_pb2.PropagationConfig) -> None:
     """Raises StartError and ConfigError for what this release has not."""
     backends.check(config)
-    fleet.check(config)
     sources = [source.name for source in config.canaries]
     if len(set(sources)) < len(sources):
         raise StartError("canaries: a name is given twice; each source has its own")
@@ -98,14 +94,13 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
         await _follow(server, rules_file(config.rules_file, rules), config.rules_file)
     homes: Sequence[Taking] = ()
     if config.homes:
-        homes = (
-            await server.resources.add("homes", lambda: Homes.open(config, engine, catalogue, rng), close=Homes.close)
-        ).homes
+        connected = await server.resources.add("homes", lambda: Homes.open(config), close=Homes.close)
+        homes = connected.takings(engine, catalogue)
     add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules, homes)
 
 
 async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random) -> Rules:
-    caller = TargetsCaller(_targets(config))
+    caller = TargetsCaller(configured.targets(config))
     if not config.HasField("events"):
         return Rules(engine, caller, engine.shard.clock, rng)
     topics = await server.resources.add(
@@ -128,14 +123,6 @@ async def _follow(server: Server, file: FollowedFile, path: str) -> None:
     except UnicodeDecodeError:
         raise StartError(f"{path} is not UTF-8") from None
     server.add_background(f"{file.what} file", file.follow)
-
-
-def _targets(config: propagation_pb2.PropagationConfig) -> Targets:
-    try:
-        settings = settings_of(config.targets)
-    except TargetInvalid as problem:
-        raise StartError(f"targets: {problem}") from None
-    return Targets(settings, RetryBudget(config.retry_budget.share, config.retry_budget.min_per_s))
 
 
 if __name__ == "__main__":

@@ -20,29 +20,34 @@ _CHUNK = 500
 _Handle = Callable[[list[Letter]], tuple[int, Awaitable[None] | None]]
 
 
+RulesNow = Callable[[], Rules]
+"""Those that run now. Raises Unavailable while none do, FailedPrecondition where they never will."""
+
+
 class RulesServicer:
     """Base of the servicer: what it answers of rules."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: RulesNow) -> None:
         self._rules = rules
 
     async def ValidateRules(
         self, request: propagation_admin_pb2.ValidateRulesRequest, call: Call
     ) -> propagation_admin_pb2.ValidateRulesResponse:
         """Every mistake, with its position; nothing is changed."""
-        return propagation_admin_pb2.ValidateRulesResponse(mistakes=mistakes(self._rules.validate(request.yaml)))
+        return propagation_admin_pb2.ValidateRulesResponse(mistakes=mistakes(self._rules().validate(request.yaml)))
 
     async def PutRules(
         self, request: propagation_admin_pb2.PutRulesRequest, call: Call
     ) -> propagation_admin_pb2.PutRulesResponse:
         """Takes the rules when there is no mistake in them; what was accepted before runs under those before."""
+        rules = self._rules()
         try:
-            durable = self._rules.put(request.yaml, request.if_revision)
+            durable = rules.put(request.yaml, request.if_revision)
         except ConfigError as error:
             return propagation_admin_pb2.PutRulesResponse(
-                revision=self._rules.book.revision, mistakes=mistakes(error.mistakes)
+                revision=rules.book.revision, mistakes=mistakes(error.mistakes)
             )
-        revision = self._rules.book.revision
+        revision = rules.book.revision
         await durable
         return propagation_admin_pb2.PutRulesResponse(revision=revision)
 
@@ -50,13 +55,14 @@ class RulesServicer:
         self, request: propagation_admin_pb2.ListRulesRequest, call: Call
     ) -> propagation_admin_pb2.ListRulesResponse:
         """The rules in force."""
-        return propagation_admin_pb2.ListRulesResponse(yaml=self._rules.book.text, revision=self._rules.book.revision)
+        book = self._rules().book
+        return propagation_admin_pb2.ListRulesResponse(yaml=book.text, revision=book.revision)
 
 
 class RuleLetters:
     """Dead letters of rules: those asked for as of the view `rule/<name>`, or `rule/` for all rules."""
 
-    def __init__(self, rules: Rules, tokens: PageTokens) -> None:
+    def __init__(self, rules: RulesNow, tokens: PageTokens) -> None:
         self._rules = rules
         self._tokens = tokens
 
@@ -72,25 +78,26 @@ class RuleLetters:
         wanted, size = request.filter, page_size(request.page_size)
         method, identity = "QueryDeadLetters", [wanted.SerializeToString(deterministic=True)]
         after = self._tokens.open(request.page_token, method=method, identity=identity) or b""
-        letters, last = self._rules.query(*_asked(wanted), size, after)
+        rules = self._rules()
+        letters, last = rules.query(*_asked(wanted), size, after)
         return propagation_admin_pb2.QueryDeadLettersResponse(
             dead_letters=[_letter(letter) for letter in letters],
             next_page_token=self._tokens.issue(last, method=method, identity=identity) if last else "",
-            total=self._rules.count(*_asked(wanted)),
+            total=rules.count(*_asked(wanted)),
         )
 
     async def replay(self, wanted: propagation_admin_pb2.DeadLetterFilter) -> int:
         """Has those that match tried again, under the rules in force; answers how many."""
-        return await self._each(wanted, self._rules.replay)
+        return await self._each(wanted, self._rules().replay)
 
     async def discard(self, wanted: propagation_admin_pb2.DeadLetterFilter) -> int:
         """Gives those that match up for good; answers how many."""
-        return await self._each(wanted, self._rules.discard)
+        return await self._each(wanted, self._rules().discard)
 
     async def _each(self, wanted: propagation_admin_pb2.DeadLetterFilter, handle: _Handle) -> int:
         handled, after = 0, b""
         while True:
-            letters, after = self._rules.query(*_asked(wanted), _CHUNK, after)
+            letters, after = self._rules().query(*_asked(wanted), _CHUNK, after)
             count, durable = handle(letters)
             if durable is not None:
                 await durable

@@ -66,7 +66,7 @@ def add_propagation(
             tokens,
             lambda: (intake.states() if intake is not None else []) + [home.state for home in homes],
             Purging(caches or Caches([]), lambda: catalogue.messages),
-            rules,
+            lambda: rules,
             canaries,
         ),
     )

@@ -1,4 +1,5 @@
-"""PropagationAdmin over all shards: views are put into each, dead letters and outputs are listed shard after shard."""
+"""PropagationAdmin over all shards: views are put into each, rules into the first, dead letters and outputs are listed
+shard after shard."""
 
 from typing import Any
 
@@ -9,14 +10,13 @@ from libs.rpc.call import Call
 from services.propagation.domain.names import split_names
 from services.propagation.fleet import ids
 from services.propagation.fleet.costs import together
-from services.propagation.fleet.errors import NeedsOneShard
 from services.propagation.fleet.shards import Answers, Shards, whole
+from services.propagation.rules.rules import VIEW_PREFIX
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 
 _SERVICE = "PropagationAdmin"
 _FIRST = 0
-"""The shard that decides about views."""
-_RULES = "rule/"
+"""The shard that decides about views, and has the rules."""
 _MOST_TOLD = 100
 _ADDED = ("resources", "edges", "pending", "leased", "retrying", "dead_letters")
 _LARGEST = ("epoch", "sequence", "active_roots")
@@ -54,25 +54,29 @@ class FleetAdmin:
     async def ValidateRules(
         self, request: admin_pb2.ValidateRulesRequest, call: Call
     ) -> admin_pb2.ValidateRulesResponse:
-        """Of the first shard: a file can be looked at, though no rules are run."""
+        """Every mistake, with its position; nothing is changed."""
         answer: admin_pb2.ValidateRulesResponse = await self._first("ValidateRules", request, call)
         return answer
 
     async def PutRules(self, request: admin_pb2.PutRulesRequest, call: Call) -> admin_pb2.PutRulesResponse:
-        """Refused."""
-        raise NeedsOneShard("rules are run by an engine of one shard: backend.sharded.shards is above 1 here")
+        """Into the first shard."""
+        answer: admin_pb2.PutRulesResponse = await self._first("PutRules", request, call)
+        return answer
 
     async def ListRules(self, request: admin_pb2.ListRulesRequest, call: Call) -> admin_pb2.ListRulesResponse:
-        """None."""
-        return admin_pb2.ListRulesResponse()
+        """Of the first shard."""
+        answer: admin_pb2.ListRulesResponse = await self._first("ListRules", request, call)
+        return answer
 
     async def QueryDeadLetters(
         self, request: admin_pb2.QueryDeadLettersRequest, call: Call
     ) -> admin_pb2.QueryDeadLettersResponse:
-        """Shard after shard; `total` counts those of all. A page may be short, or empty, before the last one."""
-        shard, token = ids.place_asked(request.page_token, self._shards.count, "page_token")
+        """Shard after shard, those of rules in the first alone; `total` counts those of all. A page may be short, or
+        empty, before the last one."""
+        asked = self._filtered(request)
+        shard, token = ids.place_asked(request.page_token, len(asked), "page_token")
         requests: dict[int, Message] = {}
-        for number in range(self._shards.count):
+        for number in asked:
             mine = _with_filter(request, number)
             mine.page_token = token if number == shard else ""
             mine.page_size = request.page_size if number == shard else 1
@@ -83,7 +87,7 @@ class FleetAdmin:
         response.total = total
         for letter in response.dead_letters:
             letter.root = ids.change_told(shard, letter.root)
-        response.next_page_token = self._next(shard, response.next_page_token)
+        response.next_page_token = self._next(shard, response.next_page_token, len(asked))
         return response
 
     async def ReplayDeadLetters(
@@ -130,7 +134,7 @@ class FleetAdmin:
         mine.CopyFrom(request)
         mine.page_token = token
         answer: admin_pb2.ListOutputsResponse = await self._shards.ask(shard, _SERVICE, "ListOutputs", mine, call)
-        answer.next_page_token = self._next(shard, answer.next_page_token)
+        answer.next_page_token = self._next(shard, answer.next_page_token, self._shards.count)
         return answer
 
     async def ListCosts(self, request: admin_pb2.ListCostsRequest, call: Call) -> admin_pb2.ListCostsResponse:
@@ -160,19 +164,22 @@ class FleetAdmin:
         return await self._shards.ask(_FIRST, _SERVICE, method, request, call)
 
     async def _each_filtered(self, method: str, request: Any, call: Call) -> Answers:
-        requests: dict[int, Message] = {shard: _with_filter(request, shard) for shard in range(self._shards.count)}
+        requests: dict[int, Message] = {shard: _with_filter(request, shard) for shard in self._filtered(request)}
         return await self._shards.ask_each(_SERVICE, method, requests, call)
 
-    def _next(self, shard: int, token: str) -> str:
+    def _filtered(self, request: Any) -> range:
+        """The shards that may have such dead letters."""
+        return range(_FIRST, _FIRST + 1 if request.filter.view.startswith(VIEW_PREFIX) else self._shards.count)
+
+    @staticmethod
+    def _next(shard: int, token: str, shards: int) -> str:
         if token:
             return ids.place_told(shard, token)
-        return ids.place_told(shard + 1, "") if shard + 1 < self._shards.count else ""
+        return ids.place_told(shard + 1, "") if shard + 1 < shards else ""
 
 
 def _with_filter(request: Any, shard: int) -> Any:
-    """The request as the shard is to see it: its own root by the id that it has there. Raises NeedsOneShard."""
-    if request.filter.view.startswith(_RULES):
-        raise NeedsOneShard("rules are run by an engine of one shard: there are no dead letters of theirs")
+    """The request as the shard is to see it: its own root by the id that it has there."""
     mine = type(request)()
     mine.CopyFrom(request)
     at, own = ids.change_asked(request.filter.root)

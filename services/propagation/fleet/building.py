@@ -1,8 +1,8 @@
 """A shard that this process leads, built over its store: what an engine alone is, once for each shard."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -19,19 +19,22 @@ from services.propagation.domain.shard import Settings
 from services.propagation.files import views_file
 from services.propagation.fleet.across import AcrossServicer
 from services.propagation.fleet.changes import FleetChanges
+from services.propagation.fleet.homes import Begun
 from services.propagation.fleet.interests import InterestedPropagation, InterestedWork, Interests
 from services.propagation.fleet.local import LocalShard
+from services.propagation.fleet.rules import LedRules, RulesSetup, elsewhere
 from services.propagation.fleet.shards import Shards
 from services.propagation.fleet.spreading import Spreading
 from services.propagation.fleet.telling import Telling
+from services.propagation.homes.metrics import HomesCollector
+from services.propagation.homes.opening import Homes
+from services.propagation.homes.taking import Taking
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
 from services.propagation.metrics import EngineCollector
 from services.propagation.purging import Purging
-from services.propagation.rules.caller import TargetsCaller
-from services.propagation.rules.rules import Rules
+from services.propagation.rules_servicer import RulesNow
 from services.propagation.store.interface import Store
-from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.parsing import Defaults
 from services.propagation.work_servicer import MAX_CAPACITY
@@ -42,7 +45,7 @@ _FIRST = 0
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """What all shards of a process have in common. `tokens` makes the page tokens of a store; `intake` follows bound
-    namespaces for an engine, None: there are none; `views_file` may be empty."""
+    namespaces for an engine, None: there are none; so `homes`; `views_file` may be empty."""
 
     settings: Settings
     defaults: Defaults
@@ -52,6 +55,8 @@ class Deployment:
     caches: Caches
     intake: Callable[[Engine, Callable[[], Changes]], Intake] | None = None
     views_file: str = ""
+    rules: RulesSetup = field(default_factory=RulesSetup)
+    homes: Homes | None = None
     max_batch: int = MAX_CAPACITY
 
 
@@ -76,20 +81,28 @@ async def led(
     collectors: list[Collector] = [EngineCollector(engine)]
     canaries = CanaryWatch(engine)
     intake: Intake | None = None
+    homes: Sequence[Taking] = ()
+    rules: RulesNow = elsewhere
     if number == _FIRST:
         if deployment.views_file:
             file = views_file(deployment.views_file, catalogue, engine)
             await file.read_first()
             background.append(file.follow)
         background += [canaries.run, Spreading(shards, catalogue).run]
-        collectors.append(canaries)
+        led_rules = LedRules(engine, shards, deployment.rules)
+        background.append(led_rules.run)
+        rules = led_rules.now
+        collectors += [canaries, led_rules]
+        if deployment.homes is not None:
+            homes = deployment.homes.takings(engine, catalogue, Begun(shards, catalogue))
+        background += [home.run for home in homes]
+        collectors.append(HomesCollector(homes))
         if deployment.intake is not None:
             intake = deployment.intake(engine, partial(FleetChanges, shards))
             background.append(intake.run)
     tokens = await deployment.tokens(store)
     stopping = asyncio.Event()
     interests = Interests(engine, shards)
-    rules = Rules(engine, TargetsCaller(Targets()), deployment.clock, deployment.rng)
     return LocalShard(
         number,
         engine,
@@ -100,7 +113,7 @@ async def led(
             engine,
             catalogue,
             tokens,
-            intake.states if intake is not None else list,
+            lambda: (intake.states() if intake is not None else []) + [home.state for home in homes],
             Purging(deployment.caches, lambda: catalogue.messages),
             rules,
             canaries,

@@ -3,13 +3,13 @@
 WellspringError
 ├── Aborted
 │   └── ShardNotHere   SHARD_NOT_HERE   between engines: another one leads the shard
-├── Unavailable
-│   └── ShardAway      SHARD_AWAY       no engine leads the shard now, or it is not reached
-└── Unimplemented
-    └── NeedsOneShard  NEEDS_ONE_SHARD  what this release does for one shard only
+├── FailedPrecondition
+│   └── NotTheFirstShard  NOT_THE_FIRST_SHARD  what the first shard alone has was asked of another one
+└── Unavailable
+    └── ShardAway      SHARD_AWAY       no engine leads the shard now, or it is not reached
 """
 
-from libs.errors.errors import Aborted, Unavailable, Unimplemented
+from libs.errors.errors import Aborted, FailedPrecondition, Unavailable
 
 
 class ShardNotHere(Aborted):
@@ -24,7 +24,7 @@ class ShardAway(Unavailable):
     default_reason = "SHARD_AWAY"
 
 
-class NeedsOneShard(Unimplemented):
-    """Something that this release does for one shard only."""
+class NotTheFirstShard(FailedPrecondition):
+    """A call named a shard that has nothing of what it asks for: the first shard alone has."""
 
-    default_reason = "NEEDS_ONE_SHARD"
+    default_reason = "NOT_THE_FIRST_SHARD"

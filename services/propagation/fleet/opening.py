@@ -8,7 +8,6 @@ from random import Random
 from libs.clock.clock import SystemClock
 from libs.config import wiring
 from libs.config.clients import client_tls
-from libs.config.mistakes import ConfigError, Mistake
 from libs.kafka.topics import Topics
 from libs.kafka.waiting import when_there
 from libs.purge.caches import Caches
@@ -21,8 +20,11 @@ from services.propagation.fleet.hosting import Hosting
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.owners import Owners
 from services.propagation.fleet.peers import Peers
+from services.propagation.fleet.rules import RulesSetup
+from services.propagation.fleet.rules_opening import rules_setup, text_of
 from services.propagation.fleet.service import add_fleet
 from services.propagation.fleet.shards import Shards
+from services.propagation.homes.opening import Homes
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
 from services.propagation.sharded.directory import ShardDirectory
@@ -43,38 +45,23 @@ def is_wanted(config: propagation_pb2.PropagationConfig) -> bool:
     return config.backend.WhichOneof("kind") == "sharded" and config.backend.sharded.shards > 1
 
 
-def check(config: propagation_pb2.PropagationConfig) -> None:
-    """Raises ConfigError for what this release does for one shard only."""
-    if not is_wanted(config):
-        return
-    given = [
-        name
-        for name, is_given in (
-            ("rules_file", bool(config.rules_file)),
-            ("events", config.HasField("events")),
-            ("homes", bool(config.homes)),
-        )
-        if is_given
-    ]
-    if given:
-        what = f"is {config.backend.sharded.shards}, and {given[0]} is given"
-        allowed = f"1 is allowed with {', '.join(given)}: this release does that for one shard only"
-        raise ConfigError([Mistake("the configuration", 0, 0, "backend.sharded.shards", what, allowed)])
-
-
 async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None:
     """Opens the stores, and adds the services and the work in the background. Raises what opening raises."""
     sharded = config.backend.sharded
     _check_address(sharded.address or config.server.listen[0])
     if config.views_file:
         _check_views(config)
+    rules = await rules_setup(server, config)
     options = options_of(sharded.kafka)
     name = sharded.kafka.topic_prefix + TOPIC
     owners = Owners(options, sharded.kafka.group, name)
     peers = await server.resources.add("peers", lambda: _peers(sharded, owners), close=Peers.close)
     shards = Shards(sharded.shards, peers)
     caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
-    deployment = _deployment(config, caches, await _intake(server, config))
+    homes: Homes | None = None
+    if config.homes:
+        homes = await server.resources.add("homes", lambda: Homes.open(config), close=Homes.close)
+    deployment = _deployment(config, caches, await _intake(server, config), rules, homes)
 
     async def build(store: Store, number: int, check_log: Callable[[], None]) -> LocalShard:
         return await led(store, number, shards, deployment, check_log)
@@ -126,6 +113,8 @@ def _deployment(
     config: propagation_pb2.PropagationConfig,
     caches: Caches,
     intake: Callable[[Engine, Callable[[], Changes]], Intake] | None,
+    rules: RulesSetup,
+    homes: Homes | None,
 ) -> Deployment:
     clock = SystemClock()
     return Deployment(
@@ -137,17 +126,15 @@ def _deployment(
         caches,
         intake,
         config.views_file,
+        rules,
+        homes,
         config.leases.max_batch_items,
     )
 
 
 def _check_views(config: propagation_pb2.PropagationConfig) -> None:
     """Raises ConfigError, OSError and StartError for what is wrong with the file now, not when a shard is led."""
-    try:
-        text = Path(config.views_file).read_text("utf-8")
-    except UnicodeDecodeError:
-        raise StartError(f"{config.views_file} is not UTF-8") from None
-    read_views(text, configured.defaults(config), config.views_file)
+    read_views(text_of(config.views_file), configured.defaults(config), config.views_file)
 
 
 def _check_address(address: str) -> None:

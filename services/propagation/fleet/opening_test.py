@@ -9,7 +9,7 @@ from libs.rpc.options import ServerOptions, StartError
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
-from services.propagation.fleet.opening import add, check, is_wanted
+from services.propagation.fleet.opening import add, is_wanted
 from wellspring.config.v1 import propagation_pb2
 
 
@@ -26,26 +26,17 @@ def test_one_shard_and_the_embedded_store_are_no_fleet():
     alone = propagation_pb2.PropagationConfig(rules_file="rules.yaml")
     alone.backend.embedded.path = "somewhere"
     assert not is_wanted(alone)
-    check(alone)
 
 
-@pytest.mark.parametrize(
-    ("name", "give"),
-    [
-        ("rules_file", lambda config: setattr(config, "rules_file", "rules.yaml")),
-        ("events", lambda config: config.events.SetInParent()),
-        ("homes", lambda config: config.homes.add()),
-    ],
-)
-def test_what_needs_one_shard_is_named(name, give):
+def test_mistakes_in_a_rules_file_are_told_at_the_start(tmp_path):
     config = settings()
-    check(config)
-    give(config)
-    with pytest.raises(ConfigError) as caught:
-        check(config)
-    assert "backend.sharded.shards" in caught.value.message and name in caught.value.message
-    config.backend.sharded.shards = 1
-    check(config)
+    config.rules_file = str(tmp_path / "rules.yaml")
+    (tmp_path / "rules.yaml").write_text(
+        "rules: {x: {topic: wellspring.change.completed.v1, exec: {uri: 'http://x/'}}}"
+    )
+    server = Server(ServerOptions(service="propagation"), Telemetry(TelemetryOptions(), "propagation"))
+    with pytest.raises(ConfigError, match="no source has the topic"):
+        asyncio.run(add(server, config))
 
 
 def test_a_certificate_that_cannot_be_read_is_told_at_the_start(tmp_path):

@@ -1,14 +1,13 @@
 """From the configuration: the engines of other data centres, and the store that their results come through."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from random import Random
 
 from libs.config.clients import caller, open_channels
 from libs.errors.errors import InvalidArgument
 from services.propagation.domain.engine import Engine
-from services.propagation.homes.replica import GrpcReplica
-from services.propagation.homes.taking import Taking
+from services.propagation.homes.replica import GrpcReplica, Replica
+from services.propagation.homes.taking import Begin, Taking
 from services.propagation.views.catalogue import Catalogue
 from wellspring.config.v1 import propagation_pb2
 from wellspring_client.propagation import Propagation
@@ -28,28 +27,33 @@ def places(config: propagation_pb2.PropagationConfig) -> tuple[str, ...]:
 
 
 class Homes:
-    """All of them, with their connections."""
+    """The connections to all of them."""
 
-    def __init__(self, homes: Sequence[Taking], stack: AsyncExitStack) -> None:
-        self.homes = homes
+    def __init__(self, clients: Mapping[str, Propagation], replica: Replica, stack: AsyncExitStack) -> None:
+        self._clients = clients
+        self._replica = replica
         self._stack = stack
 
     @classmethod
-    async def open(
-        cls, config: propagation_pb2.PropagationConfig, engine: Engine, catalogue: Catalogue, rng: Random
-    ) -> "Homes":
+    async def open(cls, config: propagation_pb2.PropagationConfig) -> "Homes":
         """Connects nothing yet: a home that is away is waited for."""
         async with AsyncExitStack() as stack:
+            clients: dict[str, Propagation] = {}
             store = await open_channels(config.storage)
             stack.push_async_callback(store.close)
             replica = GrpcReplica(caller(store, config.storage))
-            homes = []
             for home in config.homes:
                 channels = await open_channels(home.propagation)
                 stack.push_async_callback(channels.close)
-                client = Propagation(caller(channels, home.propagation))
-                homes.append(Taking(home.datacentre, engine, catalogue, client, replica, rng))
-            return cls(homes, stack.pop_all())
+                clients[home.datacentre] = Propagation(caller(channels, home.propagation))
+            return cls(clients, replica, stack.pop_all())
+
+    def takings(self, engine: Engine, catalogue: Catalogue, begin: Begin | None = None) -> Sequence[Taking]:
+        """What takes from each; see Taking."""
+        return [
+            Taking(name, engine, catalogue, client, self._replica, engine.shard.rng, begin)
+            for name, client in self._clients.items()
+        ]
 
     async def close(self) -> None:
         """Ends the connections."""

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 from random import Random
 
@@ -45,11 +45,23 @@ _FULL_WAIT_S = 0.5
 REASON = "rendered at its home"
 
 
+Begin = Callable[[Rerender], Awaitable[None]]
+"""Ends when the pages are pending, durably. Raises ViewNotFound, and the engine's Unavailable and ResourceExhausted."""
+
+
 class Taking:
-    """Of one home. `client` speaks with its engine, `replica` with the store here."""
+    """Of one home. `client` speaks with its engine, `replica` with the store here; `begin` makes pages pending (None:
+    `engine` does, which keeps the position)."""
 
     def __init__(
-        self, datacentre: str, engine: Engine, catalogue: Catalogue, client: Propagation, replica: Replica, rng: Random
+        self,
+        datacentre: str,
+        engine: Engine,
+        catalogue: Catalogue,
+        client: Propagation,
+        replica: Replica,
+        rng: Random,
+        begin: Begin | None = None,
     ) -> None:
         self.datacentre = datacentre
         self._engine = engine
@@ -57,6 +69,7 @@ class Taking:
         self._client = client
         self._replica = replica
         self._rng = rng
+        self._begin = begin or self._begin_here
         kept = engine.shard.store.get_record(POSITION, datacentre.encode())
         self._kept = _position(kept) if kept is not None else Position()
         self._awaited = Awaited(self._kept)
@@ -178,18 +191,21 @@ class Taking:
         asked = Rerender(_id(view, pages), view, names, reason=REASON)
         while True:
             try:
-                _, durable = rerender(self._engine.shard, asked)
+                await self._begin(asked)
             except ViewNotFound:
                 break  # the views changed meanwhile
             except (EngineUnavailable, ResourceExhausted) as error:
                 self.state.error = error.message
                 await asyncio.sleep(error.retry_after_s or _FULL_WAIT_S)
             else:
-                await (durable if durable is not None else self._engine.durable())
                 break
         self._awaited.done(pages)
         self._fewer.set()
         self.state.changes += len(pages)
+
+    async def _begin_here(self, asked: Rerender) -> None:
+        _, durable = rerender(self._engine.shard, asked)
+        await (durable if durable is not None else self._engine.durable())
 
     async def _keep(self) -> None:
         """Writes down how far it is, behind what was taken."""

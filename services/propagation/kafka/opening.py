@@ -1,12 +1,13 @@
 """The source and the sink of events that the configuration asks for, checked before anything is read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from libs.config.kafka import kafka_options
 from libs.config.mistakes import ConfigError, Mistake
+from libs.kafka.options import Options
 from libs.kafka.producer import Producer
-from libs.kafka.topics import Topics, check_kept_whole
+from libs.kafka.topics import Topic, Topics, check_kept_whole
 from services.propagation.domain.engine import Engine
 from services.propagation.kafka.noted import check_noted, check_reached
 from services.propagation.kafka.sink import KafkaSink
@@ -32,12 +33,7 @@ class EventTopics:
 
 async def open_topics(config: propagation_pb2.EventTopics, engine: Engine) -> EventTopics:
     """Raises ConfigError, BrokersAway, AccessRefused, TopicMissing, TopicUnfit: nothing was read then."""
-    options = kafka_options(config.kafka, "events.kafka")
-    _check_names(config.topics)
-    _check_schemas(config)
-    topics = Topics(options)
-    found = await topics.describe(config.topics)
-    check_kept_whole(found.values())
+    options, topics, found = await _described(config)
     await check_noted(engine, await topics.cluster(), found.values(), config.begin_anew)
     source = await KafkaSource.open(options, topics, found, config.buffer_bytes, config.schemas)
     try:
@@ -49,6 +45,21 @@ async def open_topics(config: propagation_pb2.EventTopics, engine: Engine) -> Ev
         raise
     producer = Producer(options)
     return EventTopics(source, KafkaSink(producer), producer)
+
+
+async def check_topics(config: propagation_pb2.EventTopics) -> None:
+    """What can be said before there is an engine. Raises as `open_topics`."""
+    await _described(config)
+
+
+async def _described(config: propagation_pb2.EventTopics) -> tuple[Options, Topics, Mapping[str, Topic]]:
+    options = kafka_options(config.kafka, "events.kafka")
+    _check_names(config.topics)
+    _check_schemas(config)
+    topics = Topics(options)
+    found = await topics.describe(config.topics)
+    check_kept_whole(found.values())
+    return options, topics, found
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -11,17 +11,19 @@ from services.propagation.domain.change import Change
 from services.propagation.domain.engine import Engine
 from services.propagation.rules.book import RuleBook
 from services.propagation.rules.parsing import SOURCE
-from services.propagation.rules.performing import Caller
+from services.propagation.rules.performing import Announcer, Caller
 from services.propagation.rules.runner import Runner
 from services.propagation.rules.sources import EngineSource, Sink, Source, Sources
 from services.propagation.rules.state import Letter, State
+from services.propagation.rules.topics import ENGINE_TOPICS
 
 VIEW_PREFIX = "rule/"
 """Dead letters of rules are asked for as those of the view `rule/<name>`; `rule/` alone means all rules."""
 
 
 class Rules:
-    """`extra` are sources beside the engine's own log; `sink` takes the events that rules publish."""
+    """`own` are the topics of the engine's log that are told, `extra` sources beside it; `sink` takes the events that
+    rules publish, `changes` the changes that they make (None: the engine does)."""
 
     def __init__(
         self,
@@ -31,14 +33,17 @@ class Rules:
         rng: Random,
         extra: Sequence[Source] = (),
         sink: Sink | None = None,
+        changes: Announcer | None = None,
+        own: frozenset[str] = ENGINE_TOPICS,
     ) -> None:
         """Reads what was put. Raises ConfigError when this version does not take it any more."""
         self._caller = caller
         self._engine = engine
-        self.sources = Sources([EngineSource(engine), *extra])
+        self.sources = Sources([EngineSource(engine, own), *extra])
         self.state = State(engine)
         self.book = RuleBook(self.state, self.sources, publishes=sink is not None)
-        self.runner = Runner(self.book, self.state, self.sources, caller, self._announce, clock, rng, sink)
+        changes = changes or self._announce
+        self.runner = Runner(self.book, self.state, self.sources, caller, changes, clock, rng, sink)
 
     async def _announce(self, changes: Sequence[Change]) -> None:
         """Gives changes that rules made to the engine. Raises the first refusal; those before it are taken."""

@@ -83,9 +83,9 @@ class Sources:
 class EngineSource:
     """The engine's log: accepted changes, by their sequence, and finished roots, by that of their end."""
 
-    topics = ENGINE_TOPICS
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, topics: frozenset[str] = ENGINE_TOPICS) -> None:
+        """`topics`: those of the engine's own that are told."""
+        self.topics = topics
         self._engine = engine
 
     def streams(self, topic: str) -> Sequence[str]:

@@ -23,6 +23,7 @@ from libs.telemetry.telemetry import Telemetry
 from services.propagation.domain.shard import Settings
 from services.propagation.fleet.building import Deployment, led
 from services.propagation.fleet.peers import Peers
+from services.propagation.fleet.rules import RulesSetup
 from services.propagation.fleet.service import add_fleet
 from services.propagation.fleet.shards import Shards
 from services.propagation.simulation.processes import Stubs
@@ -114,16 +115,25 @@ class Secured:
 
 @asynccontextmanager
 async def serving(
-    fleet: Fleet, leads: Sequence[int] = (), intake: Any = None, secured: Secured | None = None
+    fleet: Fleet,
+    leads: Sequence[int] = (),
+    intake: Any = None,
+    secured: Secured | None = None,
+    rules: RulesSetup | None = None,
+    homes: Any = None,
 ) -> AsyncIterator[Serving]:
-    """An engine of the fleet that leads these shards at first; `intake` as `Deployment` has it."""
+    """An engine of the fleet that leads these shards at first; `intake`, `rules` and `homes` as `Deployment` has
+    them; with `homes` the engine is in "west", and its homes may be "east"."""
     clock = SystemClock()
 
     async def tokens(store: Store) -> PageTokens:
         return PageTokens([bytes(32)], clock, ttl_s=3600)
 
     rng = Random(1)  # noqa: S311  a test
-    deployment = Deployment(Settings(), Defaults(), clock, rng, tokens, Caches([]), intake)
+    defaults = Defaults(places=("west", "east")) if homes is not None else Defaults()
+    deployment = Deployment(
+        Settings(), defaults, clock, rng, tokens, Caches([]), intake, rules=rules or RulesSetup(), homes=homes
+    )
     server = Server(
         ServerOptions(
             service="propagation", drain_wait_s=0, drain_grace_s=0.1, tls=secured.server if secured else None

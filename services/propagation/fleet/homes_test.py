@@ -1,0 +1,124 @@
+"""Pages of another data centre taken for all shards: each becomes pending in its own, over moves of the first one."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from random import Random
+
+from services.propagation.fleet.testing.serving import Fleet, serving
+from services.propagation.homes.taking import Taking
+from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
+from wellspring.propagation.v1 import propagation_pb2 as pb
+
+SHARDS = 3
+PATIENT_S = 60
+VIEWS = """
+views:
+  - name: html
+    home: east
+    resource_prefixes: ["w/"]
+    render: {http: {url: "http://127.0.0.1:9/{resource}"}}
+    store: {namespace: html, record: "{name}"}
+"""
+WIDER = VIEWS.replace('["w/"]', '["w/", "more/"]')
+
+
+class East:
+    """The home, and the store here: pages are told in order, from a token on, and are here as soon as they are told."""
+
+    def __init__(self):
+        self.told = []
+        self._news = asyncio.Event()
+
+    def tell(self, *names):
+        change = [pb.Change(resource=f"view/html/{name}", version=bytes(15) + b"\5") for name in names]
+        self.told.append([pb.WatchChangesResponse.Event(change=one, output_hash=b"h" * 16) for one in change])
+        self._news.set()
+
+    def takings(self, engine, catalogue, begin):
+        return [Taking("east", engine, catalogue, self, self, Random(1), begin)]
+
+    async def watch_changes(self, *, resume_token, include_outputs):
+        at = int(resume_token or 0)
+        yield pb.WatchChangesResponse(resume_token=str(at))
+        while True:
+            while at < len(self.told):
+                at += 1
+                yield pb.WatchChangesResponse(events=self.told[at - 1], resume_token=str(at))
+            self._news.clear()
+            await self._news.wait()
+
+    @property
+    def admin(self):
+        return self
+
+    async def outputs(self, view):
+        for _ in ():
+            yield view
+
+    async def versions(self, view, resources, *, strong=False):
+        return [bytes(15) + b"\5"] * len(resources)
+
+
+async def taken(engine, pages):
+    """Waits until so many pages are pending; one that was told twice may be so under two roots."""
+    async with asyncio.timeout(PATIENT_S):
+        while True:
+            status = await engine.stubs.admin.GetStatus(admin_pb2.GetStatusRequest())
+            assert status.resources <= pages, "each in its own shard alone"
+            if status.resources == pages:
+                assert status.pending >= pages
+                return status
+            await asyncio.sleep(0.05)
+
+
+def test_each_page_is_pending_in_its_shard_over_moves_of_the_first_one():
+    async def main():
+        fleet, east = Fleet(SHARDS), East()
+        async with AsyncExitStack() as stack:
+            one, other = [
+                await stack.enter_async_context(serving(fleet, leads, homes=east)) for leads in ((0, 1), (2,))
+            ]
+            await one.stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+            names = [f"w/{at}" for at in range(60)]
+            assert {one.shards.of(name) for name in names} == set(range(SHARDS))
+            east.tell(*names[:20])
+            status = await taken(other, 20)
+            assert [follower.namespace for follower in status.followers] == ["home/east"]
+            for at in range(20, 30):
+                east.tell(names[at])
+            await one.lose(0)
+            for at in range(30, 40):
+                east.tell(names[at])
+            await other.lead(0)
+            await taken(one, 40)
+            # While a shard is away the others may have their pages; none is lost for it.
+            await other.lose(2)
+            east.tell(*names[40:50])
+            await one.lead(2)
+            await taken(one, 50)
+            # Who leads the first shard dies with what it took and had not written down: it is told again.
+            east.tell(*names[50:])
+            await other.die()
+            await one.lead(0)
+            await taken(one, 60)
+
+    asyncio.run(main())
+
+
+def test_a_shard_that_has_older_views_is_given_the_new_ones_before_its_pages():
+    async def main():
+        fleet, east = Fleet(SHARDS), East()
+        async with AsyncExitStack() as stack:
+            one, other = [
+                await stack.enter_async_context(serving(fleet, leads, homes=east)) for leads in ((0, 1), (2,))
+            ]
+            await one.stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+            names = [f"more/{at}" for at in range(30)]
+            assert {one.shards.of(name) for name in names} == set(range(SHARDS))
+            # The views of the first shard alone, as if the others had been away when they were put.
+            catalogue = one.shards.own[0].catalogue
+            east.tell(*names)
+            await catalogue.put(one.shards.own[0].engine, WIDER)
+            await taken(other, 30)
+
+    asyncio.run(main())
