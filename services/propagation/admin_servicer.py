@@ -1,7 +1,7 @@
 """PropagationAdmin: views, dead letters and the engine's state, for operators."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from libs.config.config import ConfigError
 from libs.errors.errors import InvalidArgument
@@ -16,6 +16,7 @@ from services.propagation.intake.state import FollowerState
 from services.propagation.outputs_servicer import OutputsServicer
 from services.propagation.purging import Purging
 from services.propagation.rules_servicer import RuleLetters, RulesNow, RulesServicer, mistakes, page_size
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.views.catalogue import Catalogue
 from wellspring.propagation.v1 import propagation_admin_pb2
 
@@ -23,7 +24,8 @@ _Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
 
 
 class AdminServicer(OutputsServicer, RulesServicer):
-    """`followers` answers the state of the followed namespaces, `rules` those that run now."""
+    """`followers` answers the state of the followed namespaces, `rules` those that run now; `snapshots` are those that
+    are made of the shard, by its number."""
 
     def __init__(
         self,
@@ -34,11 +36,13 @@ class AdminServicer(OutputsServicer, RulesServicer):
         purging: Purging,
         rules: RulesNow,
         canaries: CanaryWatch,
+        snapshots: Mapping[int, Snapshots],
     ) -> None:
         OutputsServicer.__init__(self, engine, tokens)
         RulesServicer.__init__(self, rules)
         self._rule_letters = RuleLetters(rules, tokens)
         self._canaries = canaries
+        self._snapshots = snapshots
         self._catalogue = catalogue
         self._followers = followers
         self._purging = purging
@@ -177,11 +181,24 @@ class AdminServicer(OutputsServicer, RulesServicer):
                 )
                 for source in self._canaries.states()
             ],
+            snapshots=[_snapshots(number, kept) for number, kept in self._snapshots.items()],
         )
 
 
 def _filter(message: propagation_admin_pb2.DeadLetterFilter) -> Filter:
     return Filter(message.view, message.resource_prefix, message.root, message.reason)
+
+
+def _snapshots(shard: int, kept: Snapshots) -> propagation_admin_pb2.ShardSnapshots:
+    newest = kept.newest
+    return propagation_admin_pb2.ShardSnapshots(
+        shard=shard,
+        newest_time=messages.timestamp(int(newest.written_s * 1e9)) if newest is not None else None,
+        size_bytes=newest.size_bytes if newest is not None else 0,
+        waiting=messages.duration(kept.age_s),
+        log_begins_at=kept.log_begins_at,
+        error=kept.error,
+    )
 
 
 def _letter(letter: DeadLetter) -> propagation_admin_pb2.DeadLetter:

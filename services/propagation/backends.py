@@ -1,5 +1,6 @@
 """The store that the configuration asks for, opened: alone on this machine, or as a shard with its log in Kafka."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from services.propagation.sharded import opening
 from services.propagation.sharded.opening import OwnedShard
 from services.propagation.sharded.snapshots.metrics import SnapshotsCollector
 from services.propagation.sharded.snapshots.opening import SnapshotPlace
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.store.embedded import EmbeddedStore
 from services.propagation.store.interface import Store
 from wellspring.config.v1 import backend_pb2, propagation_pb2
@@ -22,8 +24,9 @@ def check(config: propagation_pb2.PropagationConfig) -> None:
         raise StartError("server.workers: one engine serves a shard; 1 is allowed")
 
 
-async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -> Store:
-    """Opens the store as the server's resource "store", with its background work. Raises what opening it raises."""
+async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -> tuple[Store, Mapping[int, Snapshots]]:
+    """Opens the store as the server's resource "store", with its background work; with it come the snapshots that are
+    made of it, by the number of its shard. Raises what opening it raises."""
     if config.backend.WhichOneof("kind") == "sharded":
         return await _add_shard(server, config)
     embedded = config.backend.embedded
@@ -37,10 +40,12 @@ async def add_store(server: Server, config: propagation_pb2.PropagationConfig) -
 
     store = await server.resources.add("store", open_store, close=EmbeddedStore.close, health=check_store)
     server.add_background("store", store.tidy)
-    return cast("Store", store)  # a store takes the commits that it began itself
+    return cast("Store", store), {}  # a store takes the commits that it began itself
 
 
-async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) -> Store:
+async def _add_shard(
+    server: Server, config: propagation_pb2.PropagationConfig
+) -> tuple[Store, Mapping[int, Snapshots]]:
     sharded = config.backend.sharded
 
     def open_store(path: Path) -> EmbeddedStore:
@@ -53,13 +58,14 @@ async def _add_shard(server: Server, config: propagation_pb2.PropagationConfig) 
         close=OwnedShard.close,
         health=OwnedShard.check,
     )
-    if shard.directory.snapshots is not None:
-        server.telemetry.registry.register(SnapshotsCollector({0: shard.directory.snapshots}))
+    snapshots = {0: shard.directory.snapshots} if shard.directory.snapshots is not None else {}
+    if snapshots:
+        server.telemetry.registry.register(SnapshotsCollector(snapshots))
     server.add_background("store", shard.embedded.tidy)
     server.add_background("the shard's log", shard.lost)
     server.add_background("the shard's group", shard.given_up)
     server.add_background("the shard's checkpoints", shard.keep_checkpoints)
-    return cast("Store", shard.store)
+    return cast("Store", shard.store), snapshots
 
 
 async def add_snapshots(server: Server, sharded: propagation_pb2.ShardedPropagation) -> SnapshotPlace | None:

@@ -77,7 +77,7 @@ def _check(config: propagation_pb2.PropagationConfig) -> None:
 async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> None:
     clock = SystemClock()
     rng = Random(os.urandom(16))  # noqa: S311  spreads retries, guards nothing
-    store = await backends.add_store(server, config)
+    store, snapshots = await backends.add_store(server, config)
     catalogue = Catalogue(store, configured.defaults(config))
     settings = configured.settings(config)
     engine = Engine(store, clock, rng, settings, catalogue.views(), catalogue.revision, catalogue.older())
@@ -96,7 +96,8 @@ async def _build(server: Server, config: propagation_pb2.PropagationConfig) -> N
     if config.homes:
         connected = await server.resources.add("homes", lambda: Homes.open(config), close=Homes.close)
         homes = connected.takings(engine, catalogue)
-    add_propagation(server, engine, catalogue, tokens, intake, config.leases.max_batch_items, caches, rules, homes)
+    max_batch = config.leases.max_batch_items
+    add_propagation(server, engine, catalogue, tokens, intake, max_batch, caches, rules, homes, snapshots)
 
 
 async def _rules(server: Server, config: propagation_pb2.PropagationConfig, engine: Engine, rng: Random) -> Rules:

@@ -1,6 +1,6 @@
 """The three services of propagation, on one server over one engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from libs.paging.paging import PageTokens
 from libs.purge.caches import Caches
@@ -17,6 +17,7 @@ from services.propagation.rules.caller import TargetsCaller
 from services.propagation.rules.metrics import RulesCollector
 from services.propagation.rules.rules import Rules
 from services.propagation.servicer import PropagationServicer
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.targets.targets import Targets
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.work_servicer import MAX_CAPACITY, WorkServicer
@@ -48,6 +49,7 @@ def add_propagation(
     caches: Caches | None = None,
     rules: Rules | None = None,
     homes: Sequence[Taking] = (),
+    snapshots: Mapping[int, Snapshots] | None = None,
 ) -> None:
     """Adds the services, the engine's ticking, its rules, what is taken from other data centres and, if there is one,
     the intake to the server."""
@@ -68,6 +70,7 @@ def add_propagation(
             Purging(caches or Caches([]), lambda: catalogue.messages),
             lambda: rules,
             canaries,
+            snapshots or {},
         ),
     )
     server.add_background("engine", engine.run)

@@ -9,8 +9,9 @@ import click
 
 from services.propagation.views.parsing import Defaults, mistakes_in
 from tools.cli.failures import BAD_DATA, Failure
-from tools.cli.output import Row, counted, iso, plain
+from tools.cli.output import Row, counted, iso, plain, size
 from tools.cli.target import Target, target_options
+from wellspring.propagation.v1 import propagation_admin_pb2
 
 
 class Told(Protocol):
@@ -30,6 +31,7 @@ class Told(Protocol):
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_SNAPSHOT_COLUMNS = ["snapshots of shard", "newest", ">size", ">newer waits for", ">log begins at", "error"]
 
 
 @click.group()
@@ -126,7 +128,18 @@ def status(to: Target) -> None:
             {"namespace": one.namespace, "last_event_time": iso(one.last_event_time), "error": one.error}
             for one in answer.followers
         ]
-        to.out.object(told | {"lanes": lanes, "followers": followed, "sources": sources})
+        snapshots = [
+            {
+                "shard": one.shard,
+                "newest_time": iso(one.newest_time),
+                "size_bytes": one.size_bytes,
+                "waiting_s": one.waiting.ToTimedelta().total_seconds(),
+                "log_begins_at": one.log_begins_at,
+                "error": one.error,
+            }
+            for one in answer.snapshots
+        ]
+        to.out.object(told | {"lanes": lanes, "followers": followed, "sources": sources, "snapshots": snapshots})
         return
     to.out.object({name.replace("_", " "): value for name, value in told.items()})
     to.out.line("")
@@ -142,6 +155,15 @@ def status(to: Target) -> None:
             ({}, (one.name, iso(one.last_canary_time), "overdue" if one.overdue else "heard")) for one in answer.sources
         ]
         to.out.table(["source", "last canary", "state"], watched, "no source is watched")
+    if answer.snapshots:
+        to.out.line("")
+        to.out.table(_SNAPSHOT_COLUMNS, [({}, _snapshot_cells(one)) for one in answer.snapshots], "no snapshots")
+
+
+def _snapshot_cells(one: propagation_admin_pb2.ShardSnapshots) -> tuple[str, ...]:
+    newest = iso(one.newest_time) if one.HasField("newest_time") else "none yet"
+    waiting = f"{one.waiting.ToSeconds()} s"
+    return (str(one.shard), newest, size(one.size_bytes), waiting, str(one.log_begins_at), one.error or "none")
 
 
 def file_text(file: Path) -> str:

@@ -157,6 +157,7 @@ class FleetAdmin:
                 sum_ = lanes.setdefault(lane.name, admin_pb2.GetStatusResponse.Lane(name=lane.name, weight=lane.weight))
                 sum_.pending += lane.pending
                 sum_.roots = max(sum_.roots, lane.roots)
+            status.snapshots.extend(answer.snapshots)
         status.lanes.extend(lanes[name] for name in sorted(lanes))
         return status
 

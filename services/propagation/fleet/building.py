@@ -34,6 +34,7 @@ from services.propagation.intake.intake import Intake
 from services.propagation.metrics import EngineCollector
 from services.propagation.purging import Purging
 from services.propagation.rules_servicer import RulesNow
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.store.interface import Store
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.parsing import Defaults
@@ -61,10 +62,15 @@ class Deployment:
 
 
 async def led(
-    store: Store, number: int, shards: Shards, deployment: Deployment, check: Callable[[], None]
+    store: Store,
+    number: int,
+    shards: Shards,
+    deployment: Deployment,
+    check: Callable[[], None],
+    snapshots: Snapshots | None = None,
 ) -> LocalShard:
-    """Shard `number` over its store, recovered; `check` is that of the store's log. Raises what the store, and the
-    views in it, raise."""
+    """Shard `number` over its store, recovered; `check` is that of the store's log, `snapshots` are those that are made
+    of it. Raises what the store, and the views in it, raise."""
     part = Part(number, shards.count)
     catalogue = Catalogue(store, deployment.defaults, part)
     engine = Engine(
@@ -117,6 +123,7 @@ async def led(
             Purging(deployment.caches, lambda: catalogue.messages),
             rules,
             canaries,
+            {number: snapshots} if snapshots is not None else {},
         ),
         AcrossServicer(engine),
         background,

@@ -64,7 +64,7 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     deployment = _deployment(config, caches, await _intake(server, config), rules, homes)
 
     async def build(store: Store, number: int, check_log: Callable[[], None]) -> LocalShard:
-        return await led(store, number, shards, deployment, check_log)
+        return await led(store, number, shards, deployment, check_log, kept.get(number))
 
     def open_store(path: Path) -> EmbeddedStore:
         return backends.open_embedded(config, sharded.embedded, path)

@@ -11,6 +11,7 @@ from libs.kafka.consumer import Consumer
 from libs.kafka.testing.broker import PATIENCE_S, options_of, until
 from services.propagation.simulation.processes import DEPENDENTS, Executor, Process, Stubs, connected, edit, load
 from tools.dev.servers.kafka import Kafka
+from wellspring.propagation.v1 import propagation_admin_pb2
 
 SESSION_S = 15
 
@@ -97,6 +98,8 @@ def test_n01_and_n02_hold_over_kill_9_with_the_directory_gone_when_the_log_is_tr
                     return (await log.bounds((f"{tmp_path.name}.propagation.shard-log", 0)))[0] > 0
 
                 await until(trimmed, "the log is trimmed")
+                (told,) = (await stubs.admin.GetStatus(propagation_admin_pb2.GetStatusRequest())).snapshots
+                assert told.shard == 0 and told.HasField("newest_time") and told.size_bytes > 0
             process.kill()
             done = executor.done.copy()
             shutil.rmtree(tmp_path / "a")

@@ -6,7 +6,7 @@ A shard that another engine leads is taken away as brokers do it: the former own
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from services.propagation.fleet.peers import Peers
 from services.propagation.fleet.rules import RulesSetup
 from services.propagation.fleet.service import add_fleet
 from services.propagation.fleet.shards import Shards
+from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.simulation.processes import Stubs
 from services.propagation.store.interface import Store
 from services.propagation.store.logged.memory_log import MemoryLog
@@ -54,7 +55,7 @@ class Fleet:
 
 @dataclass(eq=False)
 class Serving:
-    """An engine that listens."""
+    """An engine that listens. `snapshots` are of the shards that it leads from then on."""
 
     fleet: Fleet
     shards: Shards
@@ -62,6 +63,7 @@ class Serving:
     server: Server
     address: str = ""
     stubs: Any = None
+    snapshots: dict[int, Snapshots] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -77,7 +79,8 @@ class Serving:
         position = Position(last.epoch + 1, last.number)
         owned = log.take_over(position)
         store = LoggedStore(below, owned, position)
-        shard = await led(cast("Store", store), number, self.shards, self.deployment, lambda: owned.check(0))
+        deployment, kept = self.deployment, self.snapshots.get(number)
+        shard = await led(cast("Store", store), number, self.shards, deployment, lambda: owned.check(0), kept)
         self.shards.own[number] = shard
         self._running[number] = asyncio.get_running_loop().create_task(shard.run())
 

@@ -70,6 +70,8 @@ class Snapshots:
         self.newest: Manifest | None = None
         self.log_begins_at = 0
         self.failures = 0
+        self.error = ""
+        """Why the last turn of `keep` failed, if it did."""
         self.useless: dict[str, str] = {}
         """By name, why snapshots that were tried could not be used."""
 
@@ -94,9 +96,11 @@ class Snapshots:
             try:
                 async with self._one:
                     await self.turn(store, checkpoint, prove, leads=leads)
+                self.error = ""
             except WellspringError as error:
                 # The ones before stay, and the log that goes with them.
                 self.failures += 1
+                self.error = error.message
                 log.warning("no snapshot of the shard was made: %s", error.message)
             await self._clock.sleep(look_s * self._rng.uniform(0.5, 1.0))
 

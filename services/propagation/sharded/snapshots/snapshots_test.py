@@ -350,6 +350,7 @@ def test_what_is_kept_up_is_told_in_metrics(tmp_path):
         world.hands.failure, world.hands.ends_at = ShelfAway("storage is away"), 0
         keeping = asyncio.create_task(snapshots.keep(embedded, tmp_path / "copied", always, leads=True))
         await until(lambda: snapshots.failures)
+        assert snapshots.error == "storage is away"
         world.clock.now_s += HOUR_S
         assert told()["snapshot_age_seconds"] == HOUR_S
         world.hands.ends_at = None
@@ -365,7 +366,7 @@ def test_what_is_kept_up_is_told_in_metrics(tmp_path):
         assert found["snapshot_age_seconds"] == 0
         assert found["snapshot_bytes"] == snapshots.newest.size_bytes > 0
         assert found["snapshot_interval_seconds"] == HOUR_S
-        assert found["snapshot_failures_total"] >= 1
+        assert found["snapshot_failures_total"] >= 1 and snapshots.error == ""
         await store.close()
 
     asyncio.run(main())
