@@ -13,7 +13,7 @@ from tests.system import giant_judge
 from tests.system.giant_site import Site
 from tests.system.shard_fleet import Fleet
 
-PAGES = int(os.environ.get("PAGES", "30000"))
+PAGES = int(os.environ.get("PAGES", "200000"))
 FAULTS = int(os.environ.get("FAULTS", "8"))
 EDITS = int(os.environ.get("EDITS", "1"))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
