@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tools.cli.propagation_views import status
 from tools.cli.target import Target
@@ -13,14 +15,14 @@ from wellspring.propagation.v1 import propagation_admin_pb2
 
 ANSWER = propagation_admin_pb2.GetStatusResponse(
     snapshots=[
-        {
-            "shard": 0,
-            "newest_time": {"seconds": 1_700_000_000},
-            "size_bytes": 3 << 20,
-            "waiting": {"seconds": 90},
-            "log_begins_at": 42,
-        },
-        {"shard": 3, "error": "storage is away"},
+        propagation_admin_pb2.ShardSnapshots(
+            shard=0,
+            newest_time=Timestamp(seconds=1_700_000_000),
+            size_bytes=3 << 20,
+            waiting=Duration(seconds=90),
+            log_begins_at=42,
+        ),
+        propagation_admin_pb2.ShardSnapshots(shard=3, error="storage is away"),
     ]
 )
 
