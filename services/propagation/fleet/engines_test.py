@@ -1,16 +1,19 @@
 """Engines of a fleet as real processes on a real broker: they share the shards, and one serves all when others die."""
 
 import asyncio
+import json
 from collections import Counter
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
 
-from libs.kafka.testing.broker import PATIENCE_S
+from libs.kafka.testing.broker import PATIENCE_S, create
 from services.propagation.fleet.shards import SHARD_HEADER
 from services.propagation.fleet.testing.executor import VIEWS, declaration
 from services.propagation.simulation.processes import Process, Stubs, T, connected, edit
 from tools.dev.servers.kafka import Kafka
+from tools.dev.servers.ports import free_port
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
 from wellspring.propagation.v1 import work_pb2
@@ -18,6 +21,13 @@ from wellspring_client import packed
 
 SESSION_S = 15
 SHARDS, PAGES, SUMMARIES = 4, 4_000, 400
+EVENTS = 10
+RULES = """
+rules:
+  edits:
+    topic: told
+    exec: {uri: /sys/changes, body: {resource: 'w/other/{{message.data.n}}', version: 1}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +41,36 @@ def server(kafka, path, prefix, *settings, shards=SHARDS):
     log = f"kafka: {{{brokers}, replication: 1}}, shards: {shards}, session_timeout: {SESSION_S}s"
     backend = f"{{sharded: {{{log}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}"
     return Process(path, *settings, backend=backend)
+
+
+def events(kafka, port):
+    """Settings of an engine that reads the topic `told`, and takes events for it at the port."""
+    brokers = f"kafka: {{bootstrap_servers: ['{kafka.address}']}}"
+    return f"events={{{brokers}, topics: [told], http: {{listen: ['127.0.0.1:{port}'], topics: [told]}}}}"
+
+
+def tell(port, first):
+    """Has so many events taken from this number on; the ids of the changes that rules make of them."""
+    numbers = range(first, first + EVENTS)
+    for number in numbers:
+        event = {"specversion": "1.0", "id": str(number), "source": "https://a.example", "type": "t"}
+        body = json.dumps(event | {"data": {"n": number}}).encode()
+        headers = {"Content-Type": "application/cloudevents+json"}
+        with urlopen(Request(f"http://127.0.0.1:{port}/events/told", body, headers), timeout=60) as answer:
+            assert answer.status == 204
+    return {f"edits/{number}" for number in numbers}
+
+
+async def accepted(stubs, ids):
+    """Waits until these changes are in all shards; each is there once."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            roots = (await stubs.propagation.ListChanges(pb.ListChangesRequest(page_size=1000))).roots
+            found = Counter(root.change.id for root in roots if root.change.id.startswith("edits/"))
+            if set(found) == ids:
+                assert set(found.values()) == {1}
+                return
+            await asyncio.sleep(0.2)
 
 
 async def leads(stubs):
@@ -98,8 +138,12 @@ async def summarised(engines, change_id):
 
 def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(kafka, tmp_path):
     async def main():
-        first, second = (server(kafka, tmp_path / name, "shared.") for name in "ab")
-        done = Counter()
+        create(kafka, "told")
+        rules, killed_port, port = tmp_path / "rules.yaml", free_port(), free_port()
+        rules.write_text(RULES)
+        first = server(kafka, tmp_path / "a", "shared.", events(kafka, killed_port), f"rules_file={rules}")
+        second = server(kafka, tmp_path / "b", "shared.", events(kafka, port), f"rules_file={rules}")
+        done, ids = Counter(), set()
         try:
             await asyncio.to_thread(first.start)
             await asyncio.to_thread(second.start)
@@ -122,8 +166,17 @@ def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(k
                 own_before = await leads(other)
                 held = [batch for stubs in (one, other) for _, batch in await lent(stubs, 50)]
                 assert len({batch.lease_id >> 48 for batch in held}) == 2, "each lends of its own"
+                # Events come to the engine that stays, and the other one runs the rules.
+                if 0 in own_before:
+                    first, second, one, other, port = second, first, other, one, killed_port
+                    own_before = await leads(other)
+                ids |= await asyncio.to_thread(tell, port, 0)
+                await accepted(other, ids)
+                ids |= await asyncio.to_thread(tell, port, EVENTS)
                 first.kill()
+                ids |= await asyncio.to_thread(tell, port, 2 * EVENTS)
                 await led_by({other: SHARDS})
+                await accepted(other, ids)
                 statuses = sorted([await completed(other, batch) for batch in held])
                 assert statuses == [0, grpc.StatusCode.ABORTED.value[0]], "a lease of the dead one is dead"
                 for batch in held:
@@ -137,6 +190,8 @@ def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(k
                 async with connected(first) as again:
                     back = Stubs(again)
                     await led_by({back: SHARDS // 2, other: SHARDS // 2})
+                    ids |= await asyncio.to_thread(tell, port, 3 * EVENTS)
+                    await accepted(back, ids)
                     await edit(back, 2)
                     await rendered([back, other], done, 2 * PAGES)
                     assert set(done.values()) == {2}
