@@ -8,7 +8,7 @@ libraries do the same completions, for the ratio.
 With --log kafka the same is done with the engine's log on a broker of the bench, after the undisturbed part on the
 embedded store alone: `kafka_ratio` is what that leaves of the completions a second. There the engine is not started
 again: a spare leads when the group has given it up (`session_timeout_s`). With --shards above 1 nothing is killed, and
---engines share them. --curve does 1, 2 and 4 shards, led by one engine and by one each, and draws that.
+--engines share them. --curve does 1, 2 and 4 shards led by one engine, and draws that.
 
 ./bazelw run //tools/bench:fanout -- --dependents 5000000 --json
 ./bazelw run //tools/bench:fanout -- --log kafka --dependents 2000000 --json

@@ -1,6 +1,6 @@
 """The fan-out bench with the engine's log on a broker, for one shard or several, and the curve over their number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.bench.fanout_engine import SESSION_S, Engine
@@ -9,6 +9,8 @@ from tools.bench.figures import Figures, log
 from tools.dev.servers.kafka import Kafka
 
 CURVE = (1, 2, 4)
+_EACH = (2, 2)
+"""Shards and engines: beside the executor and the broker, more engines have no core of their own anywhere here."""
 
 
 def run(folder: Path, dependents: int, seed: int, shards: int, engines: int) -> Figures:
@@ -25,24 +27,21 @@ def run(folder: Path, dependents: int, seed: int, shards: int, engines: int) -> 
 
 
 def curve(folder: Path, dependents: int, seed: int) -> tuple[Figures, str]:
-    """Completions a second by the number of shards, led by one engine and by one each; and that as a Mermaid chart."""
+    """Completions a second by the number of shards that one engine leads, and for two with an engine each; the former
+    as a Mermaid chart."""
     figures: Figures = {"dependents": dependents, "seed": seed}
     embedded = Bench(folder / "embedded", dependents, seed).render(killed=False)["completions_per_s"]
     figures["embedded_completions_per_s"] = embedded
-    lines: dict[str, list[float]] = {"one": [], "each": []}
-    for shards in CURVE:
-        for kind, line in lines.items():
-            if kind == "each" and shards == 1:
-                line.append(lines["one"][0])
-                continue
-            log(f"{shards} shards, {'an engine each' if kind == 'each' else 'one engine'}")
-            place = folder / f"{shards}-{kind}"
-            measured = _on_a_broker(place, dependents, seed, shards, shards if kind == "each" else 1)
+    line: list[float] = []
+    for shards, engines in (*((shards, 1) for shards in CURVE), _EACH):
+        log(f"shards: {shards}, engines: {engines}")
+        measured = _on_a_broker(folder / f"{shards}-{engines}", dependents, seed, shards, engines)
+        if engines == 1:
             line.append(measured["completions_per_s"])
-            for name in ("acknowledged_s", "completions_per_s", "engine_cores"):
-                figures[f"{name}_{shards}_{kind}"] = measured[name]
-            figures[f"kafka_ratio_{shards}_{kind}"] = round(measured["completions_per_s"] / embedded, 3)
-    return figures, chart(lines, embedded)
+        for name in ("acknowledged_s", "completions_per_s", "engine_cores"):
+            figures[f"{name}_{shards}_{engines}"] = measured[name]
+        figures[f"kafka_ratio_{shards}_{engines}"] = round(measured["completions_per_s"] / embedded, 3)
+    return figures, chart(line, embedded)
 
 
 def _on_a_broker(folder: Path, dependents: int, seed: int, shards: int, engines: int) -> Figures:
@@ -61,9 +60,9 @@ def _on_a_broker(folder: Path, dependents: int, seed: int, shards: int, engines:
                 engine.stop()
 
 
-def chart(lines: Mapping[str, Sequence[float]], embedded: float) -> str:
+def chart(line: Sequence[float], embedded: float) -> str:
     """Of thousands of completions a second; the level line is the embedded store's, of one engine without a log."""
-    drawn = [[round(value / 1000) for value in line] for line in (*lines.values(), [embedded] * len(CURVE))]
+    drawn = [[round(value / 1000) for value in values] for values in (line, [embedded] * len(CURVE))]
     return "\n".join(
         [
             "```mermaid",
