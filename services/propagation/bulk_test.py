@@ -57,19 +57,24 @@ def test_a_small_declaration_does_not_wait_for_all_big_ones_before_it():
     asyncio.run(main())
 
 
+def note_numbered(store, counts):
+    """Of each write how many resources it numbers."""
+    write = store.write
+
+    def noting(commit):
+        before = store.resource_count
+        durable = write(commit)
+        counts.append(store.resource_count - before)
+        return durable
+
+    store.write = noting
+
+
 def test_new_names_are_numbered_some_at_a_time_before_the_edges():
     async def main():
         async with served() as site:
             servicer, store, most = servicer_of(site), site.engine.shard.store, []
-            write = store.write
-
-            def noting(commit):
-                before = store.resource_count
-                durable = write(commit)
-                most.append(store.resource_count - before)
-                return durable
-
-            store.write = noting
+            note_numbered(store, most)
             inputs = [f"w/new/{at:05}" for at in range(3_000)]
             one = declaration(1, inputs=inputs)
             answer = await servicer.DeclareDependencies(pb.DeclareDependenciesRequest(packed=[one]), NO_CALL)
@@ -116,15 +121,7 @@ def test_dependents_without_inputs_are_long_work_too(packed_ones):
     async def main():
         async with served() as site:
             servicer, store, written = servicer_of(site), site.engine.shard.store, []
-            write = store.write
-
-            def noting(commit):
-                before = store.resource_count
-                durable = write(commit)
-                written.append(store.resource_count - before)
-                return durable
-
-            store.write = noting
+            note_numbered(store, written)
             names = [f"w/page/{at:05}" for at in range(20_000 if packed_ones else 900)]
             request = pb.DeclareDependenciesRequest()
             if packed_ones:

@@ -16,7 +16,7 @@ from services.propagation.domain.change import Change
 from services.propagation.domain.errors import ChangeIdReused
 from services.propagation.domain.fanout import note
 from services.propagation.domain.names import CONTENT
-from services.propagation.domain.records import RootRecord, State, Tally, find_change_id, put_id, read_root
+from services.propagation.domain.records import State, find_change_id, put_id, read_root
 from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Shard, Step
@@ -167,19 +167,7 @@ def _made(step: Step, told: ToldRoot) -> Root:
     it here yet: no digest tells what was asked."""
     sequence = step.next_sequence()
     put_id(step.commit, told.change.id, sequence, b"")
-    record = RootRecord(
-        sequence=sequence,
-        change=told.change,
-        inputs=(),
-        state=State.ACTIVE,
-        lane=told.lane,
-        weight=told.weight,
-        revision=step.shard.views.revision,
-        accepted_ns=step.now_ns,
-    )
-    root = Root(record, Tally(), step.now_s)
-    step.put_record(root, record)
-    step.shard.take_in(root)
+    root = reopening.made(step, sequence, told.change, told.lane, told.weight)
     _govern(step, root, told)
     return root
 

@@ -23,7 +23,7 @@ def reopened(step: Step, sequence: int) -> Root | None:
         return root
     record = read_root(shard.store, sequence)
     if record is None:
-        return _made(step, Change(f"{LATE_PREFIX}{sequence:x}", "", (), bytes(16), Cause("late")), ())
+        return _made(step, Change(f"{LATE_PREFIX}{sequence:x}", "", (), bytes(16), Cause("late")))
     if record.state is State.CANCELLED:
         return None
     tally = read_tally(shard.store, sequence)
@@ -44,23 +44,28 @@ def made_for(step: Step, source: Item | int) -> Root:
     else:
         name = item_name(shard, source)
         version = shard.sequence.version(int(shard.store.rendered_at(source[0], np.array([source[1]], np.uint32))[0]))
-    return _made(step, Change("", name, (CONTENT,), version, Cause("late")), ())
+    return _made(step, Change("", name, (CONTENT,), version, Cause("late")))
 
 
 def made_alone(step: Step) -> Root:
     """A root for items that are wanted without a change."""
-    return _made(step, Change("", "", (), bytes(16), Cause("replay")), ())
+    return _made(step, Change("", "", (), bytes(16), Cause("replay")))
 
 
-def _made(step: Step, change: Change, inputs: tuple[int, ...]) -> Root:
+def _made(step: Step, change: Change) -> Root:
     sequence = step.next_sequence()
+    return made(step, sequence, replace(change, id=f"{LATE_PREFIX}{sequence:x}"), step.shard.settings.default_lane, 1)
+
+
+def made(step: Step, sequence: int, change: Change, lane: str, weight: int) -> Root:
+    """An unfinished root of no inputs, taken in."""
     record = RootRecord(
         sequence=sequence,
-        change=replace(change, id=f"{LATE_PREFIX}{sequence:x}"),
-        inputs=inputs,
+        change=change,
+        inputs=(),
         state=State.ACTIVE,
-        lane=step.shard.settings.default_lane,
-        weight=1,
+        lane=lane,
+        weight=weight,
         revision=step.shard.views.revision,
         accepted_ns=step.now_ns,
     )

@@ -1,7 +1,7 @@
 """Pages of another data centre taken for all shards: each becomes pending in its own, over moves of the first one."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from random import Random
 
 from services.propagation.fleet.testing.serving import Fleet, serving
@@ -59,6 +59,15 @@ class East:
         return [bytes(15) + b"\5"] * len(resources)
 
 
+@asynccontextmanager
+async def pair():
+    """(home, engine that leads the first two shards, that of the third), which have the views."""
+    fleet, east = Fleet(SHARDS), East()
+    async with serving(fleet, (0, 1), homes=east) as one, serving(fleet, (2,), homes=east) as other:
+        await one.stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+        yield east, one, other
+
+
 async def taken(engine, pages):
     """Waits until so many pages are pending; one that was told twice may be so under two roots."""
     async with asyncio.timeout(PATIENT_S):
@@ -73,12 +82,7 @@ async def taken(engine, pages):
 
 def test_each_page_is_pending_in_its_shard_over_moves_of_the_first_one():
     async def main():
-        fleet, east = Fleet(SHARDS), East()
-        async with AsyncExitStack() as stack:
-            one, other = [
-                await stack.enter_async_context(serving(fleet, leads, homes=east)) for leads in ((0, 1), (2,))
-            ]
-            await one.stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+        async with pair() as (east, one, other):
             names = [f"w/{at}" for at in range(60)]
             assert {one.shards.of(name) for name in names} == set(range(SHARDS))
             east.tell(*names[:20])
@@ -107,12 +111,7 @@ def test_each_page_is_pending_in_its_shard_over_moves_of_the_first_one():
 
 def test_a_shard_that_has_older_views_is_given_the_new_ones_before_its_pages():
     async def main():
-        fleet, east = Fleet(SHARDS), East()
-        async with AsyncExitStack() as stack:
-            one, other = [
-                await stack.enter_async_context(serving(fleet, leads, homes=east)) for leads in ((0, 1), (2,))
-            ]
-            await one.stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+        async with pair() as (east, one, other):
             names = [f"more/{at}" for at in range(30)]
             assert {one.shards.of(name) for name in names} == set(range(SHARDS))
             # The views of the first shard alone, as if the others had been away when they were put.

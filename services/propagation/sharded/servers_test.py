@@ -37,6 +37,18 @@ async def work(executor, stubs, items):
             await executor.round(stubs)
 
 
+async def made_again(process, executor, path):
+    """Kills the server, takes its directory away, starts it again, and has the rest rendered."""
+    process.kill()
+    done = executor.done.copy()
+    shutil.rmtree(path)
+    await asyncio.to_thread(process.start)
+    async with connected(process) as channel:
+        await work(executor, Stubs(channel), DEPENDENTS)
+    assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
+    assert executor.done.max() == 1, "each of them once"
+
+
 def test_n01_n02_n03_n04_n06_hold_over_kill_9_with_the_directory_gone(kafka, tmp_path):
     """The server is made again from its log."""
 
@@ -58,16 +70,9 @@ def test_n01_n02_n03_n04_n06_hold_over_kill_9_with_the_directory_gone(kafka, tmp
                 for batch in [*second, *first]:
                     await executor.complete(stubs, batch)
                 await work(executor, stubs, DEPENDENTS // 3)
-            process.kill()
-            done = executor.done.copy()
-            shutil.rmtree(tmp_path / "a")
-            await asyncio.to_thread(process.start)
-            async with connected(process) as channel:
-                await work(executor, Stubs(channel), DEPENDENTS)
+            await made_again(process, executor, tmp_path / "a")
         finally:
             process.kill()
-        assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
-        assert executor.done.max() == 1, "each of them once"
 
     asyncio.run(main())
 
@@ -100,17 +105,10 @@ def test_n01_and_n02_hold_over_kill_9_with_the_directory_gone_when_the_log_is_tr
                 await until(trimmed, "the log is trimmed")
                 (told,) = (await stubs.admin.GetStatus(propagation_admin_pb2.GetStatusRequest())).snapshots
                 assert told.shard == 0 and told.HasField("newest_time") and told.size_bytes > 0
-            process.kill()
-            done = executor.done.copy()
-            shutil.rmtree(tmp_path / "a")
-            await asyncio.to_thread(process.start)
-            async with connected(process) as channel:
-                await work(executor, Stubs(channel), DEPENDENTS)
+            await made_again(process, executor, tmp_path / "a")
         finally:
             process.kill()
             await log.close()
-        assert (executor.done[done > 0] == 1).all(), "what was acknowledged is not rendered again"
-        assert executor.done.max() == 1, "each of them once"
 
     storage = Process(tmp_path / "storage")
     storage.command[2] = "services.storage.main"

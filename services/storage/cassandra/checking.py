@@ -73,12 +73,12 @@ class Checking:
         sums: Sums | None = None
         for row in found:
             kind, key, value, more = row
-            at = LWW_AT.get(kind) if kind < FIRST_LANDING else PLAIN_AT
+            sealed = kind if kind < FIRST_LANDING else ITEMS
+            at = LWW_AT.get(sealed)
             if at is None:
                 checked.append(row)
                 continue
             sums = sums or Sums(place)
-            sealed = kind if kind < FIRST_LANDING else ITEMS
             try:
                 whole = None if value is None else sums.opened(sealed, key, value, at)
                 ordered = (
