@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.storage.cassandra.checking import LWW_AT
@@ -166,8 +166,16 @@ steps = st.lists(
 )
 
 
+WHOLE = Selection(None, b"", None)
+OF_ONE_MICROSECOND = [
+    *[(0, {b""}, [], 0), (0, {b""}, [], 0), (1, {b""}, [], 0), (0, {b""}, [], 0), (1, {b""}, [], 1)],
+    (1, set(), [WHOLE], 0),
+]
+
+
 @settings(max_examples=300, deadline=None)
 @given(steps=steps, seed=st.integers(0, 1 << 30))
+@example(steps=OF_ONE_MICROSECOND, seed=17)
 def test_replicas_agree_on_the_highest_version(steps: list[Any], seed: int) -> None:
     chance = random.Random(seed)
     replicas = (Replica(), Replica())

@@ -196,8 +196,18 @@ class Writing:
         for version in cells.ordered:
             if cells.ordered[version].row is row or not self._holds_off(cells.ordered[version].row):
                 self._writes += self._removal(key, cells, version)
-        if cells.plain is not None and (cells.plain is row or not self._holds_off(cells.plain)):
+        if cells.plain is None or self._shares_its_time(key, cells.plain):
+            return
+        if cells.plain is row or not self._holds_off(cells.plain):
             self._writes += self._removal(key, cells, b"", apart)
+
+    def _shares_its_time(self, key: bytes, plain: bytes) -> bool:
+        """Whether a plain row lies under a range tombstone of its very microsecond: a removal at that time would take
+        a put of it with a greater nonce as well, which is not here yet and is above the tombstone. ``covered`` comes
+        for the row when the tombstone is forgotten."""
+        known = rows.known(plain)
+        same = [one for one in self._after.range_tombs if time_of(one.version) == time_of(known.version)]
+        return any(buries(one, key, known) for one in same)
 
     def _holds_off(self, row: bytes) -> bool:
         """Whether a row is a tombstone whose grace is not over."""
