@@ -24,6 +24,7 @@ from services.session.backends import is_shared, open_backend, open_cache
 from services.session.canary import Canary, open_realm
 from services.session.crypto import assertions
 from services.session.crypto.keyring import Keyring
+from services.session.crypto.randomness import Pool
 from services.session.domain.guesses import Guesses, GuessLimits
 from services.session.domain.opaque_sweeping import OpaqueSweeper
 from services.session.domain.quotas import Limits, Quotas
@@ -68,7 +69,7 @@ async def _build(server: Server, config: config_pb.SessionConfig) -> None:
     store = backend.store
     cache = await open_cache(server, config)
     front = cache.front if cache is not None else backend.front
-    tools = await make_tools(config, store, clock, os.urandom, events, shared=is_shared(config), front=front)
+    tools = await make_tools(config, store, clock, Pool(os.urandom), events, shared=is_shared(config), front=front)
     if cache is not None and tools.shared:
         server.add_background("cache hints", cache.hints(tools.keyring, tools.realms, clock).run)
     if tools.shared:

@@ -1,14 +1,19 @@
 """Tokens and seals against forgers, thieves and movers of rows."""
 
+import hmac
+import io
 import os
 import random
 import re
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.session.crypto import keyring, pseudonyms, sealing, tokens
+from services.session.crypto.keyring import ACTIVE, Key
+from services.session.crypto.randomness import Pool
 from services.session.crypto.sealing import SealBroken
 
 RING = keyring.generate(1)
@@ -78,10 +83,56 @@ def test_a_forgery_with_a_right_checksum_is_told_without_a_read():
     assert not tokens.is_ours(RING, moved)
 
 
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=200))
+def test_a_keys_mac_is_hmac_sha_256(secret, text):
+    key = Key("pepper", 1, ACTIVE, secret, 0)
+    assert key.mac(text) == key.mac(text) == hmac.digest(secret, text, "sha256")
+
+
+def test_ses_01_pooled_bytes_are_the_sources_and_each_is_given_once():
+    taken, source = [], io.BytesIO(os.urandom(1 << 20))
+    pool = Pool(source.read)
+    for size in [12, 32, 1, 1024, 0, 5000, 31] * 20:
+        taken.append(pool(size))
+        assert len(taken[-1]) == size
+    whole = source.getvalue()
+    places = [(whole.index(piece), len(piece)) for piece in taken if len(piece) > 8]
+    covered = [at + n for at, size in places for n in range(size)]
+    assert len(covered) == len(set(covered)), "a byte was given twice"
+
+
+def test_what_a_pool_gave_it_has_no_more():
+    pool = Pool(lambda n: b"\xff" * n)
+    for _ in range(3):
+        pool(32)
+    assert pool._left.count(0) == 96
+
+
+def test_threads_and_children_do_not_share_what_a_pool_gives():
+    pool, given_out = Pool(os.urandom), []
+
+    def take():
+        given_out.extend(pool(16) for _ in range(5_000))
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(given_out)) == len(given_out) == 20_000
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writable, pool(16))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(readable, 16) != pool(16)
+
+
 def test_verifiers_depend_on_everything():
     seen = {
         tokens.verifier(pepper, realm, handle, secret)
-        for pepper in (b"p" * 32, b"q" * 32)
+        for pepper in (Key("pepper", 1, ACTIVE, b"p" * 32, 0), Key("pepper", 1, ACTIVE, b"q" * 32, 0))
         for realm in ("a", "b")
         for handle in ("h", "i")
         for secret in (b"s" * 32, b"t" * 32)

@@ -6,7 +6,6 @@ keyring opens nothing without the caller's key, nor does the caller's key open a
 """
 
 import base64
-import hmac
 from hashlib import sha256
 from typing import Final
 
@@ -53,7 +52,7 @@ def open_value(
 
 def _name(pepper: Key, realm: str, key: bytes) -> bytes:
     text = b"opaque\0" + place(realm, key)
-    return bytes((pepper.number,)) + hmac.digest(pepper.secret, text, "sha256")
+    return bytes((pepper.number,)) + pepper.mac(text)
 
 
 def _value_key(realm_key: bytes, realm: str, key: bytes) -> bytes:

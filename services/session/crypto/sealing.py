@@ -35,12 +35,11 @@ class SealBroken(DataLoss):
 
 def place(*parts: str | bytes | int) -> bytes:
     """Associated data of the parts, no two lists of parts alike."""
-    out = bytearray()
+    out: list[bytes] = []
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
-        out += len(data).to_bytes(4, "big")
-        out += data
-    return bytes(out)
+        out += (len(data).to_bytes(4, "big"), data)
+    return b"".join(out)
 
 
 def seal(key: bytes, plain: bytes, where: bytes, random: Random) -> bytes:

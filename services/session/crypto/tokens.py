@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from services.session.crypto.keyring import Keyring
+from services.session.crypto.keyring import KEY_BYTES, RETIRING, Key, Keyring
 
 PREFIX: Final = "wss"
 FORMAT: Final = 1
@@ -33,6 +33,8 @@ REALM_PATTERN: Final = re.compile(r"[a-z][a-z0-9]{0,31}")
 
 _TOKEN: Final = re.compile(rb"wss_([a-z][a-z0-9]{0,31})_([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{48})")
 """43 characters are 32 bytes, 48 characters 36."""
+
+_NOBODYS: Final = Key("tag", 0, RETIRING, bytes(KEY_BYTES), 0)
 
 Random = Callable[[int], bytes]
 
@@ -102,14 +104,13 @@ def is_ours(keyring: Keyring, token: Token) -> bool:
     """Whether the service minted it for this realm: no proof that its session lives."""
     key = keyring.find("tag", token.tag_key)
     # A number that no key has is checked against a key all the same, so that it takes no less time.
-    secret = key.secret if key is not None else bytes(32)
-    expected = _tag(secret, token.realm, _head(token.tag_key, token.home) + token.id)
+    expected = _tag(key or _NOBODYS, token.realm, _head(token.tag_key, token.home) + token.id)
     return hmac.compare_digest(expected, token.tag) and key is not None
 
 
-def verifier(pepper: bytes, realm: str, handle: str, secret: bytes) -> bytes:
+def verifier(pepper: Key, realm: str, handle: str, secret: bytes) -> bytes:
     """What is kept of a token: 32 bytes that give nobody the token back."""
-    return hmac.digest(pepper, b"verifier\0%b\0%b\0%b" % (realm.encode(), handle.encode(), secret), "sha256")
+    return pepper.mac(b"verifier\0%b\0%b\0%b" % (realm.encode(), handle.encode(), secret))
 
 
 def _make(keyring: Keyring, realm: str, home: int, session_id: bytes, secret: bytes) -> tuple[Token, bytes]:
@@ -117,7 +118,7 @@ def _make(keyring: Keyring, realm: str, home: int, session_id: bytes, secret: by
         raise ValueError(f"not a realm's name: {realm!r}")
     key = keyring.active("tag")
     head = _head(key.number, home)
-    tag = _tag(key.secret, realm, head + session_id)
+    tag = _tag(key, realm, head + session_id)
     front = head + session_id + tag
     checksum = zlib.crc32(_covered(realm.encode(), front, secret)).to_bytes(4, "big")
     text = b"%b_%b_%b.%b" % (PREFIX.encode(), realm.encode(), _b64(front), _b64(secret + checksum))
@@ -128,8 +129,8 @@ def _head(tag_key: int, home: int) -> bytes:
     return bytes((FORMAT, tag_key)) + home.to_bytes(2, "big")
 
 
-def _tag(key: bytes, realm: str, front: bytes) -> bytes:
-    return hmac.digest(key, b"tag\0%b\0%b" % (realm.encode(), front), "sha256")[:TAG_BYTES]
+def _tag(key: Key, realm: str, front: bytes) -> bytes:
+    return key.mac(b"tag\0%b\0%b" % (realm.encode(), front))[:TAG_BYTES]
 
 
 def _covered(realm: bytes, front: bytes, secret: bytes) -> bytes:

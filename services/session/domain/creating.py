@@ -109,6 +109,9 @@ async def create(
         subject_key, kept_key = await tools.vault.new_session_key(realm.name, who)
         token, text = tokens.mint(tools.keyring, realm.name, tools.home, tools.random)
         data_key = tools.vault.new_data_key()
+        totals, items = _first_items(
+            tools, realm.name, token.handle, current.policy, data_key, subject_key, data, shared
+        )
         session = Session(
             realm=realm.name,
             handle=token.handle,
@@ -125,10 +128,11 @@ async def create(
             tokens=(new_record(tools, token, data_key, subject_key, now_us),),
             stamp=current.epoch.counters,
             subject_stamp=epoch.counters,
+            data_keys=totals.keys,
+            data_bytes=totals.size_bytes,
+            floor=totals.floor,
             bind=client.bind,
         )
-        totals, items = _first_items(tools, session, current.policy, data_key, subject_key, data, shared)
-        session = with_totals(session, totals)
         items += hints.sealed(tools, current.policy, session, subject_key, client.address, client.user_agent)
         kept = await tools.store.create(
             session,
@@ -206,7 +210,8 @@ def new_record(tools: Tools, token: tokens.Token, data_key: bytes, subject_key: 
 
 def _first_items(
     tools: Tools,
-    session: Session,
+    realm: str,
+    handle: str,
     policy: Policy,
     data_key: bytes,
     subject_key: bytes,
@@ -216,13 +221,15 @@ def _first_items(
     totals = Totals(0, 0, 0)
     limits = Limits(policy.max_data_keys, policy.max_data_bytes)
     items: list[Item] = []
-    shared_key = tools.vault.shared_key(subject_key, session.realm, session.handle) if shared else b""
+    shared_key = tools.vault.shared_key(subject_key, realm, handle) if shared else b""
     for kind, key, values in ((DATA, data_key, data), (SHARED, shared_key, shared)):
+        if not values:
+            continue
         changes = apply([Operation(name, set=value) for name, value in values.items()], {}, totals, limits)
         totals = changes.totals
         for name, value in changes.put.items():
-            item = tools.vault.item_key(kind, session.realm, session.handle, name)
-            items.append(tools.vault.seal(key, session.realm, session.handle, item, value.version, name, value.value))
+            item = tools.vault.item_key(kind, realm, handle, name)
+            items.append(tools.vault.seal(key, realm, handle, item, value.version, name, value.value))
     return totals, items
 
 

@@ -35,12 +35,12 @@ class Vault:
     def verifier(self, pepper: int, token: Token) -> bytes | None:
         """What a token's record must say, under a pepper; None when the keyring has that pepper no more."""
         key = self._keyring.find("pepper", pepper)
-        return None if key is None else tokens.verifier(key.secret, token.realm, token.handle, token.secret)
+        return None if key is None else tokens.verifier(key, token.realm, token.handle, token.secret)
 
     def new_verifier(self, token: Token) -> tuple[int, bytes]:
         """The active pepper's number, and the verifier under it."""
         key = self._keyring.active("pepper")
-        return key.number, tokens.verifier(key.secret, token.realm, token.handle, token.secret)
+        return key.number, tokens.verifier(key, token.realm, token.handle, token.secret)
 
     # Subjects' keys
 
