@@ -9,7 +9,9 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cassandra.cqltypes import BytesType, ByteType, Int32Type, LongType, ShortType
+from cassandra.cqltypes import BytesType, ByteType, Int32Type, LongType, ShortType, UTF8Type
+
+from libs.cassandra.routing import routing_key
 
 Encode = Callable[[Any], bytes]
 
@@ -18,6 +20,7 @@ _PACKED: Final[dict[Any, Encode]] = {
     ShortType: struct.Struct(">h").pack,
     Int32Type: struct.Struct(">i").pack,
     LongType: struct.Struct(">q").pack,
+    UTF8Type: str.encode,
 }
 
 
@@ -27,9 +30,13 @@ def encoders(prepared: Any) -> tuple[Encode, ...]:
 
 
 def add(batch: Any, prepared: Any, encode: Sequence[Encode], values: Sequence[Any]) -> None:
-    """Adds a statement to a driver's batch that has its first one. Raises ValueError when values are missing, or too
-    many, and what the type of a value raises."""
+    """Adds a statement to a driver's batch; the first one tells where the batch belongs. Raises ValueError when values
+    are missing, or too many, and what the type of a value raises."""
     encoded = [None if value is None else one(value) for one, value in zip(encode, values, strict=True)]
+    if not batch._statements_and_parameters and prepared.routing_key_indexes:
+        columns = [encoded[at] or b"" for at in prepared.routing_key_indexes]
+        batch.keyspace = prepared.column_metadata[0].keyspace_name
+        batch.routing_key = columns[0] if len(columns) == 1 else routing_key(*columns)
     batch._statements_and_parameters.append((True, prepared.query_id, encoded))
 
 

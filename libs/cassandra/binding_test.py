@@ -52,6 +52,19 @@ def test_a_value_is_encoded_as_by_the_driver(name):
         assert ours.routing_key == theirs.routing_key == b"first"
 
 
+@pytest.mark.parametrize("key", [[0], [1, 2], [2, 0], []])
+def test_a_batch_belongs_where_its_first_statement_does(key):
+    statement, second = prepared(BytesType, UTF8Type, ShortType), prepared(BytesType)
+    statement.routing_key_indexes = key or None
+    ours, theirs = BatchStatement(), BatchStatement()
+    add(ours, statement, encoders(statement), (b"first", "ä", 7))
+    theirs.add(statement.bind((b"first", "ä", 7)))
+    assert (ours.routing_key, ours.keyspace) == (theirs.routing_key, theirs.keyspace)
+    if key:
+        add(ours, second, encoders(second), (b"other",))
+        assert ours.routing_key == theirs.routing_key
+
+
 @pytest.mark.parametrize("values", [(b"key",), (b"key", 1, 2), (b"key", "text"), (b"key", 1 << 31), ("key", 1)])
 def test_values_that_do_not_fit_are_refused(values):
     statement, batch = prepared(BytesType, Int32Type), BatchStatement()
