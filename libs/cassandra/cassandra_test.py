@@ -10,6 +10,7 @@ import pytest
 
 from libs.cassandra import migrations
 from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.gathering import Gathered, Kind
 from libs.cassandra.options import Options
 from libs.cassandra.session import LOCAL_QUORUM, SERIAL, Session, opened
 from libs.errors.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
@@ -56,6 +57,10 @@ def test_many_at_once_come_back_each_to_its_own(node: Cassandra, tmp_path: Path)
         await asyncio.gather(*(session.execute(put, (10, b"%d" % n, n)) for n in range(count)))
         rows = await asyncio.gather(*(session.execute(get, (n,)) for n in range(count)))
         assert rows == [[(b"%d" % n,)] for n in range(count)]
+        many = await session.prepare("SELECT id, value FROM cells WHERE id IN ?", write=False)
+        gathered = Gathered(session, Kind(get, many, lambda _, place: place.to_bytes(4, "big")))
+        places = [*range(100), count + 1]
+        assert await asyncio.gather(*(gathered.read(place, LOCAL_QUORUM) for place in places)) == [*rows[:100], []]
         everything = await session.prepare("SELECT id, value FROM cells", write=False)
         seen = [row async for page in session.pages(everything, (), size=300) for row in page]
         assert sorted(seen) == [(n, b"%d" % n) for n in range(count)]

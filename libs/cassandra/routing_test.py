@@ -1,10 +1,13 @@
-"""Keys of partitions: as the driver makes them of a statement that names one; and those of statements over several."""
+"""Keys of partitions: as the driver makes them of a statement that names one; and those of statements over several.
+Partitions with the same replicas have one name for them."""
+
+from types import SimpleNamespace
 
 from cassandra.cqltypes import BytesType, Int32Type
 from cassandra.protocol import ColumnMetadata
 from cassandra.query import PreparedStatement
 
-from libs.cassandra.routing import Routed, routing_key
+from libs.cassandra.routing import Replicas, Routed, routing_key
 
 
 def _prepared(routed):
@@ -23,3 +26,35 @@ def test_a_statement_over_several_has_the_key_it_is_given():
     assert _prepared(False).bind((5, b"m")).routing_key is None
     bound = Routed(_prepared(False), b"key").bind((5, b"m"))
     assert bound.routing_key == b"key" and bound.keyspace == "keys"
+
+
+class Ring:
+    """The driver's knowledge of a cluster: replicas by key."""
+
+    def __init__(self, **replicas):
+        self.hosts = {key.encode(): [_host(*one) for one in named] for key, named in replicas.items()}
+
+    def get_replicas(self, keyspace, key):
+        assert keyspace == "keys"
+        return self.hosts.get(key, [])
+
+
+def _host(address, datacentre):
+    return SimpleNamespace(datacenter=datacentre, endpoint=SimpleNamespace(address=address, port=9042))
+
+
+def test_those_of_the_own_data_centre_make_the_name():
+    here, other, away = ("10.0.0.1", "dc1"), ("10.0.0.2", "dc1"), ("10.0.1.1", "dc2")
+    ring = Ring(a=[here, other, away], b=[away, other, here], c=[here, away], d=[away])
+    replicas = Replicas(ring, "keys", "dc1")
+    assert replicas.of(b"a") == replicas.of(b"b") and replicas.of(b"a") is replicas.of(b"a")
+    assert len({replicas.of(key) for key in (b"a", b"c", b"d")}) == 3
+    assert replicas.of(b"unknown") is None
+
+
+def test_a_ring_that_changed_is_looked_at_anew():
+    ring = Ring(a=[("10.0.0.1", "dc1")], b=[("10.0.0.1", "dc1")])
+    replicas = Replicas(ring, "keys", "dc1")
+    before = replicas.of(b"a")
+    ring.hosts[b"a"] = [_host("10.0.0.2", "dc1")]
+    assert replicas.of(b"a") != before == replicas.of(b"b")

@@ -7,7 +7,7 @@ write again after a lost connection, wrap rows in named tuples, speak protocol 5
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -24,7 +24,7 @@ from libs.cassandra.deadlines import Deadlines
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
 from libs.cassandra.policies import Resend
-from libs.cassandra.routing import Routed
+from libs.cassandra.routing import Replicas, Routed
 from libs.errors.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Session:
         self._room = asyncio.Semaphore(options.max_in_flight)
         self._hedges = _Credit(options.hedge_share)
         self._prepared: dict[str, Statement] = {}
+        self._replicas = Replicas(cluster.metadata, options.keyspace, options.local_datacentre)
         self.hedged = 0
 
     @classmethod
@@ -110,6 +111,7 @@ class Session:
             raise translate(error, write=False) from error
         conditional = " IF " in f" {cql.upper()} "
         prepared.is_idempotent = not conditional
+        prepared.fetch_size = None  # the node would page through a read of several partitions one after the other
         statement = self._prepared[cql] = Statement(prepared, write, conditional, binding.encoders(prepared))
         return statement
 
@@ -156,11 +158,8 @@ class Session:
         batch.is_idempotent = not any(statement.conditional for statement, _ in writes)
         if serial is not None:
             batch.serial_consistency_level = serial
-        for index, (statement, values) in enumerate(writes):
-            if index:
-                binding.add(batch, statement.prepared, statement.encode, values)
-            else:
-                batch.add(statement.prepared.bind(values))  # which tells the batch where it belongs
+        for statement, values in writes:
+            binding.add(batch, statement.prepared, statement.encode, values)
         timeout_s = self._options.request_timeout_s if timeout_s is None else timeout_s
         async with self._room:
             try:
@@ -264,12 +263,9 @@ class Session:
         hosts = [host for host in self._cluster.metadata.all_hosts() if host.datacenter == datacentre]
         return tuple(sorted((host.endpoint.address, host.endpoint.port) for host in hosts))
 
-    def near(self, key: bytes) -> str:
-        """Names the first replica in the own data centre of the partition with a key: those that have it in common are
-        asked for together without a detour. Empty when it is not known."""
-        hosts = self._cluster.metadata.get_replicas(self._options.keyspace, key)
-        own = (host for host in hosts if host.datacenter == self._options.local_datacentre)
-        return next((f"{host.endpoint.address}:{host.endpoint.port}" for host in own), "")
+    def replicas(self, key: bytes) -> Hashable:
+        """As ``Replicas.of``."""
+        return self._replicas.of(key)
 
     async def close(self) -> None:
         """Ends the connections; what is under way fails."""

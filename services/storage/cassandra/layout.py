@@ -3,6 +3,8 @@
 import zlib
 from typing import Final
 
+from libs.cassandra.routing import routing_key
+
 INDEX_SHARDS: Final = 8
 """Partitions over which the record keys of a namespace are spread."""
 FEED_SLOT_US: Final = 5 * 60 * 1_000_000
@@ -20,6 +22,11 @@ FINISHED_PART: Final = -1
 def index_shard(record: bytes) -> int:
     """The shard of a record's key."""
     return zlib.crc32(record) % INDEX_SHARDS
+
+
+def record_key(number: int, record: bytes) -> bytes:
+    """The partition of a record, as the cluster hashes it."""
+    return routing_key(number.to_bytes(4, "big"), record)
 
 
 def feed_slot(sequence: int) -> int:

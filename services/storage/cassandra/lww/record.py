@@ -5,6 +5,7 @@ each other. So the row is made anew from the cells that were read. As long as no
 many more than are known; whatever the engine then asks to be sure makes the rest be read.
 """
 
+from collections.abc import Hashable
 from typing import Final
 
 from services.storage.cassandra.lww.buckets import Note
@@ -22,8 +23,8 @@ _ENDLESS_US: Final = (1 << 63) - 1
 
 class LwwPartition(Partition):
     """What was read. ``cells`` by item key; ``known``: of which keys it is known what they have. After a change of
-    these call :meth:`derive`: then ``head`` and ``spans`` are as the engine wants them. ``near``: the replica that is
-    asked first, once it was looked for. ``note``: where its items are, when it was spread."""
+    these call :meth:`derive`: then ``head`` and ``spans`` are as the engine wants them. ``replicas``: the
+    name of those that have it, once it was asked for. ``note``: where its items are, when it was spread."""
 
     __slots__ = (
         "cells",
@@ -32,10 +33,10 @@ class LwwPartition(Partition):
         "head_known",
         "items",
         "known",
-        "near",
         "note",
         "place",
         "ranges",
+        "replicas",
         "size",
     )
 
@@ -50,7 +51,7 @@ class LwwPartition(Partition):
         self.known = Span()
         self.size = 0  # of the cells, bytes
         self.items = 0  # that are known to be there
-        self.near: str | None = None
+        self.replicas: Hashable = None
         self.note: Note | None = None
 
     def put(self, key: bytes, cells: Cells | None) -> None:

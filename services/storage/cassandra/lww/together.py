@@ -8,17 +8,16 @@ becomes of the others. A record that takes more than its own cells to decide on 
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final
 
 from libs.cassandra.errors import unknown
-from libs.cassandra.routing import routing_key
 from libs.cassandra.session import LOCAL_QUORUM, Statement
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
 from services.storage.cassandra.lanes import Intent, Lane
-from services.storage.cassandra.layout import feed_slot
+from services.storage.cassandra.layout import feed_slot, record_key
 from services.storage.cassandra.lww.burial import QUIET_US
 from services.storage.cassandra.lww.record import LwwPartition, parsed
 from services.storage.cassandra.lww.settling import Happened
@@ -183,7 +182,7 @@ class LwwTogether:
     async def _cells(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]], many: int) -> None:
         near: dict[Any, list[LwwPartition]] = {}
         for partition in partitions:
-            near.setdefault(self._near(partition), []).append(partition)
+            near.setdefault(self._replicas(partition), []).append(partition)
         work = [
             self._cells_of(some[first : first + many], rows)
             for some in near.values()
@@ -195,7 +194,7 @@ class LwwTogether:
         found: dict[bytes, list[Any]] = {partition.place[1]: [] for partition in partitions}
         number, record = partitions[0].place
         answer = await self._tools.session.execute(
-            self._read["lww_many"], (number, list(found), rows), LOCAL_QUORUM, key=_key(number, record)
+            self._read["lww_many"], (number, list(found), rows), LOCAL_QUORUM, key=record_key(number, record)
         )
         for name, *row in answer:
             found[name].append(row)
@@ -307,7 +306,7 @@ class LwwTogether:
         requests: list[list[_Part]] = []
         filling: dict[Any, tuple[list[_Part], int]] = {}
         for part in parts:
-            near = self._near(part.partition)
+            near = self._replicas(part.partition)
             some, size = filling.get(near, ([], 0))
             more = sum(map(_size, part.writes))
             if some and size + more <= self._bytes and len(some) < self._tools.limits.partitions:
@@ -342,10 +341,10 @@ class LwwTogether:
             for one in happened:
                 settling.add([one])
 
-    def _near(self, partition: LwwPartition) -> str:
-        if partition.near is None:
-            partition.near = self._tools.session.near(_key(*partition.place))
-        return partition.near
+    def _replicas(self, partition: LwwPartition) -> Hashable:
+        if partition.replicas is None:
+            partition.replicas = self._tools.session.replicas(record_key(*partition.place))
+        return partition.replicas
 
 
 def _requests(writes: Writes, most: int) -> list[Writes]:
@@ -365,10 +364,6 @@ def _requests(writes: Writes, most: int) -> list[Writes]:
 def _size(write: tuple[Statement, Sequence[Any]]) -> int:
     """Of one row, about."""
     return _ROW_BYTES + sum(len(value) for value in write[1] if isinstance(value, bytes))
-
-
-def _key(number: int, record: bytes) -> bytes:
-    return routing_key(number.to_bytes(4, "big"), record)
 
 
 def _place(family: str, key: bytes) -> Place:

@@ -1,0 +1,242 @@
+"""Reads of different partitions that are alike, asked for at about the same time, are one request.
+
+A node takes much less for a partition among many than for a request of its own, and so does the driver. A read goes at
+the end of the event loop's turn in which it came, with all that came in it: one that is alone waits for nothing. While
+``UNDER_WAY`` requests to the same replicas are under way, those who come wait for one of them to end, ``patience_s`` at
+most, and go together. Whoever asks gets what was read after he asked, as by ``joining``; those who wait for the same
+partition share it.
+
+Each caller has his own outcome. A request for many that fails, or takes half of the time that there is, is followed by
+one for each; those for many are smaller for a while then. So they are when one partition brought many bytes.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from libs.cassandra.options import Options
+from libs.cassandra.session import Row, Statement
+from libs.errors.errors import WellspringError
+
+MOST: Final = 32
+"""Partitions of one request."""
+MOST_BYTES: Final = 1 << 20
+"""Of one answer, if partitions are as large as those of before."""
+UNDER_WAY: Final = 2
+"""Requests to the same replicas, as long as they end in time: more would be smaller ones."""
+PATIENCE_S: Final = 0.02
+"""For requests under way: several times what one takes on a cluster that is well."""
+_FORGET: Final = 0.9
+"""How fast the largest answer for one partition is forgotten, by request."""
+
+Values = tuple[Any, ...]
+
+
+class Kind(NamedTuple):
+    """What is read. ``one`` takes the values (*before, place, *after); ``many`` takes (*before, [places], *after), and
+    its rows begin with the place of theirs. Neither must page. ``key(before, place)`` is the partition's key as the
+    cluster hashes it."""
+
+    one: Statement
+    many: Statement
+    key: Callable[[Values, Any], bytes]
+
+
+class Asked(Protocol):
+    """What is read from: a ``Session``."""
+
+    @property
+    def options(self) -> Options: ...
+
+    def replicas(self, key: bytes) -> Hashable: ...
+
+    async def execute(
+        self,
+        statement: Statement,
+        values: Sequence[Any],
+        consistency: int,
+        *,
+        timeout_s: float | None = None,
+        key: bytes | None = None,
+    ) -> list[Row]: ...
+
+
+class _Shape(NamedTuple):
+    """What reads that share a request have in common."""
+
+    before: Values
+    after: Values
+    consistency: int
+    replicas: Hashable
+
+
+_Waiting = list["asyncio.Future[list[Row]]"]
+_Places = dict[Hashable, _Waiting]
+"""Who waits for each place."""
+
+
+class _Queue:
+    """Reads of one shape. ``called``: they will be looked at when this turn ends."""
+
+    __slots__ = ("called", "shape", "timer", "under_way", "waiting")
+
+    def __init__(self, shape: _Shape) -> None:
+        self.shape = shape
+        self.waiting: _Places = {}
+        self.under_way = 0
+        self.called = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Gathered:
+    """Reads of one kind, of one session. All methods belong to its event loop."""
+
+    def __init__(self, session: Asked, kind: Kind, *, most: int = MOST, patience_s: float = PATIENCE_S) -> None:
+        self._session = session
+        self._kind = kind
+        self._patience_s = patience_s
+        self._upto = most
+        self._most = most
+        self._largest = 0.0
+        self._queues: dict[_Shape, _Queue] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self, place: Hashable, consistency: int, before: Values = (), after: Values = ()) -> list[Row]:
+        """The rows of the partition at ``place``, as ``Kind.one`` brings them. They are shared, and not to be changed.
+        Values are hashable. Raises as ``Session.execute``."""
+        shape = _Shape(before, after, consistency, self._session.replicas(self._kind.key(before, place)))
+        queue = self._queues.get(shape)
+        if queue is None:
+            queue = self._queues[shape] = _Queue(shape)
+        mine: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+        queue.waiting.setdefault(place, []).append(mine)
+        if queue.under_way < UNDER_WAY:
+            self._soon(queue)
+        elif queue.timer is None:
+            self._set_timer(queue)
+        return await mine
+
+    def _soon(self, queue: _Queue) -> None:
+        if not queue.called:
+            queue.called = True
+            asyncio.get_running_loop().call_soon(self._begin, queue)
+
+    def _begin(self, queue: _Queue) -> None:
+        """Sends what there is room for."""
+        queue.called = False
+        if queue.timer is not None:
+            queue.timer.cancel()
+            queue.timer = None
+        while queue.waiting and queue.under_way < UNDER_WAY:
+            self._send(queue)
+        if queue.waiting:
+            self._set_timer(queue)
+        elif not queue.under_way:
+            self._queues.pop(queue.shape, None)
+
+    def _set_timer(self, queue: _Queue) -> None:
+        queue.timer = asyncio.get_running_loop().call_later(self._patience_s, self._impatient, queue)
+
+    def _impatient(self, queue: _Queue) -> None:
+        """Requests under way take long: one is sent beside them."""
+        queue.timer = None
+        self._send(queue)
+        if queue.waiting:
+            self._set_timer(queue)
+
+    def _send(self, queue: _Queue) -> None:
+        taken: _Places = {}
+        room = max(1, min(self._most, int(MOST_BYTES / max(1.0, self._largest))))
+        for place in list(queue.waiting):
+            if len(taken) == room:
+                break
+            those = queue.waiting.pop(place)
+            if not _gone(those):
+                taken[place] = those
+        if taken:
+            queue.under_way += 1
+            task = asyncio.get_running_loop().create_task(self._run(queue, taken))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, queue: _Queue, taken: _Places) -> None:
+        timeout_s = self._session.options.request_timeout_s
+        try:
+            if len(taken) == 1:
+                ((place, those),) = taken.items()
+                await self._alone(queue.shape, place, those, timeout_s)
+            elif not await self._together(queue.shape, taken, timeout_s / 2):
+                left = [(place, those) for place, those in taken.items() if not _gone(those)]
+                await asyncio.gather(*(self._alone(queue.shape, *one, timeout_s / 2) for one in left))
+        except Exception as error:
+            for those in taken.values():
+                _fail(those, error)
+        finally:
+            for those in taken.values():
+                for one in those:
+                    one.cancel()  # of those that have no answer: this task was cancelled
+            queue.under_way -= 1
+            self._soon(queue)
+
+    async def _together(self, shape: _Shape, taken: _Places, timeout_s: float) -> bool:
+        """Whether all have their answers now."""
+        places = list(taken)
+        values = (*shape.before, places, *shape.after)
+        key = self._kind.key(shape.before, places[0])
+        try:
+            found = await self._session.execute(
+                self._kind.many, values, shape.consistency, timeout_s=timeout_s, key=key
+            )
+        except WellspringError:
+            self._most = max(1, len(places) // 2)
+            return False
+        self._most = min(self._most + 1, self._upto)
+        rows: dict[Hashable, list[Row]] = {place: [] for place in places}
+        for row in found:
+            rows[row[0]].append(row[1:])
+        self._measure(rows.values())
+        for place, those in taken.items():
+            _answer(those, rows[place])
+        return True
+
+    async def _alone(self, shape: _Shape, place: Hashable, those: _Waiting, timeout_s: float) -> None:
+        values = (*shape.before, place, *shape.after)
+        try:
+            rows = await self._session.execute(self._kind.one, values, shape.consistency, timeout_s=timeout_s)
+        except Exception as error:
+            _fail(those, error)
+        else:
+            self._measure((rows,))
+            _answer(those, rows)
+
+    def _measure(self, answers: Iterable[list[Row]]) -> None:
+        """Notes how much partitions bring."""
+        self._largest = max(self._largest * _FORGET, *(sum(map(_size, rows)) for rows in answers))
+
+
+def _size(row: Row) -> int:
+    """Bytes of its values, about."""
+    size = 0
+    for value in row:
+        if isinstance(value, bytes):
+            size += len(value)
+        elif value is not None and not isinstance(value, int) and isinstance(value, Mapping):
+            size += sum(len(key) + len(one) for key, one in value.items())
+    return size
+
+
+def _gone(those: _Waiting) -> bool:
+    """Whether all who waited went away."""
+    return all(one.done() for one in those)
+
+
+def _answer(those: _Waiting, rows: list[Row]) -> None:
+    for one in those:
+        if not one.done():
+            one.set_result(rows)
+
+
+def _fail(those: _Waiting, error: Exception) -> None:
+    for one in those:
+        if not one.done():
+            one.set_exception(error)
