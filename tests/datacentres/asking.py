@@ -30,12 +30,14 @@ class Written:
     """The acknowledged writes of one record, the newest last, and what the newest one brought."""
 
     values: list[bytes] = dataclasses.field(default_factory=list)
+    versions: list[bytes] = dataclasses.field(default_factory=list)
     token: pb.WriteToken = dataclasses.field(default_factory=pb.WriteToken)
     cookie: str = ""
 
     def add(self, request: pb.PutRequest, receipt: pb.Receipt) -> None:
         """One more."""
         self.values.append(request.item.value)
+        self.versions.append(receipt.version)
         self.token, self.cookie = request.token, receipt.cookie
 
 

@@ -42,7 +42,19 @@ class Site(NamedTuple):
 
 def nodes() -> Cassandra:
     """The cluster alone, one replica of everything in each data centre: enter it."""
-    return Cassandra(dict.fromkeys(DATACENTRES, 1), settings=_SETTINGS)
+    return Cassandra(dict.fromkeys(DATACENTRES, 1), settings=_SETTINGS, links=True)
+
+
+@contextlib.contextmanager
+def cut(cassandra: Cassandra) -> Iterator[None]:
+    """The data centres are all well, and nothing comes from one to the other, of nodes and of servers."""
+    for link in cassandra.links:
+        link.cut()
+    try:
+        yield
+    finally:
+        for link in cassandra.links:
+            link.mend()
 
 
 def migrated(cassandra: Cassandra, keyspace: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 there afterwards, everywhere."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from services.storage.rig import put
-from tests.datacentres.asking import Asker, Away, patiently
-from tests.datacentres.play import playing
+from tests.datacentres.asking import Asker, Away, patiently, until
+from tests.datacentres.cluster import cut
+from tests.datacentres.play import CUT, playing
 from tests.datacentres.promises import DATACENTRES, HOME, LOCAL
+from tests.datacentres.watching import watching
 from tests.histories.clients import channel
 
 
@@ -24,6 +27,51 @@ def test_each_consistency_with_a_data_centre_away_and_back(both):
                 await play.holds(away)
                 await asyncio.to_thread(node.restart)
                 await play.returned()
+
+    asyncio.run(story())
+
+
+def test_both_data_centres_go_on_while_the_link_between_them_is_cut(both):
+    """Each holds to what the table says of the other one being away; whoever watches here is told what is written here
+    meanwhile, and of all that was written there when the link is mended."""
+
+    async def story():
+        async with playing(both) as play, AsyncExitStack() as stack:
+            watchers = {}
+            for name, one in both.datacentres.items():
+                to = await stack.enter_async_context(channel(one.server.address))
+                for space in ("homed", "merged") if name == HOME else ("merged",):
+                    watchers[space, name] = await stack.enter_async_context(watching(to, space))
+
+            def missing(apart):
+                """Of whose record which watcher was not told all; when apart, of those where it is."""
+                return [
+                    (record, watched)
+                    for (space, author, record), written in play.ledger.written.items()
+                    for watched, watcher in watchers.items()
+                    if watched[0] == space and (watched[1] == author or not apart)
+                    if not watcher.has(record, written.versions)
+                ]
+
+            async def are_told(what, apart=False):
+                async def told():
+                    return not missing(apart)
+
+                try:
+                    await until(told, what)
+                except TimeoutError:
+                    raise AssertionError(f"{what}: {missing(apart)}") from None
+
+            await play.holds(None)
+            await are_told("all")
+            with cut(both.cassandra):
+                await play.holds(CUT)
+                await are_told("what is written here", apart=True)
+                # By now each has found out that the other one is away.
+                await play.holds(CUT)
+                await are_told("what is written here, again", apart=True)
+            await play.returned()
+            await are_told("what was written beyond the cut")
 
     asyncio.run(story())
 

@@ -67,6 +67,12 @@ FAULTS: Final = (
         "it was there when the node was back; a read with its cookie brought it to the other data centre, too",
         "test_what_was_acknowledged_before_its_node_was_killed_is_seen_by_who_brings_its_cookie",
     ),
+    Fault(
+        "the link between the data centres cut, callers in both of an LWW namespace, and of a CAS one at its home",
+        (),
+        "what was written on either side went to the other by itself; feeds told all, each record's in order",
+        "test_both_data_centres_go_on_while_the_link_between_them_is_cut",
+    ),
     ANSWERS_LOST,
     DISK_FULL,
 )

@@ -18,6 +18,8 @@ from tests.histories.clients import channel
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_admin_pb2_grpc
 
+CUT: Final = "cut"
+"""What is away when the link between the data centres is."""
 LONG: Final = Duration(seconds=3600)
 """What is sent again after an outage is as old as that."""
 _HOME: Final = admin_pb.Placement(home_datacentre=HOME)
@@ -39,7 +41,7 @@ class Play:
         self.ledger = Ledger()
 
     def questions(self, away: str | None) -> Iterable[Question]:
-        """All of the table's, with the data centre ``away`` away (None: none)."""
+        """All of the table's, with the data centre ``away`` away (None: none; CUT: to each the other one)."""
         for kind in KINDS:
             for name in kind.datacentres:
                 for line in kind.lines:
