@@ -1,10 +1,8 @@
 """Reads of different partitions that are alike, asked for at about the same time, are one request.
 
-A node takes much less for a partition among many than for a request of its own, and so does the driver. A read goes at
-the end of the event loop's turn in which it came, with all that came in it: one that is alone waits for nothing. While
-``UNDER_WAY`` requests to the same replicas are under way, those who come wait for one of them to end, ``patience_s`` at
-most, and go together. Whoever asks gets what was read after he asked, as by ``joining``; those who wait for the same
-partition share it.
+A node takes much less for a partition among many than for a request of its own, and so does the driver. Reads of the
+same replicas take turns (``turns.py``). Whoever asks gets what was read after he asked, as by ``joining``; those who
+wait for the same partition share it.
 
 Each caller has his own outcome. A request for many that fails, or takes half of the time that there is, is followed by
 one for each; those for many are smaller for a while then. So they are when one partition brought many bytes.
@@ -16,16 +14,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from libs.cassandra.options import Options
 from libs.cassandra.session import Row, Statement
+from libs.cassandra.turns import PATIENCE_S, Turns, Work
 from libs.errors.errors import WellspringError
 
 MOST: Final = 32
 """Partitions of one request."""
 MOST_BYTES: Final = 1 << 20
 """Of one answer, if partitions are as large as those of before."""
-UNDER_WAY: Final = 2
-"""Requests to the same replicas, as long as they end in time: more would be smaller ones."""
-PATIENCE_S: Final = 0.02
-"""For requests under way: several times what one takes on a cluster that is well."""
 _FORGET: Final = 0.9
 """How fast the largest answer for one partition is forgotten, by request."""
 
@@ -75,17 +70,11 @@ _Places = dict[Hashable, _Waiting]
 """Who waits for each place."""
 
 
-class _Queue:
-    """Reads of one shape. ``called``: they will be looked at when this turn ends."""
+class _Queue(NamedTuple):
+    """Reads of one shape."""
 
-    __slots__ = ("called", "shape", "timer", "under_way", "waiting")
-
-    def __init__(self, shape: _Shape) -> None:
-        self.shape = shape
-        self.waiting: _Places = {}
-        self.under_way = 0
-        self.called = False
-        self.timer: asyncio.TimerHandle | None = None
+    waiting: _Places
+    turns: Turns
 
 
 class Gathered:
@@ -99,7 +88,6 @@ class Gathered:
         self._most = most
         self._largest = 0.0
         self._queues: dict[_Shape, _Queue] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self, place: Hashable, consistency: int, before: Values = (), after: Values = ()) -> list[Row]:
         """The rows of the partition at ``place``, as ``Kind.one`` brings them. They are shared, and not to be changed.
@@ -107,67 +95,45 @@ class Gathered:
         shape = _Shape(before, after, consistency, self._session.replicas(self._kind.key(before, place)))
         queue = self._queues.get(shape)
         if queue is None:
-            queue = self._queues[shape] = _Queue(shape)
+            queue = self._queues[shape] = self._queue(shape)
         mine: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
         queue.waiting.setdefault(place, []).append(mine)
-        if queue.under_way < UNDER_WAY:
-            self._soon(queue)
-        elif queue.timer is None:
-            self._set_timer(queue)
+        queue.turns.came()
         return await mine
 
-    def _soon(self, queue: _Queue) -> None:
-        if not queue.called:
-            queue.called = True
-            asyncio.get_running_loop().call_soon(self._begin, queue)
+    def _queue(self, shape: _Shape) -> _Queue:
+        waiting: _Places = {}
 
-    def _begin(self, queue: _Queue) -> None:
-        """Sends what there is room for."""
-        queue.called = False
-        if queue.timer is not None:
-            queue.timer.cancel()
-            queue.timer = None
-        while queue.waiting and queue.under_way < UNDER_WAY:
-            self._send(queue)
-        if queue.waiting:
-            self._set_timer(queue)
-        elif not queue.under_way:
-            self._queues.pop(queue.shape, None)
+        def take() -> Work | None:
+            taken = self._take(waiting)
+            return self._run(shape, taken) if taken else None
 
-    def _set_timer(self, queue: _Queue) -> None:
-        queue.timer = asyncio.get_running_loop().call_later(self._patience_s, self._impatient, queue)
+        def idle() -> None:
+            del self._queues[shape]
 
-    def _impatient(self, queue: _Queue) -> None:
-        """Requests under way take long: one is sent beside them."""
-        queue.timer = None
-        self._send(queue)
-        if queue.waiting:
-            self._set_timer(queue)
+        return _Queue(waiting, Turns(waiting, take, idle, patience_s=self._patience_s))
 
-    def _send(self, queue: _Queue) -> None:
+    def _take(self, waiting: _Places) -> _Places:
         taken: _Places = {}
         room = max(1, min(self._most, int(MOST_BYTES / max(1.0, self._largest))))
-        for place in list(queue.waiting):
+        for place in list(waiting):
             if len(taken) == room:
                 break
-            those = queue.waiting.pop(place)
+            those = waiting.pop(place)
             if not _gone(those):
                 taken[place] = those
-        if taken:
-            queue.under_way += 1
-            task = asyncio.get_running_loop().create_task(self._run(queue, taken))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        return taken
 
-    async def _run(self, queue: _Queue, taken: _Places) -> None:
+    async def _run(self, shape: _Shape, taken: _Places) -> None:
         timeout_s = self._session.options.request_timeout_s
         try:
             if len(taken) == 1:
                 ((place, those),) = taken.items()
-                await self._alone(queue.shape, place, those, timeout_s)
-            elif not await self._together(queue.shape, taken, timeout_s / 2):
+                await self._alone(shape, place, those, timeout_s)
+                self._grow()
+            elif not await self._together(shape, taken, timeout_s / 2):
                 left = [(place, those) for place, those in taken.items() if not _gone(those)]
-                await asyncio.gather(*(self._alone(queue.shape, *one, timeout_s / 2) for one in left))
+                await asyncio.gather(*(self._alone(shape, *one, timeout_s / 2) for one in left))
         except Exception as error:
             for those in taken.values():
                 _fail(those, error)
@@ -175,8 +141,6 @@ class Gathered:
             for those in taken.values():
                 for one in those:
                     one.cancel()  # of those that have no answer: this task was cancelled
-            queue.under_way -= 1
-            self._soon(queue)
 
     async def _together(self, shape: _Shape, taken: _Places, timeout_s: float) -> bool:
         """Whether all have their answers now."""
@@ -190,7 +154,7 @@ class Gathered:
         except WellspringError:
             self._most = max(1, len(places) // 2)
             return False
-        self._most = min(self._most + 1, self._upto)
+        self._grow()
         rows: dict[Hashable, list[Row]] = {place: [] for place in places}
         for row in found:
             rows[row[0]].append(row[1:])
@@ -208,6 +172,9 @@ class Gathered:
         else:
             self._measure((rows,))
             _answer(those, rows)
+
+    def _grow(self) -> None:
+        self._most = min(self._most + 1, self._upto)
 
     def _measure(self, answers: Iterable[list[Row]]) -> None:
         """Notes how much partitions bring."""

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from libs.cassandra import gathering
-from libs.cassandra.gathering import UNDER_WAY, Gathered, Kind
+from libs.cassandra.gathering import Gathered, Kind
+from libs.cassandra.turns import UNDER_WAY
 from libs.errors.errors import Unavailable
 
 NEVER_S = 3600.0
@@ -87,7 +88,7 @@ def play(story: Callable[[Store, Ask], Awaitable[None]], patience_s: float = NEV
             for one in store.sent:
                 one.answer.cancel()
             await settle()
-        assert not gathered._queues and not gathered._tasks
+        assert not gathered._queues
 
     asyncio.run(run())
 
@@ -253,6 +254,23 @@ def test_after_a_failure_requests_are_smaller_and_grow_again() -> None:
         store.serve(9)
         await settle()
         assert [len(places) for places in store.places()[9:]] == [4, 4, 5]
+
+    play(story)
+
+
+def test_they_grow_again_from_one() -> None:
+    async def story(store: Store, ask: Ask) -> None:
+        for number in range(3):
+            mine = [ask(b"a"), ask(b"c")]
+            await settle()
+            if number == 0:
+                store.fail(0, Unavailable("too much", reason="STORE_UNREACHABLE"))
+                await settle()
+            for one in range(len(store.sent)):
+                if not store.sent[one].answer.done():
+                    store.serve(one)
+            await asyncio.gather(*mine)
+        assert store.places() == [[b"a", b"c"], [b"a"], [b"c"], [b"a"], [b"c"], [b"a", b"c"]]
 
     play(story)
 
