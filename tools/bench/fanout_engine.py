@@ -89,8 +89,7 @@ class Engine:
 
     def cpu_s(self) -> float:
         """CPU seconds used so far."""
-        words = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / _TICKS_PER_S
+        return cpu_s(self._process.pid)
 
     def settle(self) -> None:
         """Waits until it does next to nothing for some seconds: what it does once it is idle begins only then."""
@@ -120,3 +119,9 @@ class Engine:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
         return int(line.split()[1]) / 1024
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used so far."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / _TICKS_PER_S

@@ -28,8 +28,9 @@ from wellspring_client import aio, packed
 from wellspring_client.errors import DeadlineExceeded, Unavailable, WellspringError
 
 BATCH_ITEMS = 16_384
-UNDER_WAY = 2
-"""Batches leased or completed at once: while the engine answers one, the next is decoded."""
+UNDER_WAY = 4
+"""Batches leased or completed at once, as many as an executor's `slices` by default: while one waits until it is
+durable, the engine is not to wait for the next."""
 BURST_ITEMS = 8 * BATCH_ITEMS
 """Leased at first without completing any, which tells how fast leases alone are."""
 _WAIT_S = 20
@@ -100,16 +101,8 @@ class Executor:
         """Everything, to the end."""
         await self._learn_epoch()
         say("ready")
-        first = await self._lease(burst=True)
-        leased, began = [first], time.monotonic()
-        items = 0
-        while items < burst:
-            response = await self._lease()
-            items += sum(len(batch.ids) // 4 for batch in response.batches)
-            leased.append(response)
-        say("burst", items=items, seconds=time.monotonic() - began)
         waiting = asyncio.Queue[work_pb2.LeaseResponse]()
-        for response in leased:
+        for response in await self.lease_burst(burst):
             waiting.put_nowait(response)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(UNDER_WAY):
@@ -128,6 +121,21 @@ class Executor:
         )
         for client in (*self._left, *self._others, self._client):
             await client.close()
+
+    async def lease_burst(self, most: int) -> list[work_pb2.LeaseResponse]:
+        """Leases so many items without completing any, or what there is: an engine that shares the shards may have
+        less, and what it lends ends while more is waited for."""
+        leased, began_s = [await self._lease(burst=True)], time.monotonic()
+        items, seconds = 0, 1e-9
+        while items < most:
+            response = await self._lease()
+            if not response.batches:
+                break
+            leased.append(response)
+            items += sum(len(batch.ids) // 4 for batch in response.batches)
+            seconds = time.monotonic() - began_s
+        say("burst", items=items, seconds=seconds)
+        return leased
 
     async def _work(self, waiting: asyncio.Queue[work_pb2.LeaseResponse]) -> None:
         while not self._over:

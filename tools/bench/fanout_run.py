@@ -7,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from libs.embedded.store import EmbeddedStore
 from services.propagation.domain.partition import shard_of
 from services.propagation.store.embedded_layout import FAMILIES, SCHEMA, VERSION
 from tools.bench import fanout_raw
-from tools.bench.fanout_engine import Engine
+from tools.bench.fanout_engine import Engine, cpu_s
 from tools.bench.fanout_executor import BATCH_ITEMS
 from tools.bench.fanout_world import HUB, PAGE_PREFIX, VIEW, choose, declarations
 from tools.bench.figures import Figures, log
@@ -58,6 +59,10 @@ class Executor:
             self._events.put(json.loads(line))
         self._events.put(None)
 
+    def cpu_s(self) -> float:
+        """CPU seconds used so far."""
+        return cpu_s(self._process.pid)
+
     def wait(self, event: str) -> dict[str, Any]:
         """The next event of that name; others are passed over. Ends the bench when it does not come."""
         while True:
@@ -84,7 +89,7 @@ class Executor:
 
 class Bench:
     """One run, in a folder of its own. `spare` is an engine that takes over from one that is killed; `others` share the
-    shards with the engine."""
+    shards with the engine; `broker_cpu_s` tells the CPU seconds of the broker that has their log."""
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class Bench:
         engine: Engine | None = None,
         spare: Engine | None = None,
         others: Sequence[Engine] = (),
+        broker_cpu_s: Callable[[], float] | None = None,
     ) -> None:
         self._folder = folder
         self._seed = seed
@@ -102,31 +108,46 @@ class Bench:
         self._engine = engine or Engine(folder)
         self._spare = spare
         self._others = others
+        self._broker_cpu_s = broker_cpu_s
+        self._version = 0
+        self._passes: dict[str, list[float]] = {}
         self._figures: Figures = {"dependents": dependents, "resources": 2 * dependents, "seed": seed}
 
     def run(self) -> Figures:
-        """All of it. Ends the program with a sentence when a promise is broken."""
-        self.render(killed=True)
+        """All of it, over the death of the engine too. Ends the program with a sentence when a promise is broken."""
+        try:
+            self.open()
+            self.undisturbed()
+            self.killed()
+        finally:
+            self.close()
         self._sizes()
         members = BitMap(np.flatnonzero(self._chosen).astype(np.uint32))
         raw = fanout_raw.completions_per_s(self._folder / "raw", members, BATCH_ITEMS)
         self._figures["raw_completions_per_s"] = int(raw)
-        self._figures["completions_ratio"] = round(self._figures["completions_per_s"] / raw, 3)
-        return self._figures
+        self._figures["completions_ratio"] = round(self.figures["completions_per_s"] / raw, 3)
+        return self.figures
 
-    def render(self, *, killed: bool) -> Figures:
-        """Loads and renders, a second time over the death of the engine if it is to be `killed`."""
+    def open(self) -> None:
+        """Starts and loads the engines, and starts them again. To be closed, also when it raises."""
         self._start()
-        try:
-            self._load()
-            self._stop()
-            self._start()
-            self._undisturbed()
-            if killed:
-                self._killed()
-        finally:
-            self._stop()
-        return self._figures
+        self._load()
+        self.close()
+        self._start()
+
+    def close(self) -> None:
+        """Ends the engines."""
+        for engine in (self._engine, *self._others):
+            engine.stop()
+
+    @property
+    def figures(self) -> Figures:
+        """What was measured so far; where the change was rendered undisturbed several times, what is the middle."""
+        return {**self._figures, **{name: round(median(values), 3) for name, values in self._passes.items()}}
+
+    def passes(self, name: str) -> list[float]:
+        """A figure of each undisturbed rendering."""
+        return self._passes[name]
 
     def _start(self) -> None:
         engines = (self._engine, *self._others)
@@ -137,10 +158,6 @@ class Bench:
         asyncio.run(self._views_known())
         for engine in engines:
             engine.settle()
-
-    def _stop(self) -> None:
-        for engine in (self._engine, *self._others):
-            engine.stop()
 
     def _load(self) -> None:
         began = time.monotonic()
@@ -183,36 +200,50 @@ class Bench:
             await caller.close()
         return added
 
-    def _undisturbed(self) -> None:
-        engine, figures = self._engine, self._figures
+    def undisturbed(self) -> None:
+        """Changes the template, and renders all that depends on it."""
+        self._version += 1
+        change = f"change-{self._version}"
+        engine, figures = self._engine, Figures()
         idle_mib = engine.resident_mib()
         engine.forget_peak()
         beside = [f"--beside={other.address}" for other in self._others]
-        executor = Executor(engine, self._folder, "first", self._chosen, self._seed, *beside)
+        executor = self._executor(change, *beside)
         try:
             executor.wait("ready")
-            cpu_s = self._cpu_s()
-            published_s = self._publish("first", 1)
+            before = self._cpu_s(executor)
+            published_s = self._publish(change, figures)
             first_s = executor.wait("first_lease")["at_s"]
             burst = executor.wait("burst")
             over = executor.wait("over")
-            self._check("first", executor, over, in_flight=0)
+            after = self._cpu_s(executor)
+            self._check(change, executor, over, in_flight=0)
         finally:
             executor.kill()
         figures["first_lease_s"] = round(first_s - published_s, 3)
         figures["leases_per_s"] = int(burst["items"] / burst["seconds"])
         took_s = over["last_done_at_s"] - first_s
         figures["completions_per_s"] = int(self._dependents / took_s)
-        figures["engine_cpu_s"] = round(self._cpu_s() - cpu_s, 2)
+        for who, used_s in after.items():
+            figures[f"{who}_cpu_s"] = round(used_s - before[who], 2)
         figures["engine_cores"] = round(figures["engine_cpu_s"] / took_s, 2)
-        figures["idle_mib"] = round(idle_mib, 1)
-        figures["memory_above_idle_mib"] = round(engine.peak_mib() - idle_mib, 1)
-        log(f"undisturbed: {self._dependents:,} in {took_s:.2f} s, {figures['memory_above_idle_mib']} MiB above idle")
+        for name, value in figures.items():
+            self._passes.setdefault(name, []).append(value)
+        above_mib = round(engine.peak_mib() - idle_mib, 1)
+        if self._version == 1:
+            self._figures |= {"idle_mib": round(idle_mib, 1), "memory_above_idle_mib": above_mib}
+        log(f"undisturbed: {self._dependents:,} in {took_s:.2f} s, {above_mib} MiB above idle")
 
-    def _cpu_s(self) -> float:
-        return sum(engine.cpu_s() for engine in (self._engine, *self._others))
+    def _executor(self, change: str, *more: str) -> Executor:
+        """One whose renders are others than at the changes before."""
+        return Executor(self._engine, self._folder, change, self._chosen, self._seed + self._version - 1, *more)
 
-    def _publish(self, change: str, version: int) -> float:
+    def _cpu_s(self, executor: Executor) -> dict[str, float]:
+        """CPU seconds used so far, by whom."""
+        used = {"engine": sum(engine.cpu_s() for engine in (self._engine, *self._others)), "executor": executor.cpu_s()}
+        return used if self._broker_cpu_s is None else {**used, "broker": self._broker_cpu_s()}
+
+    def _publish(self, change: str, figures: Figures) -> float:
         """Estimates and publishes; answers when the publishing began."""
 
         async def publish() -> float:
@@ -224,26 +255,27 @@ class Bench:
                 told = sum(view.dependents for view in estimate.views)
                 if told != self._dependents:
                     raise SystemExit(f"{told:,} dependents were estimated, {self._dependents:,} declared")
-                await client.propagation.change(HUB, version.to_bytes(16, "big"), id=change)
-                acknowledged_s = time.monotonic()
-                if version == 1:
-                    self._figures["estimate_s"] = round(estimated_s - began_s, 3)
-                    self._figures["acknowledged_s"] = round(acknowledged_s - estimated_s, 3)
+                await client.propagation.change(HUB, self._version.to_bytes(16, "big"), id=change)
+                figures["estimate_s"] = round(estimated_s - began_s, 3)
+                figures["acknowledged_s"] = round(time.monotonic() - estimated_s, 3)
                 return estimated_s
 
         return asyncio.run(publish())
 
-    def _killed(self) -> None:
+    def killed(self) -> None:
+        """Changes the template once more, and kills the engine at half way."""
+        self._version += 1
+        change = f"change-{self._version}"
         engine, figures = self._engine, self._figures
         successor = self._spare or engine
         more = ("--engine-dies", "--successor", successor.address)
-        executor = Executor(engine, self._folder, "second", self._chosen, self._seed + 1, *more)
+        executor = self._executor(change, *more)
         try:
             if self._spare is not None:
                 self._spare.begin()
                 self._spare.settle()
             executor.wait("ready")
-            self._publish("second", 2)
+            self._publish(change, {})
             half = executor.wait("half")
             engine.kill()
             started_s = time.monotonic()
@@ -255,7 +287,7 @@ class Bench:
             executor.wait("lost")
             first_s = executor.wait("first_lease")["at_s"]
             over = executor.wait("over")
-            self._check("second", executor, over, in_flight=over["given_up"])
+            self._check(change, executor, over, in_flight=over["given_up"])
         finally:
             executor.kill()
         figures["restart_to_first_lease_s"] = round(first_s - started_s, 3)

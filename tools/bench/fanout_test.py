@@ -1,5 +1,6 @@
 """The fan-out bench itself: a short run ends with every figure; the pages are what its docstring says."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import sys
 import numpy as np
 
 from libs.rpc.testing.harness import environment
+from tools.bench.fanout_executor import Executor
 from tools.bench.fanout_kafka import CURVE, chart
 from tools.bench.fanout_world import HUB, OTHER, Bits, choose, declarations
+from wellspring.propagation.v1 import work_pb2
 
 WANTED = {
     "acknowledged_s",
@@ -67,3 +70,20 @@ def test_the_curve_has_a_line_and_the_level_without_a_log() -> None:
     assert lines[0] == "```mermaid"
     assert f"  x-axis shards {list(CURVE)}" in lines
     assert lines[-3:] == ["  line [270, 250, 210]", "  line [330, 330, 330]", "```"]
+
+
+def test_an_engine_that_has_less_than_the_burst_is_not_waited_for_until_its_leases_end() -> None:
+    """As one that shares the shards with others has, whichever share of the pages is its own."""
+    batch = work_pb2.LeaseResponse(batches=[work_pb2.Batch(lease_id=1, ids=bytes(4 * 100))])
+    answers = [batch, batch, work_pb2.LeaseResponse()]
+
+    class Leasing(Executor):
+        async def _lease(self, burst: bool = False, engine: object = None) -> work_pb2.LeaseResponse:
+            return answers.pop(0)
+
+    async def main() -> None:
+        executor = Leasing("127.0.0.1:1", "change", 1_000, 800, 1, engine_dies=False, successor="")
+        assert await executor.lease_burst(200) == [batch, batch]
+
+    asyncio.run(main())
+    assert not answers
