@@ -14,7 +14,7 @@ import numpy as np
 from services.propagation.domain.errors import ChangeIdInvalid
 from services.propagation.domain.names import check_change_id, check_resource
 from services.propagation.domain.paths import MOST_VISITED, Item, inputs_of, made_of, output_item, resource_name
-from services.propagation.domain.records import RootRecord, State, find_change_id, read_root
+from services.propagation.domain.records import Fanout, RootRecord, State, find_change_id, read_root
 from services.propagation.domain.retention import forgotten_up_to
 from services.propagation.domain.roots import Root
 from services.propagation.domain.shard import Shard
@@ -151,7 +151,7 @@ def _feeds(shard: Shard, root: Root) -> bool:
         members.intersect(shard.store.outputs_with_dependents(group.view))
         for group in root.groups.values()
         for members in (group.pending, group.failed)
-    )
+    ) or any(shard.store.outputs_with_dependents(view) for view in dict(_second_passes(shard, root)))
 
 
 def _waits(shard: Shard, root: Root, item: Item) -> str:
@@ -161,7 +161,25 @@ def _waits(shard: Shard, root: Root, item: Item) -> str:
             return _name(shard, root, item)
         if resource in group.failed and resource in shard.holds.dead(view):
             return "dead_letter"
-    return ""
+    return _name(shard, root, item) if _is_rendered_twice(shard, root, item) else ""
+
+
+def _second_passes(shard: Shard, root: Root) -> list[tuple[int, int]]:
+    """(view, noted_at of the fan-out) of those of the root that are to come."""
+    due = shard.settling.to_come if root.settling else ()
+    return [(view, noted_at) for sequence, noted_at, view in due if sequence == root.sequence]
+
+
+def _is_rendered_twice(shard: Shard, root: Root, item: Item) -> bool:
+    """Whether a second pass of the root will reach the item: what it was rendered of before may have been too old."""
+    due = [noted_at for view, noted_at in _second_passes(shard, root) if view == item[0]]
+    inputs = {number for number, _, _ in inputs_of(shard, item)} if due else set()
+    found = (Fanout.read(shard.store, root.sequence, noted_at) for noted_at in due)
+    return any(
+        noted.whole or not ({item[1]} if noted.listed else inputs).isdisjoint(noted.inputs.tolist())
+        for noted in found
+        if noted is not None
+    )
 
 
 def _name(shard: Shard, root: Root, item: Item) -> str:

@@ -1,8 +1,10 @@
 """Views that cannot tell how new their inputs are: what they read for the first time gets its second pass as well."""
 
+import asyncio
+
 import pytest
 
-from services.propagation.domain import control
+from services.propagation.domain import control, visibility
 from services.propagation.domain.records import State
 from services.propagation.domain.views import RetryPolicy, View
 from services.propagation.simulation.world import HTML, World
@@ -71,6 +73,34 @@ def test_a_root_that_is_under_way_waits_for_the_second_pass():
     assert world.record("t@1").state is State.ACTIVE
     assert world.drain() == 1
     assert world.record("t@1").state is State.DONE
+    assert world.site.stale() == []
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_n25_not_visible_before_the_second_pass(crash):
+    world = world_of_a_feed()
+    world.edit("t")
+    world.complete(lagging(world))
+    board = [("view/feed/feed/a", "content")]
+    world.site.reads["html", "board"] = board
+    world.declare("html", ["board"], [board])
+    world.site.reads["feed", "feed/b"] = []
+    world.edit("feed/b")
+    if crash:
+        world.crash()
+    token = visibility.token(world.record("t@1").sequence)
+
+    def state(page, view="feed"):
+        answer = asyncio.run(visibility.wait(world.engine.shard, token, page, view, 0.0))
+        return answer.state
+
+    assert state("feed/a") == "pending"
+    assert state("board", "html") == "pending", "it is made of one that is rendered twice"
+    assert state("feed/b") == "", "the change does not reach it"
+    after(world, DELAY_S + 0.5)
+    assert state("feed/a") == "pending"
+    world.drain()
+    assert state("feed/a") == state("board", "html") == ""
     assert world.site.stale() == []
 
 
