@@ -171,8 +171,13 @@ class TransactionalProducer:
                 elif time.monotonic() - self._began_s > RENEW_S:
                     self._renew()
             self._end()
-        except KafkaException as error:
-            self._tell(partial(self._fail, self._why(error.args[0])))
+        except (KafkaException, SystemError) as error:
+            # SystemError is what the library makes of a fatal error that it had to tell just before it called back.
+            told = error.__cause__ if isinstance(error, SystemError) else error
+            if not isinstance(told, KafkaException):
+                self._tell(partial(self._fail, DeliveryUnknown("the Kafka library failed")))
+                raise
+            self._tell(partial(self._fail, self._why(told.args[0])))
 
     def _begin(self) -> None:
         """The next transaction, with all that is not acknowledged. Raises KafkaException."""

@@ -43,6 +43,7 @@ class Library:
         self.begun = 0
         self.aborting = self.committing = self.beginning = lambda: None
         self.ends_with = None
+        self.calls_back_with = None
         self.turning = threading.Event()
 
     def init_transactions(self, timeout_s):
@@ -65,6 +66,8 @@ class Library:
 
     def poll(self, timeout_s):
         """Delivers what waits."""
+        if self.calls_back_with is not None and self.waiting:
+            raise SystemError("a callback returned a result with an exception set") from self.calls_back_with
         if self.holding or not self.waiting:
             self.turning.wait(0.005)
             return
@@ -234,6 +237,29 @@ def test_who_is_fenced_is_told_and_appends_nothing_more(play, monkeypatch, where
         assert library.sent == sent and isinstance(producer.failure, Fenced)
 
     play(body)
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"), [(KafkaException(FENCED), Fenced), (None, DeliveryUnknown), (ValueError(), DeliveryUnknown)]
+)
+def test_a_fatal_error_that_the_library_told_while_it_called_back_is_told(play, monkeypatch, cause, told):
+    escaped = []
+    monkeypatch.setattr(threading, "excepthook", escaped.append)
+
+    async def body(producer, library):
+        library.calls_back_with = cause
+        if cause is None:
+            monkeypatch.setattr(library, "poll", refuse)
+        with pytest.raises(told):
+            await producer.append([b"1"])
+        await producer.failed.wait()
+        assert isinstance(producer.failure, told)
+
+    def refuse(timeout_s):
+        raise SystemError("of nothing that is known")
+
+    play(body)
+    assert [type(one.exc_value) for one in escaped] == ([] if told is Fenced else [SystemError])
 
 
 def test_what_is_under_way_at_the_end_is_waited_for_and_nothing_is_taken_after_it(play):
