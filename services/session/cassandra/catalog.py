@@ -65,7 +65,7 @@ class Catalog:
 
     async def created_by(self, request: bytes) -> list[Created]:
         """What Creates of this name made, in any data centre, as far as it is known here."""
-        return [Created(*row) for row in await self._cluster.rows("creations", request)]
+        return [Created(*row) for row in await self._cluster.rows_of_one("creations", request)]
 
     def creation(self, request: bytes, created: Created) -> Write:
         """The plain write that remembers what a Create makes."""

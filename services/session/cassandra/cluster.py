@@ -10,12 +10,19 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final
 
+from libs.cassandra.bundling import Bundled
 from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.gathering import Gathered, Kind
+from libs.cassandra.limits import BatchLimits
+from libs.cassandra.routing import routing_key
 from libs.cassandra.session import EACH_QUORUM, LOCAL_QUORUM, LOCAL_SERIAL, SERIAL, Page, Row, Session, Statement
 from services.session.cassandra.statements import Statements
 
 ATTEMPTS: Final = 16
 """How often a change of one partition begins again because another one came first."""
+
+TOGETHER: Final = ("head", "subject_epoch", "creations")
+"""Reads of one partition that go with others of their kind."""
 
 Write = tuple[Statement, Sequence[Any]]
 
@@ -23,16 +30,40 @@ Write = tuple[Statement, Sequence[Any]]
 class Cluster:
     """An open session with its statements. `now_us`: microseconds since 1970, from which times to live are counted."""
 
-    def __init__(self, session: Session, statements: Statements, now_us: Callable[[], int]) -> None:
-        self.session = session
+    def __init__(
+        self,
+        session: Session,
+        statements: Statements,
+        now_us: Callable[[], int],
+        limits: BatchLimits | None = None,
+    ) -> None:
         self.now_us = now_us
+        self._limits = limits or BatchLimits()
         self._read = statements.read
         self._write = statements.write
         self._turns: dict[Hashable, _Turn] = {}
+        self.session = session
+
+    @property
+    def session(self) -> Session:
+        """The connection that all goes through."""
+        return self._session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        self._session = session
+        self._bundled = Bundled(session, LOCAL_QUORUM, self._limits)
+        kinds = {name: Kind(self._read[name], self._read[f"{name} of many"], _partition) for name in TOGETHER}
+        self._gathered = {name: Gathered(session, kind) for name, kind in kinds.items()}
 
     async def rows(self, name: str, *values: Any) -> list[Row]:
         """The answer of a read. Raises Unavailable."""
         return await self.session.execute(self._read[name], values, LOCAL_QUORUM)
+
+    async def rows_of_one(self, name: str, *place: Any) -> list[Row]:
+        """The answer of a read of one partition, one of TOGETHER, asked for with others that come now: not to be
+        changed, for those who ask for the same have it too. Raises Unavailable."""
+        return await self._gathered[name].read(place[-1], LOCAL_QUORUM, before=place[:-1])
 
     async def decided_rows(self, name: str, *values: Any, shared: bool = False) -> list[Row]:
         """The answer of a read that comes after every conditional write of its partition (`shared`: in any data
@@ -68,6 +99,11 @@ class Cluster:
         """Plain writes of one partition, all or none of them; of several (few, and small) each for itself."""
         await self.session.batch(writes, LOCAL_QUORUM)
 
+    async def plain_beside(self, writes: Sequence[Write], *, size_bytes: int, partitions: int) -> None:
+        """Plain writes with times of their own, of a few partitions, each for itself, sent with those of others that
+        come now. `size_bytes`: about what their rows hold. Raises as `put`."""
+        await self._bundled.write(writes, size_bytes=size_bytes, partitions=partitions)
+
     async def decide(
         self, writes: Sequence[Write], look: Callable[[], Awaitable[bool | None]], *, shared: bool = False
     ) -> bool:
@@ -99,6 +135,12 @@ class Cluster:
             turn.users -= 1
             if not turn.users:
                 del self._turns[partition]
+
+
+def _partition(before: tuple[Any, ...], place: Any) -> bytes:
+    """The key of a partition, as the cluster hashes it."""
+    columns = [column if isinstance(column, bytes) else column.encode() for column in (*before, place)]
+    return columns[0] if len(columns) == 1 else routing_key(*columns)
 
 
 class _Turn:

@@ -28,6 +28,10 @@ SMALL_BYTES: Final = 3_072
 """Of a session that is written in one batch with what is beside it: nodes warn of larger ones over several
 partitions (5 KiB), of which keys, times and names take their part."""
 
+_ROW_BYTES: Final = 100
+_BESIDE_BYTES: Final = 900
+"""About what a session's head and its rows in other tables take, and each of its own rows beside its value."""
+
 Orphan = Callable[[Created, Session | None], End]
 
 
@@ -91,13 +95,16 @@ class Creating:
         if not stands:
             await self._take_back(session, request)
             return False
-        await self._end(session.realm, ends)
+        if ends:
+            await self._end(session.realm, ends)
         return True
 
     async def _write(self, session: Session, items: Sequence[Item], beside: Sequence[Write]) -> None:
         own = self._here.sessions.first(session, items)
-        if sum(len(item.sealed) for item in items) <= SMALL_BYTES:
-            await self._cluster.plain([*own, *beside])
+        size_bytes = sum(len(item.sealed) for item in items)
+        if size_bytes <= SMALL_BYTES:
+            size_bytes += _ROW_BYTES * (1 + len(items)) + _BESIDE_BYTES
+            await self._cluster.plain_beside([*own, *beside], size_bytes=size_bytes, partitions=1 + len(beside))
         else:
             await self._cluster.plain(own)
             await self._cluster.plain(beside)
@@ -122,6 +129,8 @@ class Creating:
         """What else the request has made and is remembered for, to be ended; whether this one is the latest."""
         found = await self._catalog.created_by(request)
         others = [one for one in found if one.until_us > session.created_us and one.handle != session.handle]
+        if not others:
+            return [], True
         heads = await asyncio.gather(*(self._here.sessions.head(session.realm, one.handle) for one in others))
         orphans = [orphan(one, head) for one, head in zip(others, heads, strict=True)]
         own = created.until_us, created.handle

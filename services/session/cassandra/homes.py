@@ -9,10 +9,11 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from libs.cassandra.errors import OutcomeUnknown
+from libs.cassandra.options import Options
 from libs.cassandra.session import Page, Row
 from libs.cassandra.session import Session as Connection
 from libs.errors.errors import Unavailable, WellspringError
@@ -177,6 +178,13 @@ class _Far(Connection):
         self._real = real
         self._home = home
         self._rests_until_s = 0.0
+
+    @property
+    def options(self) -> Options:
+        return self._real.options
+
+    def replicas(self, key: bytes) -> Hashable:
+        return self._real.replicas(key)
 
     @property
     def rests(self) -> bool:

@@ -36,7 +36,7 @@ class Revocations:
 
     async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
         """The epoch of a subject."""
-        return _epoch(await self._cluster.rows("subject_epoch", realm, subject))
+        return _epoch(await self._cluster.rows_of_one("subject_epoch", realm, subject))
 
     async def realm_epochs(self) -> dict[str, Epoch]:
         """The epochs of every realm that ever had one raised."""

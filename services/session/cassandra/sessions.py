@@ -17,6 +17,8 @@ from services.session.store import codec
 
 _HEAD: Final = b""
 """The key of the row that every session has."""
+_FIRST: Final = b""
+"""The nonce of a first write, of which there is one."""
 
 
 class Found(NamedTuple):
@@ -34,13 +36,14 @@ class Sessions:
 
     async def head(self, realm: str, handle: str) -> Session | None:
         """A session without its items."""
-        row = await self._cluster.row("head", realm, handle)
+        rows = await self._cluster.rows_of_one("head", realm, handle)
+        row = rows[0] if rows else None
         return None if row is None or row[0] is None else codec.decode_session(realm, handle, row[0])
 
     async def revision(self, realm: str, handle: str) -> int | None:
         """A session's revision; None when it is not there."""
-        row = await self._cluster.row("head", realm, handle)
-        return None if row is None else row[1]
+        rows = await self._cluster.rows_of_one("head", realm, handle)
+        return rows[0][1] if rows else None
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes], kinds: bytes) -> Found:
         """A session with the items of `keys` and of `kinds`, as of one moment."""
@@ -64,11 +67,11 @@ class Sessions:
         """The plain writes of a new session, which nobody knows of yet."""
         live_s = self._live_s(session)
         at = session.realm, session.handle
-        values = live_s, codec.encode_session(session), session.revision, secrets.token_bytes(8), *at
-        writes = [self._cluster.write("first_head", *values)]
-        for item in (Item(_HEAD, 0, b""), *items):
-            encoded = codec.encode_item(item) if item.key else b""
-            writes.append(self._cluster.write("first_item", *at, item.key, encoded, self._item_live_s(item, session)))
+        head = codec.encode_session(session), session.revision, _FIRST, live_s
+        writes = [self._cluster.write("first_head", *at, _HEAD, b"", *head)]
+        for item in items:
+            item_s = self._item_live_s(item, session) if item.until_us else live_s
+            writes.append(self._cluster.write("first_item", *at, item.key, codec.encode_item(item), item_s))
         return writes
 
     async def replace(self, before: Session, after: Session, put: Sequence[Item], remove: Sequence[bytes]) -> bool:

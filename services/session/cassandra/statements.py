@@ -69,9 +69,15 @@ _READS: Final = {
     "opaques": "SELECT realm, name, value, token(realm, name) FROM opaque WHERE token(realm, name) > ? LIMIT ?",
     "opaque_names": "SELECT realm, name FROM opaque",
     "opaque_deleted": "SELECT DISTINCT realm, name FROM opaque_tombstones",
+    # Of several partitions each; what they tell of one is the read of the same name without the ending.
+    "head of many": "SELECT DISTINCT handle, head, revision, nonce FROM sessions WHERE realm = ? AND handle IN ?",
+    "subject_epoch of many": "SELECT subject, datacentre, counter, raised_us FROM subject_epochs"
+    " WHERE realm = ? AND subject IN ?",
+    "creations of many": "SELECT request, handle, subject, until_us FROM creations WHERE request IN ?",
 }
 _WRITES: Final = {
-    "first_head": "UPDATE sessions USING TIMESTAMP 1 AND TTL ? SET head = ?, revision = ?, nonce = ?" + f" {_SESSION}",
+    "first_head": "INSERT INTO sessions (realm, handle, key, item, head, revision, nonce) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " USING TIMESTAMP 1 AND TTL ?",
     "first_item": "INSERT INTO sessions (realm, handle, key, item) VALUES (?, ?, ?, ?) USING TIMESTAMP 1 AND TTL ?",
     "next_head": f"UPDATE sessions USING TTL ? SET head = ?, revision = ?, nonce = ? {_SESSION} IF revision = ?",
     "put_item": "INSERT INTO sessions (realm, handle, key, item) VALUES (?, ?, ?, ?) USING TTL ?",

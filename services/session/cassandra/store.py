@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from libs.cassandra import migrations
+from libs.cassandra.limits import batch_limits
 from libs.cassandra.options import Options
 from libs.cassandra.session import Session as Connection
 from libs.errors.errors import FailedPrecondition
@@ -107,11 +108,12 @@ class CassandraStore:
                 )
             await migrations.check(connection, migrations.read(MIGRATIONS))
             statements = await Statements.prepare(connection)
+            limits = await batch_limits(connection)
         except BaseException:
             await connection.close()
             raise
         others = sorted(several - {datacentre}) if len(several) > 1 else []
-        return cls(Cluster(connection, statements, now_us), datacentre, others)
+        return cls(Cluster(connection, statements, now_us, limits), datacentre, others)
 
     async def close(self) -> None:
         """Ends the connections."""

@@ -24,7 +24,7 @@ LIMITED = pytest.mark.parametrize("limit", [100, 0])
 def test_a_login_that_stopped_between_any_two_of_its_writes_leaves_nothing_that_logs_in(limit):
     async def test(a, b, faulty):
         # Its own words; the sessions that were begun have tokens that nobody holds.
-        for step in ("UPDATE sessions USING TIMESTAMP", "UPDATE subjects", "FROM creations", "FROM subject_epochs"):
+        for step in ("INTO sessions", "UPDATE subjects", "FROM creations", "FROM subject_epochs"):
             if step == "UPDATE subjects" and not limit:
                 continue
             faulty.dying = step
@@ -171,6 +171,55 @@ def test_a_request_of_another_subject_leaves_nothing(limit):
         await valid(a, again.token)
 
     two(test, max_sessions_per_subject=limit)
+
+
+SEVERAL = "until_us) VALUES (?, ?, ?, ?) USING TIMESTAMP 1 AND TTL ?; INSERT"
+"""In a batch that holds more than one login."""
+
+
+@pytest.mark.parametrize("fault", ["failing", "lost", ""])
+def test_of_logins_that_share_requests_each_has_its_own_outcome(fault):
+    async def test(a, b, faulty):
+        requests = [a.uuid(), a.uuid()]
+        old, carols = [
+            await a.create(name, request_id=one) for name, one in zip(("alice", "carol"), requests, strict=True)
+        ]
+        who = [f"user {number % 5}" for number in range(20)]
+        setattr(faulty, fault or "held", SEVERAL if fault else "nothing of the kind")
+        work = [a.create(one, data={"k": one.encode()}) for one in who]
+        work += [a.create("bob", request_id=requests[1]), a.create("alice", request_id=requests[0])]
+        *made, stolen, again = await asyncio.gather(*work, return_exceptions=True)
+        assert bool(faulty.met) == bool(fault), "the story meets the fault"
+        assert isinstance(stolen, RequestReused)
+        await refused(b, old.token)
+        await valid(b, again.token)
+        await valid(b, carols.token)
+        for subject, one in zip(who, made, strict=True):
+            assert await data(b, one.token) == {"k": subject.encode()}
+        for subject in set(who):
+            kept = await listing.by_subject(b.tools, b.realm(), subject, None, 10)
+            assert {one.handle for one in kept.sessions} == {
+                one.session.handle for name, one in zip(who, made, strict=True) if name == subject
+            }
+        assert not (await listing.by_subject(b.tools, b.realm(), "bob", None, 10)).sessions
+
+    two(test)
+
+
+def test_an_erasure_and_a_revocation_beside_logins_that_share_requests_are_of_before_or_after():
+    async def test(a, b, faulty):
+        faulty.slow = SEVERAL
+        coming = [asyncio.create_task(a.create(who, data={"k": b"v"})) for who in ("alice", "bob", "carol")]
+        await faulty.holds.wait()
+        await erase_subject(b.tools, b.realm(), "app", "alice")
+        await revoking.revoke_subject(b.tools, b.realm(), "app", "bob")
+        faulty.let_go()
+        for who, made in zip(("alice", "bob", "carol"), await asyncio.gather(*coming), strict=True):
+            assert await data(b, made.token) == {"k": b"v"}, "who was revoked meanwhile was made again"
+            kept = await listing.by_subject(b.tools, b.realm(), who, None, 10)
+            assert [one.handle for one in kept.sessions] == [made.session.handle]
+
+    two(test)
 
 
 def test_a_session_of_before_whose_key_is_its_subjects_opens_rotates_its_key_and_is_erased():

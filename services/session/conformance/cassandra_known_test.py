@@ -238,10 +238,10 @@ def test_a_revocation_while_the_session_is_read_counts():
 @pytest.mark.parametrize(
     ("held", "limit"),
     [
-        ("UPDATE sessions USING TIMESTAMP", 100),
+        ("INTO sessions", 100),
         ("UPDATE subjects", 100),
         ("FROM subject_epochs", 100),
-        ("UPDATE sessions USING TIMESTAMP", 0),
+        ("INTO sessions", 0),
         ("FROM subject_epochs", 0),
     ],
 )

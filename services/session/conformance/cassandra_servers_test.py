@@ -72,6 +72,7 @@ class Faulty:
             work.close()
             raise Dies
         if self.failing and self.failing in text:
+            self.met += 1
             work.close()
             raise Unavailable("too few replicas")
         if self.held and self.held in text:
@@ -138,6 +139,39 @@ def test_a_session_made_by_one_server_is_used_and_ended_at_the_other_at_once():
         await revoking.revoke_subject(b.tools, b.realm(), "app", "alice")
         for one in made:
             await refused(a, one.token)
+
+    two(test)
+
+
+def test_ses_09_of_logouts_at_once_one_is_told_that_it_ended_the_session():
+    async def test(a, b, faulty):
+        def logout(s, made):
+            return revoking.revoke_token(s.tools, s.realm(), "app", made.token)
+
+        def by_handle(s, made):
+            return revoking.revoke_handle(s.tools, s.realm(), "app", made.session.handle)
+
+        # The one who began stands still before the end of it, and another one comes to it.
+        for ends in (logout, by_handle):
+            made = await a.create("alice")
+            faulty.held, faulty.holds, faulty.go = "DELETE head", asyncio.Event(), asyncio.Event()
+            began = asyncio.create_task(ends(a, made))
+            await faulty.holds.wait()
+            assert await ends(b, made) == 1
+            faulty.let_go()
+            assert await began == 0
+            assert await ends(b, made) == 0, "nor is anybody who comes when it is over"
+        for _ in range(5):
+            made = await a.create("alice")
+            assert sum(await asyncio.gather(*(ends(s, made) for s in (a, b) for ends in (logout, by_handle)))) == 1
+        # Who comes to the end of a revocation of all has ended nothing.
+        made = await a.create("alice")
+        faulty.held, faulty.holds, faulty.go = "DELETE head", asyncio.Event(), asyncio.Event()
+        began = asyncio.create_task(revoking.revoke_subject(a.tools, a.realm(), "app", "alice"))
+        await faulty.holds.wait()
+        assert await logout(b, made) == 0
+        faulty.let_go()
+        assert await began == 1
 
     two(test)
 
