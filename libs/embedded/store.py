@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from libs.embedded import bulk
 from libs.embedded.batch import Batch
@@ -38,6 +38,7 @@ from libs.errors.errors import WellspringError
 from libs.files import durable
 
 _Result = TypeVar("_Result")
+_LATER_S: Final = 1.0
 
 
 class EmbeddedStore:
@@ -147,20 +148,25 @@ class EmbeddedStore:
             await self._group.room()
         await self.submit(batch)
 
-    async def transact(self, decide: Callable[[Batch], _Result]) -> _Result:
+    async def transact(self, decide: Callable[[Batch], _Result], *, wait: bool = True) -> _Result:
         """Read, decide, write: ``decide`` is called with an empty batch when there is room, may read the store, fills
         the batch and returns an answer, which is given back when the batch is durable. Nothing else happens between its
         reads and its writes.
 
         An empty batch is not written, but the answer waits for what was read to be durable. What ``decide`` raises
-        passes through, and its batch is dropped.
+        passes through, and its batch is dropped. Without ``wait`` the answer is given at once, and the batch shares the
+        sync of whatever is waited for next, :meth:`durable` included, or has one of its own a second later: for many
+        pieces of housekeeping that nobody is told of.
         """
         while self._group.pending >= self.settings.max_pending_commits and self._group.failure is None:
             await self._group.room()
         self._check_open()
         batch = Batch()
         answer = decide(batch)
-        if len(batch):
+        if not wait:
+            if len(batch):
+                self.submit(batch, _LATER_S).add_done_callback(_heeded)
+        elif len(batch):
             await self.submit(batch)
         else:
             await self.durable()
@@ -314,3 +320,9 @@ class EmbeddedStore:
             durable.sync_directory(path.parent)
         except Exception as error:
             raise translate(error, f"making the checkpoint {path}") from error
+
+
+def _heeded(commit: asyncio.Future[None]) -> None:
+    """Nobody waits for it; whatever is asked of the store afterwards fails as it did."""
+    if not commit.cancelled():
+        commit.exception()

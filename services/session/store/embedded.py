@@ -241,9 +241,9 @@ class EmbeddedStore:
             for handle in handles:
                 self._rows.remove(batch, realm, handle)
 
-        await self._transact(decide)
+        await self._transact(decide, wait=False)
 
-    async def _transact(self, decide: Callable[[Batch], _Result]) -> _Result:
+    async def _transact(self, decide: Callable[[Batch], _Result], *, wait: bool = True) -> _Result:
         """A change of sessions; the counts that it made are taken back when it was refused."""
         counted: list[tuple[str, int]] = []
 
@@ -252,7 +252,7 @@ class EmbeddedStore:
             return decide(batch)
 
         try:
-            return await self._sessions.transact(counting)
+            return await self._sessions.transact(counting, wait=wait)
         except WellspringError:
             self._rows.uncount(counted)
             raise

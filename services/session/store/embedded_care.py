@@ -34,7 +34,10 @@ class Care:
         for family in (self._rows.tombstones, self._rows.requests):
             removed += await self._ended(family, now_us, limit)
         removed += await self._revocations(now_us, limit)
-        return removed + await self._keys_of_nobody(limit)
+        removed += await self._keys_of_nobody(limit)
+        for directory in (self._sessions, self._keys):
+            await directory.durable()
+        return removed
 
     def refuses(self, sealed: bytes) -> bool:
         """Whether a key sealed so is kept no more: the keyring's key that did it is being retired."""
@@ -111,7 +114,7 @@ class Care:
                 removed += len(over)
                 return page.resume is None
 
-            if await directory.transact(decide):
+            if await directory.transact(decide, wait=False):
                 break
             await asyncio.sleep(0)
         return removed
