@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
-from libs.errors.errors import InvalidArgument, Unimplemented
+from libs.errors.errors import InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.session import answers, requests
@@ -16,7 +16,6 @@ from services.session.domain.realms import Realm
 from services.session.domain.rekeying import Rekeying
 from services.session.domain.tools import Tools
 from services.session.realm_messages import SETTABLE, message_of, policy_of
-from services.session.store.origins_interface import Origins
 from wellspring.session.v1 import session_admin_pb2 as pb
 
 _PURPOSES = {"seal": "keyring", "sign": "signing"}
@@ -98,28 +97,13 @@ class SessionAdminServicer:
 
     async def FenceDatacentre(self, request: pb.FenceDatacentreRequest, call: Call) -> pb.FenceDatacentreResponse:
         name = requests.datacentre(request.datacentre)
-        await fencing.shut(self._tools, self._origins("FenceDatacentre", name), call.identity, name, request.reason)
+        await fencing.shut(self._tools, call.identity, name, request.reason)
         return pb.FenceDatacentreResponse()
 
     async def UnfenceDatacentre(self, request: pb.UnfenceDatacentreRequest, call: Call) -> pb.UnfenceDatacentreResponse:
         name = requests.datacentre(request.datacentre)
-        await fencing.open_again(self._tools, self._origins("UnfenceDatacentre", name), call.identity, name)
+        await fencing.open_again(self._tools, call.identity, name)
         return pb.UnfenceDatacentreResponse()
-
-    def _origins(self, verb: str, datacentre: str) -> Origins:
-        origins = self._tools.store.origins
-        if origins is None:
-            raise self._alone(verb, datacentre)
-        return origins
-
-    def _alone(self, verb: str, datacentre: str) -> Unimplemented:
-        own = self._tools.datacentre
-        return Unimplemented(
-            f"{verb} needs a second data centre: no other one keeps the sessions of {own!r}, and could be shut out; to"
-            " stop serving them, stop this data centre's servers",
-            reason="NEEDS_SECOND_DATACENTRE",
-            metadata={"datacentre": datacentre, "own": own},
-        )
 
     def _key(self, key: Key) -> pb.Key:
         return pb.Key(

@@ -15,15 +15,19 @@ from wellspring.session.v1 import session_admin_pb2 as admin_pb
 from wellspring.session.v1 import session_pb2 as pb
 
 
-def test_what_needs_a_second_data_centre_says_so_by_name():
+def test_a_data_centre_that_is_alone_cannot_be_shut_out_and_is_in():
     async def test(r):
-        for name, call in {
-            "FenceDatacentre": r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="x")),
-            "UnfenceDatacentre": r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")),
-        }.items():
+        own = r.s.tools.datacentre
+        for call, why in (
+            (r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre=own)), "the last one that serves"),
+            (r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="x")), "there is no data centre 'x'"),
+            (r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre="x")), "keep sessions are " + own),
+        ):
             code, message, reason, _ = await failure(call)
-            assert (code, reason) == (grpc.StatusCode.UNIMPLEMENTED, "NEEDS_SECOND_DATACENTRE")
-            assert message.startswith(f"{name} needs a second data centre")
+            assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "FENCE_REFUSED")
+            assert why in message
+        await r.admin.UnfenceDatacentre(admin_pb.UnfenceDatacentreRequest(datacentre=own))
+        await r.validate((await r.create()).token)
         code, _, _, _ = await failure(r.admin.FenceDatacentre(admin_pb.FenceDatacentreRequest(datacentre="X 1")))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
 

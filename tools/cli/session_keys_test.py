@@ -55,7 +55,7 @@ def test_one_data_centre_cannot_be_shut_out(place: Process) -> None:
         done = CliRunner().invoke(session_group, [*words, *where], standalone_mode=False)
         text = done.output + str(done.exception)
         assert done.exception is not None and "Traceback" not in text
-        assert ("needs a second data centre" if words[1] else "datacentre") in text
+        assert ("there is no data centre 'dc2'" if words[1] else "datacentre") in text
 
 
 def test_a_realm_is_revoked_and_its_logins_come_back_one_after_the_other(place: Process) -> None:

@@ -356,7 +356,7 @@ class Sessions:
 
     async def fence_datacentre(self, datacentre: str, *, reason: str = "", timeout: float | None = None) -> None:
         """Shut a data centre out: it refuses, and the others do not wait for it. Raises FailedPrecondition for one that
-        is not known, or the last; Unimplemented where there is only one."""
+        is not known, or the last."""
         request = admin.FenceDatacentreRequest(datacentre=datacentre, reason=reason)
         await self.admin("FenceDatacentre", request, admin.FenceDatacentreResponse, timeout=timeout)
 

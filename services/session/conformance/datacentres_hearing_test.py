@@ -169,13 +169,13 @@ def test_a_data_centre_that_is_shut_out_serves_nothing_and_the_others_go_on_with
             await east._refresher.tick()
             with pytest.raises(Stale):
                 east.entered()
-            await fencing.shut(east.tools, east.store.origins, "op", "west", "its power is out")
+            await fencing.shut(east.tools, "op", "west", "its power is out")
             east.entered()
             await valid(east, made.token)
             with pytest.raises(FenceRefused):
-                await fencing.shut(east.tools, east.store.origins, "op", "east", "")
+                await fencing.shut(east.tools, "op", "east", "")
             with pytest.raises(FenceRefused):
-                await fencing.shut(east.tools, east.store.origins, "op", "north", "")
+                await fencing.shut(east.tools, "op", "north", "")
             await revoking.revoke_token(east.tools, east.realm(), "app", made.token)
             await missed()
         await whole(east, west)
@@ -185,7 +185,7 @@ def test_a_data_centre_that_is_shut_out_serves_nothing_and_the_others_go_on_with
         with pytest.raises(DatacentreFenced):
             west.entered()
         west.tools.realms.enter(west.realm().name, "app", "Revoke")
-        await fencing.open_again(east.tools, east.store.origins, "op", "west")
+        await fencing.open_again(east.tools, "op", "west")
         await west.hears(east)
         await east.hears(west)
         for site in (east, west):
