@@ -4,7 +4,7 @@ What revokes many is one write of an epoch; removing what it ended is housekeepi
 why, in the caller's words.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.session.crypto import pseudonyms
 from services.session.domain import homes
@@ -19,6 +19,7 @@ from services.session.domain.tools import Tools
 from services.session.store.interface import End, Stored
 
 PAGE = 256
+_LOGOUTS: Final = ("logout", "handle")
 
 
 class Erased(NamedTuple):
@@ -61,7 +62,7 @@ async def revoke_token(tools: Tools, realm: Realm, caller: str, text: bytes, sai
             cause = "theft" if standing is Standing.STOLEN else "logout"
             # What was revoked and is still there was left by somebody who did not come to the end of it.
             ended = await _end(tools, realm, caller, stored, now_us, cause, said)
-            return ended if verdict.live else 0
+            return ended if verdict.live or _untold(tools, stored) else 0
     await tools.store.settled()
     return 0
 
@@ -75,7 +76,7 @@ async def revoke_handle(tools: Tools, realm: Realm, caller: str, handle: str, sa
     if stored.session is not None:
         live = realm.judge(stored, tools.clock.now_us()).live
         ended = await _end(tools, realm, caller, stored, tools.clock.now_us(), "handle", said)
-        return ended if live else 0
+        return ended if live or _untold(tools, stored) else 0
     await tools.store.settled()
     return 0
 
@@ -129,6 +130,14 @@ async def _end(tools: Tools, realm: Realm, caller: str, stored: Stored, now_us: 
         handle = stored.session.handle
         tools.events.record("session_revoked", realm.name, handle=handle, caller=caller, cause=cause, **_words(said))
     return ended
+
+
+def _untold(tools: Tools, stored: Stored) -> bool:
+    """Whether a session is there that a logout ended: whoever began that was not told so yet, and will not be when
+    another one comes to the end of it. Of several data centres one may have been told where the session is not
+    removed."""
+    stone = stored.tombstone
+    return stone is not None and not tools.others and stone.cause.partition(":")[0] in _LOGOUTS
 
 
 async def _end_unseen(tools: Tools, realm: Realm, caller: str, handle: str, cause: str, said: str) -> int:
