@@ -60,7 +60,7 @@ async def _open_cluster(server: Server, config: config_pb.SessionConfig, clock: 
     if config.backend.WhichOneof("kind") == "cached":
         return Backend(store)  # the cache is what the hot path reads
     server.add_background("revocations", store.known.run)
-    return Backend(store, lambda _, ring, clock: (store, store.hot(clock.now_us)), store.known)
+    return Backend(store, lambda _, ring, clock, listening: (store, store.hot(clock.now_us)), store.known)
 
 
 async def open_cache(server: Server, config: config_pb.SessionConfig) -> "Cache | None":

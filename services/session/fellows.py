@@ -19,6 +19,7 @@ from libs.errors.errors import Unavailable
 from libs.telemetry.logs import fields
 from services.session.crypto import rotation
 from services.session.crypto.keyring import Key, Keyring, KeyringUnusable
+from services.session.domain import abilities
 from services.session.domain.errors import HomeUnreachable, KeyMadeWith, KeyNotEverywhere, KeysUnheard
 from services.session.domain.key_files import KeyNotes, KeyringFile
 from services.session.domain.vault import Vault
@@ -101,6 +102,7 @@ class Fellowship:
         said: dict[str, Any] = {
             "keys": {key.key_id: key.check for key in self._ring.everything()},
             "active": [self._ring.active(purpose).key_id for purpose in rotation.ROTATED],
+            "abilities": abilities.ALL,
         }
         await self._rows.say(self._name, json.dumps(said).encode(), ROW_S)
         # After it was said: whoever promotes a key notes that, and then looks who lives.

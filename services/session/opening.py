@@ -22,7 +22,7 @@ from services.session.realm_messages import policy_of
 from services.session.store.interface import Store
 from wellspring.config.v1 import session_pb2 as config_pb
 
-Front = Callable[[Store, Keyring, SteadyClock], tuple[Store, Hot]]
+Front = Callable[[Store, Keyring, SteadyClock, Listening], tuple[Store, Hot]]
 """Puts something before a store: that, or the store as it is, and what the hot path reads."""
 
 
@@ -47,8 +47,6 @@ def check_supported(config: config_pb.SessionConfig) -> None:
 
 def _check_several(config: config_pb.SessionConfig, others: Sequence[str]) -> None:
     """Raises FailedPrecondition for what is not done where several data centres keep sessions."""
-    if config.backend.WhichOneof("kind") == "cached":
-        raise NotSupported("backend.cached: not in front of a store of several data centres; cassandra is allowed")
     named: dict[int, str] = {}
     for name in (config.datacentre, *others):
         other = named.setdefault(home_number(name), name)
@@ -74,13 +72,14 @@ async def make_tools(
     ring = await open_keyring(Path(config.keyring_file), store, clock.time_ns() // 10**9, create=config.create_keyring)
     noted = (await store.noted([CLOCK])).get(CLOCK, b"0")
     steady = SteadyClock(clock, int(noted))
-    hot: Hot | None = None
-    if front is not None:
-        store, hot = front(store, ring, steady)
     others = store.origins.others if store.origins is not None else ()
     if others:
         _check_several(config, others)
-    realms = Realms(store, config.datacentre, steady.now_us, Listening(config.datacentre, others))
+    listening = Listening(config.datacentre, others)
+    hot: Hot | None = None
+    if front is not None:
+        store, hot = front(store, ring, steady, listening)
+    realms = Realms(store, config.datacentre, steady.now_us, listening)
     await realms.load()
     if store.origins is not None:
         realms.listening.shut(await store.origins.fences())

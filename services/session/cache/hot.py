@@ -3,30 +3,38 @@
 A page is believed for half of its realm's bound, counted from before its session was read: by Redis' clock, which ends
 the entry, and by this server's. A server that could not drop what it wrote believes no page of that realm until all
 that were there are over.
+
+Of other data centres a page knows what was here when its session was read. It answers while nothing that they revoked
+longer than the bound ago is missing in it: how late a server hears of another data centre and how old a page is are one
+sum. Where a realm goes on without the others, a page that knows as much as its reader does, and no other, will do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from libs.errors.errors import DataLoss
 from services.session.cache.entries import Looked
 from services.session.cache.pages import Page
 from services.session.cache.store import CachedStore
+from services.session.domain.origins import Listening
 from services.session.domain.realms import Realm
 from services.session.store.interface import Mark, Stored
 
 
 class CachedHot:
-    """`domain.hot.Hot` over a store and its cache. `now_us`: the time that sessions live by."""
+    """`domain.hot.Hot` over a store and its cache. `now_us`: the time that sessions live by; `listening`: what this
+    server has heard of other data centres."""
 
-    def __init__(self, store: CachedStore, now_us: Callable[[], int]) -> None:
+    def __init__(self, store: CachedStore, now_us: Callable[[], int], listening: Listening) -> None:
         self._store = store
+        self._listening = listening
         self._now_us = now_us
 
     async def read(self, realm: Realm, handle: str, keys: Sequence[bytes] = (), kinds: bytes = b"") -> Stored | None:
         """See `Hot.read`; items are in no page."""
         if keys or kinds:
             return None
-        began_us = self._now_us()
+        began = self._begin(realm)
         looked = await self._look(realm, handle)
         page = None if looked is None else self._believed(realm, handle, looked)
         if page is not None:
@@ -36,12 +44,12 @@ class CachedHot:
                 self._store.gate.count("damaged")
         stored = await self._store.read(realm.name, handle)
         if looked is not None:
-            await self._fill(realm, stored, looked.lease, began_us)
+            await self._fill(realm, stored, looked.lease, began)
         return stored
 
     async def mark(self, realm: Realm, handle: str, subject: bytes) -> Mark | None:
         """See `Hot.mark`."""
-        began_us = self._now_us()
+        began = self._begin(realm)
         looked = await self._look(realm, handle)
         if looked is None:
             return await self._store.mark(realm.name, handle, subject)
@@ -51,7 +59,7 @@ class CachedHot:
         stored = await self._store.read(realm.name, handle)
         if stored.session is None or stored.tombstone is not None:
             return None
-        await self._fill(realm, stored, looked.lease, began_us)
+        await self._fill(realm, stored, looked.lease, began)
         return Mark(stored.session.revision, stored.subject_epoch)
 
     def late_us(self, realm: Realm) -> int:
@@ -61,7 +69,11 @@ class CachedHot:
 
     def staleness_us(self, realm: Realm) -> int:
         """See `Hot.staleness_us`."""
-        return life_us(realm)
+        heard_us = self._listening.staleness_us(realm.name, self._now_us())
+        return min(max(heard_us, realm.policy.revocation_bound_us), heard_us + life_us(realm))
+
+    def _begin(self, realm: Realm) -> "_Began":
+        return _Began(self._now_us(), self._listening.wholeness(realm.name))
 
     async def _look(self, realm: Realm, handle: str) -> Looked | None:
         """The session's entry; None when there is nothing to be asked or believed."""
@@ -82,13 +94,15 @@ class CachedHot:
         except DataLoss:
             self._store.gate.count("damaged")
             return None
-        if abs(self._now_us() - page.read_us) >= life_us(realm):
+        now_us, bound_us = self._now_us(), realm.policy.revocation_bound_us
+        old = abs(now_us - page.read_us) >= life_us(realm)
+        if old or not self._listening.is_as_whole(realm.name, page.whole, bound_us, life_us(realm), now_us):
             self._store.gate.count("stale")
             return None
         self._store.gate.count("hit")
         return page
 
-    async def _fill(self, realm: Realm, stored: Stored, lease: bytes, read_us: int) -> None:
+    async def _fill(self, realm: Realm, stored: Stored, lease: bytes, began: "_Began") -> None:
         """Keeps a session that lives. The epoch is read again, under the subject's lease: one that was raised before is
         seen, and one that is raised afterwards ends the lease."""
         session = stored.session
@@ -100,9 +114,16 @@ class CachedHot:
         if subject_lease is None:
             return
         epoch = await self._store.subject_epoch(realm.name, session.subject)
-        page = pages.seal(session, epoch, read_us)
+        page = pages.seal(session, epoch, began.at_us, began.whole)
         name = pages.session_name(realm.name, session.handle)
         await gate.ask(lambda: entries.put(name, lease, subject, subject_lease, page))
+
+
+class _Began(NamedTuple):
+    """When a read began, and what was here then of other data centres."""
+
+    at_us: int
+    whole: Mapping[str, int]
 
 
 def life_us(realm: Realm) -> int:

@@ -18,6 +18,7 @@ from services.session.cache.pages import Pages
 from services.session.cache.store import CachedStore
 from services.session.crypto.keyring import Keyring
 from services.session.domain.hot import Hot
+from services.session.domain.origins import Listening
 from services.session.domain.realms import Realms
 from services.session.domain.steady import SteadyClock
 from services.session.store.interface import Store
@@ -39,11 +40,11 @@ class Cache:
         """As a configuration says. Raises ConfigError for what cannot be read."""
         return cls(redis_options(config.redis), registry)
 
-    def front(self, store: Store, keyring: Keyring, clock: SteadyClock) -> tuple[Store, Hot]:
+    def front(self, store: Store, keyring: Keyring, clock: SteadyClock, listening: Listening) -> tuple[Store, Hot]:
         """The store with this cache in front, and what the hot path reads."""
         pages = Pages(keyring, secrets.token_bytes)
         cached = CachedStore(store, self._entries, pages, self._gate, lambda: time.monotonic_ns() // _MICROS)
-        return cached, CachedHot(cached, clock.now_us)
+        return cached, CachedHot(cached, clock.now_us, listening)
 
     def hints(self, keyring: Keyring, realms: Realms, clock: Clock) -> Hints:
         """The other servers' hints; to be run."""

@@ -3,11 +3,13 @@ opens.
 
 Sealed under a key from the keyring's active sealing key, bound to realm, session and form; names of entries are hashes
 keyed from the same. Within it, the time of the read: what comes back from an old file, or is put again by somebody who
-kept it, is too old to be believed, whatever Redis' clock says.
+kept it, is too old to be believed, whatever Redis' clock says. And, where there are other data centres, how much of
+what they revoked was here by then.
 """
 
+import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -16,15 +18,17 @@ from services.session.crypto.keyring import Key, Keyring
 from services.session.domain.model import Epoch, Session
 from services.session.store import codec
 
-_FORM: Final = "session page 1"
-_HEAD: Final = struct.Struct(">QQH")
+_FORM: Final = "session page 2"
+_HEAD: Final = struct.Struct(">QQHH")
 _NAME_BYTES: Final = 20
 
 
 class Page(NamedTuple):
-    """A session that lived when it was read, at `read_us`, with the epoch of its subject as it stood then."""
+    """A session that lived when it was read, at `read_us`, with the epoch of its subject as it stood then; `whole` is
+    what was here of other data centres (`Listening.wholeness`)."""
 
     read_us: int
+    whole: Mapping[str, int]
     revision: int
     epoch: Epoch
     encoded: bytes
@@ -54,18 +58,20 @@ class Pages:
         """The name of the channel of hints: the same for as long as there is the keyring."""
         return b"ws:h:" + self._keyring.fingerprint.hex().encode()
 
-    def seal(self, session: Session, epoch: Epoch, read_us: int) -> bytes:
+    def seal(self, session: Session, epoch: Epoch, read_us: int, whole: Mapping[str, int]) -> bytes:
         """A page as Redis is to keep it."""
-        counters = codec.encode_epoch(epoch)
-        plain = _HEAD.pack(read_us, session.revision, len(counters)) + counters + codec.encode_session(session)
+        counters, told = codec.encode_epoch(epoch), json.dumps(whole).encode() if whole else b""
+        head = _HEAD.pack(read_us, session.revision, len(counters), len(told))
+        plain = head + counters + told + codec.encode_session(session)
         return sealing.seal(self._keys()[1], plain, _where(session.realm, session.handle), self._random)
 
     def open(self, realm: str, handle: str, sealed: bytes) -> Page:
         """What was sealed. Raises SealBroken for what is damaged, forged, another's, or sealed by another key."""
         plain = sealing.unseal(self._keys()[1], sealed, _where(realm, handle))
-        read_us, revision, size = _HEAD.unpack_from(plain)
-        split = _HEAD.size + size
-        return Page(read_us, revision, codec.decode_epoch(plain[_HEAD.size : split]), plain[split:])
+        read_us, revision, counters, told = _HEAD.unpack_from(plain)
+        at = _HEAD.size + counters
+        epoch, end = codec.decode_epoch(plain[_HEAD.size : at]), at + told
+        return Page(read_us, json.loads(plain[at:end]) if told else {}, revision, epoch, plain[end:])
 
     def _keys(self) -> tuple[bytes, bytes]:
         """For names and for pages."""

@@ -14,6 +14,7 @@ from services.session.cache.opening import Cache
 from services.session.conformance import harness
 from services.session.conformance.harness import Service
 from services.session.crypto.keyring import Keyring
+from services.session.domain.origins import Listening
 from services.session.domain.steady import SteadyClock
 from services.session.store.interface import Store
 
@@ -41,7 +42,7 @@ async def cached(
     """A server. `redis`: of tools.dev.servers; realms are those of `harness.service`."""
     registry, clock = CollectorRegistry(), SystemClock()
     cache = Cache(Options(("127.0.0.1", redis.port), timeout_s=timeout_s), registry)
-    front, hot = cache.front(store, ring, SteadyClock(clock))
+    front, hot = cache.front(store, ring, SteadyClock(clock), Listening("local"))
     made = await harness.service(front, ring=ring, clock=clock, seed=seed, **policy)
     tools = replace(made.tools, hot=hot, random=secrets.token_bytes)
     one = Cached(tools, clock, made.events, made.rng)

@@ -1,6 +1,7 @@
 """The store behind the cache: each read and each decision is the store's own; what a write changes is dropped from the
 cache after the write, and before its answer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -25,6 +26,8 @@ class CachedStore:
         self.opaque = origin.opaque
         self.ledger = origin.ledger
         self.origins = origin.origins
+        if self.origins is not None:
+            self.origins.taken = self._heard
         self.keys_apart = origin.keys_apart
         self.fellows = origin.fellows
         self.realms = origin.realms
@@ -123,6 +126,12 @@ class CachedStore:
         deleted = await self._origin.delete_realm(name, version=version)
         await self._hint()
         return deleted
+
+    async def _heard(self, realm: str, handles: Sequence[str], subjects: Sequence[bytes]) -> None:
+        """What another data centre revoked counts here."""
+        names = [self.pages.session_name(realm, handle) for handle in handles]
+        names += [self.pages.subject_name(realm, subject) for subject in subjects]
+        await self._told(realm, asyncio.sleep(0), lambda: names)
 
     async def _told(self, realm: str, write: Awaitable[_Result], names: Callable[[], list[bytes]]) -> _Result:
         """The result of a write, after what it changed was dropped. A write that failed, or was given up, may have been

@@ -24,6 +24,10 @@ class CassandraFellows:
         """See Fellows.say."""
         await self._cluster.put("say", self._of(self._own) + server, said, live_s)
 
+    async def near(self) -> dict[str, bytes]:
+        """See Fellows.near."""
+        return dict(await self._cluster.rows("servers"))
+
     async def said(self) -> dict[str, bytes]:
         """See Fellows.said."""
         found: dict[str, bytes] = {}

@@ -24,6 +24,7 @@ from services.session.domain.model import Revocation, RevocationKind
 from services.session.domain.opaque_model import OpaqueTombstone
 from services.session.domain.origins_model import Fence, Heard
 from services.session.store.interface import End
+from services.session.store.origins_interface import Taken
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class CassandraOrigins:
         self._housekeep = housekeep
         self._last_us: dict[str, int] = {}
         self._behind: dict[str, frozenset[str]] = {}
+        self.taken: Taken = _nobody
         self._positions: dict[tuple[str, str], int] = {}
 
     async def hear(self, origin: str) -> Heard | None:
@@ -194,7 +196,9 @@ class CassandraOrigins:
             *(self._revocations.hear_epoch(realm, origin, t.name, t.counter, t.at_us) for t in epochs),
             *(self._opaque.bury(realm, *one) for one in deleted),
         )
-        await self._housekeep(realm, [told.handle for told in ended])
+        handles = [told.handle for told in ended]
+        await self._housekeep(realm, handles)
+        await self.taken(realm, handles, [t.name for t in epochs if t.kind is RevocationKind.SUBJECT])
 
     async def _rows(self, cluster: Cluster, realm: str, origin: str, after: int, limit: int) -> list[Numbered]:
         """Those behind a number that can be read, of its partition and the next one."""
@@ -204,6 +208,10 @@ class CassandraOrigins:
                 values = realm, origin, slot, after, min(limit - len(found), SLOT_ROWS)
                 found += await cluster.rows("whole_revocations", *values)
         return [_numbered(row) for row in found]
+
+
+async def _nobody(realm: str, handles: Sequence[str], subjects: Sequence[bytes]) -> None:
+    """Nobody is told."""
 
 
 def _numbered(row: Row) -> Numbered:

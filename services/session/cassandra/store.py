@@ -78,7 +78,7 @@ class CassandraStore:
         self.known = Known(cluster, self._feed, datacentre, others)
         self._catalog = Catalog(cluster)
         self._creating = Creating(cluster, here, self._catalog, self.known, self.end, self._remove)
-        self.ledger = SpentProofs(cluster)
+        self.ledger = SpentProofs(self._ask)
         self._walks = self._walks_of(here, datacentre)
         self.opaque = CassandraOpaque(
             cluster, lambda home: self.homes.at(home).subjects.keep_key, self._feed, others, self._ask

@@ -4,30 +4,25 @@ from dataclasses import replace
 
 import pytest
 
+from services.session.conformance import proving
 from services.session.conformance.harness import STORES, over
+from services.session.conformance.proving import URI, proof
 from services.session.conformance.verbs import valid
 from services.session.crypto.dpop_fakes import ClientKey
 from services.session.crypto.nonces import STEP_S, is_fresh
 from services.session.domain import rotating, updating, validating
-from services.session.domain.creating import Assurance, Client, create
+from services.session.domain.creating import Assurance
 from services.session.domain.errors import ProofNonceNeeded, ProofsBusy, SessionInvalid
 from services.session.domain.operations import Operation
 from services.session.domain.proofs import Proof, Proofs
 from services.session.domain.revoking import revoke_others, revoke_token
 
 each = pytest.mark.parametrize("store", STORES)
-URI = "https://app.example/page"
 
 
 async def bound(s, key, subject="alice"):
     await s.clock.sleep(2)  # a proof must be younger than the process
-    client = Client(bind=key.thumbprint)
-    assurance = Assurance(1 if subject else 0, (), 0)
-    return await create(s.tools, s.realm(), "app", subject, assurance, {"n": b"1"}, {}, s.uuid(), client)
-
-
-def proof(s, key, token, retry="", **claims):
-    return Proof(key.proof(token, s.clock.time_ns() / 1e9, **claims), "GET", URI, retry)
+    return await proving.bound(s, key, subject)
 
 
 async def validate(s, token, given):

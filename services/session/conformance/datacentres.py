@@ -10,7 +10,7 @@ import functools
 import random
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from services.session.domain.realms import Realm, Realms
 from services.session.domain.steady import SteadyClock
 from services.session.domain.tools import Tools, home_number
 from services.session.domain.vault import Vault
+from services.session.opening import Front
 from services.session.refreshing import Listener, Refresher
 from tools.dev.servers.cassandra import Cassandra, Node
 
@@ -51,6 +52,7 @@ _SETTINGS: Final = {
 }
 _KEPT: Final = ("data", "commitlog")
 _KEYSPACE: Final = "pair"
+NO_FRONTS: Final[Mapping[str, Front]] = {}
 
 
 @functools.cache
@@ -150,22 +152,30 @@ def unreachable(site: "Site", other: str) -> Iterator[None]:
 
 
 class Site(Service):
-    """A server of a data centre. It hears and says only when it is told (`tick`)."""
+    """A server of a data centre. It hears and says only when it is told (`tick`). `store` is the cluster's, without
+    what stands before it."""
 
-    def __init__(self, name: str, realm: str, tools: Tools, clock: Clock, events: Events, rng: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        realm: str,
+        tools: Tools,
+        clock: Clock,
+        events: Events,
+        rng: random.Random,
+        store: Any,
+        *,
+        cached: bool,
+    ) -> None:
         super().__init__(tools, clock, events, rng)
         self.name = name
+        self.store = store
         self._realm = realm
         origins = tools.store.origins
         assert origins is not None
-        known = self.store.known
+        known = None if cached else self.store.known
         self._refresher = Refresher(tools.realms, clock, origins, known)
         self._listeners = [Listener(tools.realms, clock, origins, name, events, known) for name in origins.others]
-
-    @property
-    def store(self) -> Any:
-        """The store, with what the interface does not show."""
-        return self.tools.store
 
     def realm(self, name: str = "web") -> Realm:
         """The test's own realm, whatever it is called."""
@@ -175,11 +185,11 @@ class Site(Service):
         """The realm as a Validate enters it."""
         return self.tools.realms.enter(self._realm, "app", "Validate")
 
-    async def again(self) -> "Site":
+    async def again(self, front: Front | None = None) -> "Site":
         """Another server of the same data centre, which remembers nothing."""
         vault = self.tools.vault
         ring = Keyring(vault._keyring.everything())
-        return await _site(self.name, self._realm, self.clock, ring)  # type: ignore[arg-type]
+        return await _site(self.name, self._realm, self.clock, ring, front)  # type: ignore[arg-type]
 
     async def tick(self) -> None:
         """Says what was revoked here, and hears the others."""
@@ -227,10 +237,11 @@ async def whole(*sites: Site) -> None:
 
 
 @asynccontextmanager
-async def sites(**policy: Any) -> AsyncIterator[tuple[Site, Site]]:
-    """A server in each data centre, with the same keys, one clock and a realm of their own."""
+async def sites(fronts: Mapping[str, Front] = NO_FRONTS, **policy: Any) -> AsyncIterator[tuple[Site, Site]]:
+    """A server in each data centre, with the same keys, one clock and a realm of their own; `fronts`: what stands
+    before the stores."""
     clock, ring, realm = VirtualClock(), keyrings.generate(1), f"web{secrets.token_hex(4)}"
-    made = [await _site(name, realm, clock, Keyring(ring.everything())) for name in NAMES]
+    made = [await _site(name, realm, clock, Keyring(ring.everything()), fronts.get(name)) for name in NAMES]
     try:
         await whole(*made)
         for table in ("heartbeats", "fences"):
@@ -251,13 +262,15 @@ async def sites(**policy: Any) -> AsyncIterator[tuple[Site, Site]]:
             await site.store.close()
 
 
-async def _site(name: str, realm: str, clock: VirtualClock, ring: Keyring) -> Site:
-    store = await CassandraStore.open(options(name), name, lambda: 0)
+async def _site(name: str, realm: str, clock: VirtualClock, ring: Keyring, front: Front | None) -> Site:
+    store: Any = await CassandraStore.open(options(name), name, lambda: 0)
     await store.homes.connect()
     await store.known.load()
     steady, rng, events = SteadyClock(clock), random.Random(name), Events()  # noqa: S311 - repeats what a test did
-    assert store.origins is not None
-    realms = Realms(store, name, steady.now_us, Listening(name, store.origins.others))
+    listening, cluster, hot = Listening(name, store.origins.others), store, store.hot(steady.now_us)
+    if front is not None:
+        store, hot = front(store, ring, steady, listening)
+    realms = Realms(store, name, steady.now_us, listening)
     await realms.load()
     tools = Tools(
         store,
@@ -270,19 +283,21 @@ async def _site(name: str, realm: str, clock: VirtualClock, ring: Keyring) -> Si
         name,
         home_number(name),
         600_000_000,
-        Proofs(steady.now_us),
+        Proofs(steady.now_us, ledger=store.ledger),
         shared=True,
-        hot=store.hot(steady.now_us),
+        hot=hot,
         others=store.origins.others,
     )
-    return Site(name, realm, tools, clock, events, rng)
+    return Site(name, realm, tools, clock, events, rng, cluster, cached=front is not None)
 
 
-def played(test: Callable[[Site, Site], Coroutine[Any, Any, None]], **policy: Any) -> None:
+def played(
+    test: Callable[[Site, Site], Coroutine[Any, Any, None]], fronts: Mapping[str, Front] = NO_FRONTS, **policy: Any
+) -> None:
     """Runs a test with a server in each data centre."""
 
     async def main() -> None:
-        async with sites(**policy) as (east, west):
+        async with sites(fronts, **policy) as (east, west):
             await test(east, west)
 
     pair()

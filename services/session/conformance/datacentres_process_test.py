@@ -1,5 +1,5 @@
-"""Two data centres with real servers: one of them stopped, killed and back; receipts are true, and what was revoked is
-refused everywhere, under both policies."""
+"""Two data centres with real servers, one of which has Redis in front: nodes of the other one are stopped, killed and
+back; receipts are true, and what was revoked is refused everywhere, under both policies."""
 
 import asyncio
 import contextlib
@@ -16,6 +16,7 @@ from services.session.conformance import datacentres
 from services.session.conformance.datacentres import NAMES, PATIENCE_S, node, pair
 from services.session.conformance.process import Process
 from services.session.crypto import keyring, rotation
+from tools.dev.servers.redis import Redis
 from wellspring.session.v1 import session_admin_pb2 as admin_pb
 from wellspring.session.v1 import session_admin_pb2_grpc, session_pb2_grpc
 from wellspring.session.v1 import session_pb2 as pb
@@ -29,7 +30,7 @@ REALMS = [
 KASK = "kask={listen: ['127.0.0.1:0'], realm: wiki, callers: [{identity: anonymous}]}"
 
 
-def started(path, name):
+def started(path, name, redis=None):
     given = datacentres.options(name)
     (host, port), *_ = given.contact_points
     backend = {
@@ -38,8 +39,11 @@ def started(path, name):
         "local_datacentre": name,
         "request_timeout": "4s",
     }
+    store = {"cassandra": backend}
+    if redis is not None:
+        store = {"cached": {"redis": {"address": redis.address, "timeout": "10s"}, "origin": store}}
     settings = [f"datacentre={name}", f"realms={json.dumps(REALMS)}", "failure_floor=0s", KASK]
-    server = Process(path, *settings, backend=json.dumps({"cassandra": backend}))
+    server = Process(path, *settings, backend=json.dumps(store))
     server.start()
     return server
 
@@ -258,7 +262,13 @@ def test_ses_09_ses_10_ses_11_two_data_centres_and_one_of_them_away(tmp_path):
     for table in ("notes", "servers"):  # no keyring of a run before, and nobody who holds one
         session.execute(f"TRUNCATE {datacentres.options('east').keyspace}.{table}", timeout=60)
     session.cluster.shutdown()
-    servers = [started(tmp_path, name) for name in NAMES]
+    with Redis() as redis:
+        servers = [started(tmp_path, "east", redis), started(tmp_path, "west")]
+        played(servers)
+
+
+def played(servers):
+    """The story, and the end of the servers."""
     try:
         asyncio.run(story(servers))
     finally:

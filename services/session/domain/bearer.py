@@ -120,7 +120,7 @@ async def identify(
         retry = family.retried(stored.session, request, check, now_us)
         if retry is not None:
             if bind:
-                await _check_proof(tools, realm, proof, text, bind)
+                await _check_proof(tools, realm, proof, text, stored.session)
             return Bearer(token, stored.session, None, retry, stored, now_us)
     if presented.standing is Standing.STOLEN:
         await _stolen(tools, stored.session, now_us, caller)
@@ -128,7 +128,7 @@ async def identify(
     if presented.record is None:
         raise SessionInvalid
     if bind:
-        await _check_proof(tools, realm, proof, text, bind)
+        await _check_proof(tools, realm, proof, text, stored.session)
     return Bearer(token, stored.session, presented.record, None, stored, now_us)
 
 
@@ -170,9 +170,9 @@ class _RealmNonces:
         return nonces.is_fresh(self._keyring, self._realm, text, now_s)
 
 
-async def _check_proof(tools: Tools, realm: Realm, proof: Proof | None, text: bytes, bind: bytes) -> None:
+async def _check_proof(tools: Tools, realm: Realm, proof: Proof | None, text: bytes, session: Session) -> None:
     wanted = _RealmNonces(tools.keyring, realm.name) if realm.policy.proof_nonces else None
-    await tools.proofs.check(proof, text, bind, wanted)
+    await tools.proofs.check(proof, text, session.bind, wanted, session.home)
 
 
 def tombstone(session: Session, at_us: int, cause: str) -> End:

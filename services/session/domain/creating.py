@@ -6,12 +6,11 @@ from typing import Final, NamedTuple
 
 from libs.errors.errors import InvalidArgument
 from services.session.crypto import pseudonyms, tokens
-from services.session.domain import hints
+from services.session.domain import abilities, hints
 from services.session.domain.bearer import tombstone
 from services.session.domain.errors import (
     AnonymousNotAllowed,
     AuthenticationRevoked,
-    NeedsOneServer,
     RequestReused,
     SessionLimit,
 )
@@ -81,11 +80,10 @@ async def create(
 
     Sent again (same caller, request_id and subject, within the window), it makes another session and ends the first.
     Raises DataTooLarge, SessionLimit, AnonymousNotAllowed, AuthenticationRevoked, Readmission, RequestReused,
-    NeedsOneServer, InvalidArgument.
+    ServersOlder, InvalidArgument.
     """
-    if client.bind and tools.others:
-        # A proof is good once, and each data centre knows only those that it has seen itself.
-        raise NeedsOneServer("sessions are bound to a key of the client only where one data centre has the store")
+    if client.bind:
+        await abilities.check_everywhere(tools.store, abilities.BOUND)
     who = pseudonyms.pseudonym(tools.keyring, realm.name, subject) if subject else ANONYMOUS
     request = pseudonyms.request_name(tools.keyring, realm.name, caller, "Create", request_id)
 

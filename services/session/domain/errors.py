@@ -27,7 +27,7 @@ WellspringError
 │   ├── KeyMadeWith            KEY_MADE_WITH            a server makes with the key to be retired; metadata "servers"
 │   ├── AuthenticationRevoked  AUTHENTICATION_REVOKED   all of the subject was revoked after this authentication
 │   ├── AnonymousNotAllowed    ANONYMOUS_NOT_ALLOWED    the realm has no anonymous sessions
-│   ├── NeedsOneServer         NEEDS_ONE_SERVER         not done where several servers share a store
+│   ├── ServersOlder           SERVERS_OLDER            a server of an earlier release lacks it; metadata "servers"
 │   ├── FenceRefused           FENCE_REFUSED            no such data centre to shut out, or the last one
 │   ├── KeyDeleted             KEY_DELETED              this key of an opaque realm was deleted, and is not used again
 │   └── RealmIsOpaque          REALM_IS_OPAQUE          its callers choose the keys: it has no tokens and no handles
@@ -178,10 +178,18 @@ class SubjectDiffers(FailedPrecondition):
     default_reason = "SUBJECT_DIFFERS"
 
 
-class NeedsOneServer(FailedPrecondition):
-    """What one server alone can do so far: what it needs to know lies in memory."""
+class ServersOlder(FailedPrecondition):
+    """Servers of an earlier release share the store, and would not keep what this promises."""
 
-    default_reason = "NEEDS_ONE_SERVER"
+    default_reason = "SERVERS_OLDER"
+
+    def __init__(self, ability: str, servers: Sequence[str]) -> None:
+        names = ", ".join(sorted(servers))
+        super().__init__(
+            f"servers of an earlier release lack what this needs ({ability}): {names}; replace them first (one that was"
+            " stopped is forgotten within three minutes)",
+            metadata={"ability": ability, "servers": names},
+        )
 
 
 class FenceRefused(FailedPrecondition):

@@ -57,6 +57,20 @@ class Listening:
             return self._whole_us.get((origin, realm), 0)
         return self._heard_us.get(origin, 0)
 
+    def wholeness(self, realm: str) -> dict[str, int]:
+        """`whole_us` of each other data centre: how much of what they revoked whoever reads now has read."""
+        return {origin: self.whole_us(origin, realm) for origin in self.others}
+
+    def is_as_whole(self, realm: str, whole: Mapping[str, int], bound_us: int, behind_us: int, now_us: int) -> bool:
+        """Whether what was read when so much was here (`wholeness`) may answer now: nothing that others revoked
+        longer than the bound ago is missing in it, unless it is missing here as well, and it is `behind_us` at most
+        behind what is known here."""
+        for origin in self._expected():
+            own_us = self.whole_us(origin, realm)
+            if whole.get(origin, 0) < max(own_us - behind_us, min(own_us, now_us - bound_us)):
+                return False
+        return True
+
     def is_heard(self, origin: str, bound_us: int, now_us: int) -> bool:
         """Whether an origin said anything within a bound."""
         return now_us - self._heard_us.get(origin, 0) <= bound_us

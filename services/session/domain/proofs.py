@@ -53,10 +53,17 @@ class Proofs:
         self._seen: dict[bytes, str] = {}
         self._order: deque[tuple[float, bytes]] = deque()
 
-    async def check(self, proof: Proof | None, token: bytes, thumbprint: bytes, nonces: "Nonces | None" = None) -> None:
+    async def check(
+        self,
+        proof: Proof | None,
+        token: bytes,
+        thumbprint: bytes,
+        nonces: "Nonces | None" = None,
+        home: str = "",
+    ) -> None:
         """Raises SessionInvalid unless a proof by the session's key came with its token for the first time, ProofsBusy,
-        and what the ledger raises. With `nonces` it must carry one of them: who has token and key is told one
-        (ProofNonceNeeded).
+        and what the ledger of its `home` raises. With `nonces` it must carry one of them: who has token and key is told
+        one (ProofNonceNeeded).
 
         Asked again within the same call it answers the same.
         """
@@ -75,7 +82,7 @@ class Proofs:
             raise ProofNonceNeeded(nonces.nonce(now_s))
         if self._ledger is None:
             self._spend(claims, proof.retry, now_s)
-        elif not await self._ledger.spend(claims.name, proof.retry, dpop.LIFE_S + dpop.SKEW_S):
+        elif not await self._ledger.spend(claims.name, proof.retry, dpop.LIFE_S + dpop.SKEW_S, home):
             raise SessionInvalid
         proof.accepted = True
 

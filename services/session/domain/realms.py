@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from services.session.domain import abilities
 from services.session.domain import policy as policies
 from services.session.domain.epochs import merged
 from services.session.domain.errors import PolicyRefused, RealmChanged, RealmExists, RealmNotFound, Stale
 from services.session.domain.model import Epoch, RealmRecord, Session, Tombstone
 from services.session.domain.origins import Listening
-from services.session.domain.policy import Partition, Policy
+from services.session.domain.policy import Kind, Partition, Policy
 from services.session.domain.validity import Verdict, judge
 from services.session.store.interface import Store, Stored
 
@@ -117,10 +118,12 @@ class Realms:
         return sorted(self._realms)
 
     async def create(self, name: str, policy: Policy) -> Realm:
-        """A new realm. Raises PolicyRefused, RealmExists."""
+        """A new realm. Raises PolicyRefused, RealmExists, ServersOlder."""
         policies.check(name, policy)
         if len(self._realms) >= MAX_REALMS:
             raise PolicyRefused(f"there are {MAX_REALMS} realms; no more are allowed")
+        if policy.kind is Kind.OPAQUE:
+            await abilities.check_everywhere(self._store, abilities.OPAQUE)
         record = RealmRecord(name, 1, self.now_us(), policies.encode(policy))
         if not await self._store.put_realm(record, version=0):
             raise RealmExists(f"the realm {name} is there already")
@@ -128,7 +131,7 @@ class Realms:
 
     async def ensure(self, name: str, policy: Policy) -> Realm:
         """The realm, made with this policy when it is not there. For the start: it may read all anew. Raises
-        PolicyRefused."""
+        PolicyRefused, ServersOlder."""
         realm = self._realms.get(name)
         if realm is not None:
             return realm

@@ -102,9 +102,10 @@ Rewrap = Callable[[str, bytes, bytes], bytes]
 class Ledger(Protocol):
     """What is good once, for all servers of a store."""
 
-    async def spend(self, name: bytes, retry: str, life_s: int) -> bool:
+    async def spend(self, name: bytes, retry: str, life_s: int, home: str = "") -> bool:
         """Whether `name` is spent by this for the first time, or was by the same `retry` (which names a request; empty:
-        none). Remembered for `life_s` at least. Raises Unavailable."""
+        none). Remembered for `life_s` at least, in the data centre that is the session's home, wherever it came. Raises
+        Unavailable, and HomeUnreachable."""
         ...
 
 
@@ -117,6 +118,10 @@ class Fellows(Protocol):
 
     async def say(self, server: str, said: bytes, live_s: int) -> None:
         """Of a server, for so many seconds. Raises Unavailable."""
+        ...
+
+    async def near(self) -> dict[str, bytes]:
+        """As `said`, of other data centres what has arrived here. Raises Unavailable."""
         ...
 
     async def said(self) -> dict[str, bytes]:
@@ -267,7 +272,8 @@ class Store(Care, Protocol):
         ...
 
     async def remove(self, realm: str, handles: Sequence[str]) -> None:
-        """Remove sessions that can no longer be valid (expired or below an epoch), with all that is beside them."""
+        """Remove sessions that can no longer be valid (expired or below an epoch), with all that is beside them. It
+        may be durable only when the next `prune` is: what is over is so after a crash as well."""
         ...
 
     async def by_subject(self, realm: str, subject: bytes, *, after: bytes | None, limit: int) -> Page:

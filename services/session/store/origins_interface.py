@@ -4,16 +4,22 @@
 time; what is told twice does no harm.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from services.session.domain.model import Revocation
 from services.session.domain.origins_model import Fence, Heard
 
+Taken = Callable[[str, Sequence[str], Sequence[bytes]], Awaitable[None]]
+"""Of a realm, sessions by handle and subjects."""
+
 
 class Origins(Protocol):
     """Of a store in one data centre. Raises Unavailable when its own cannot be asked; another one that is away is not
-    heard, and that is all."""
+    heard, and that is all. `taken`: told of what another one revoked when that counts here, and before anybody hears
+    that it does."""
+
+    taken: Taken
 
     @property
     def others(self) -> tuple[str, ...]:
