@@ -1,7 +1,7 @@
 """PropagationAdmin: views, dead letters and the engine's state, for operators."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from libs.config.config import ConfigError
 from libs.errors.errors import InvalidArgument
@@ -25,7 +25,7 @@ _Handled = Callable[[Filter], tuple[int, Awaitable[None] | None]]
 
 class AdminServicer(OutputsServicer, RulesServicer):
     """`followers` answers the state of the followed namespaces, `rules` those that run now; `snapshots` are those that
-    are made of the shard, by its number."""
+    are made of the shard, by its number; `other_settings` are engines of the group with others than this one."""
 
     def __init__(
         self,
@@ -37,12 +37,14 @@ class AdminServicer(OutputsServicer, RulesServicer):
         rules: RulesNow,
         canaries: CanaryWatch,
         snapshots: Mapping[int, Snapshots],
+        other_settings: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         OutputsServicer.__init__(self, engine, tokens)
         RulesServicer.__init__(self, rules)
         self._rule_letters = RuleLetters(rules, tokens)
         self._canaries = canaries
         self._snapshots = snapshots
+        self._other_settings = other_settings
         self._catalogue = catalogue
         self._followers = followers
         self._purging = purging
@@ -182,6 +184,10 @@ class AdminServicer(OutputsServicer, RulesServicer):
                 for source in self._canaries.states()
             ],
             snapshots=[_snapshots(number, kept) for number, kept in self._snapshots.items()],
+            other_settings=[
+                propagation_admin_pb2.OtherSettings(engine=engine, settings=settings)
+                for engine, settings in sorted(self._other_settings().items())
+            ],
         )
 
 

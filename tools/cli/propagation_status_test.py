@@ -23,7 +23,8 @@ ANSWER = propagation_admin_pb2.GetStatusResponse(
             log_begins_at=42,
         ),
         propagation_admin_pb2.ShardSnapshots(shard=3, error="storage is away"),
-    ]
+    ],
+    other_settings=[propagation_admin_pb2.OtherSettings(engine="a:8003", settings=["homes", "rules_file"])],
 )
 
 
@@ -63,3 +64,10 @@ def test_snapshots_are_told_to_people():
     cells = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
     assert ["0", "2023-11-14T22:13:20.000Z", "3.0 MiB", "90 s", "42", "none"] in cells
     assert ["3", "none yet", "0 B", "0 s", "0", "storage is away"] in cells
+
+
+def test_an_engine_that_has_other_settings_is_told():
+    done = CliRunner().invoke(status, ["--json"], catch_exceptions=False)
+    assert json.loads(done.output)["other_settings"] == [{"engine": "a:8003", "settings": ["homes", "rules_file"]}]
+    lines = CliRunner().invoke(status, [], catch_exceptions=False).output.splitlines()
+    assert any(line.split() == ["a:8003", "homes,", "rules_file"] for line in lines)

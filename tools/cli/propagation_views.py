@@ -139,7 +139,9 @@ def status(to: Target) -> None:
             }
             for one in answer.snapshots
         ]
-        to.out.object(told | {"lanes": lanes, "followers": followed, "sources": sources, "snapshots": snapshots})
+        others = [{"engine": one.engine, "settings": list(one.settings)} for one in answer.other_settings]
+        parts = {"lanes": lanes, "followers": followed, "sources": sources, "snapshots": snapshots}
+        to.out.object(told | parts | {"other_settings": others})
         return
     to.out.object({name.replace("_", " "): value for name, value in told.items()})
     to.out.line("")
@@ -158,6 +160,10 @@ def status(to: Target) -> None:
     if answer.snapshots:
         to.out.line("")
         to.out.table(_SNAPSHOT_COLUMNS, [({}, _snapshot_cells(one)) for one in answer.snapshots], "no snapshots")
+    if answer.other_settings:
+        to.out.line("")
+        other_rows: list[Row] = [({}, (one.engine, ", ".join(one.settings))) for one in answer.other_settings]
+        to.out.table(["engine", "differs from the first shard's in"], other_rows, "no engine differs")
 
 
 def _snapshot_cells(one: propagation_admin_pb2.ShardSnapshots) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 from google.protobuf.message import Message
 
-from libs.errors.errors import InvalidArgument
+from libs.errors.errors import InvalidArgument, Unavailable
 from libs.rpc.call import Call
 from services.propagation import messages
 from services.propagation.domain import hearing, impact, names, upstream
@@ -15,12 +15,17 @@ from services.propagation.domain.engine import Engine
 from services.propagation.domain.hearing import Told, ToldPart, ToldRoot
 from services.propagation.domain.reach import Reach
 from services.propagation.domain.shard import Shard
+from services.propagation.fleet.alike import Alike
 from services.propagation.store.numbers import to_numbers, to_set
 from wellspring.propagation.v1 import propagation_pb2, shards_pb2
 
 MOST_OUTPUTS = 100_000
 MOST_FOLLOWED = 2_000
 """Outputs that ReachOutputs follows at once, in some milliseconds."""
+_FIRST = 0
+_MOST_ADDRESS = 256
+_MOST_SETTINGS = 64
+_MOST_DIGEST = 64
 _MOST_VIEWS = 1_000
 """Names of views that are numbered; there are as many numbers as two bytes have."""
 
@@ -39,9 +44,10 @@ async def _refused(request: Message, call: Call) -> Message:
 class AcrossServicer:
     """Of one shard."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, alike: Alike) -> None:
         self._engine = engine
         self._shard = engine.shard
+        self._alike = alike
 
     async def RegisterInterest(
         self, request: shards_pb2.RegisterInterestRequest, call: Call
@@ -132,6 +138,23 @@ class AcrossServicer:
                 outputs = [names.output_name(views[view], name.decode()) for name in resources]
                 response.wanted.add(shard=number, outputs=outputs)
         return response
+
+    async def CompareSettings(
+        self, request: shards_pb2.CompareSettingsRequest, call: Call
+    ) -> shards_pb2.CompareSettingsResponse:
+        """With those of this process."""
+        if self._shard.settings.part.number != _FIRST:
+            raise InvalidArgument("is asked of the first shard: the metadata wellspring-shard names another one")
+        if not 1 <= len(request.engine) <= _MOST_ADDRESS:
+            raise InvalidArgument.field("engine", f"1 to {_MOST_ADDRESS} characters are allowed")
+        messages.at_most("settings", len(request.settings), _MOST_SETTINGS)
+        if any(len(digest) > _MOST_DIGEST for digest in request.settings.values()):
+            raise InvalidArgument.field("settings", f"at most {_MOST_DIGEST} bytes each are allowed")
+        try:
+            differing = await self._alike.compare(request.engine, request.settings)
+        except OSError:
+            raise Unavailable("a file of the engine that leads the first shard cannot be read now") from None
+        return shards_pb2.CompareSettingsResponse(differing=differing)
 
 
 def _reach(shard: Shard, request: shards_pb2.ReachOutputsRequest) -> Reach:

@@ -158,6 +158,7 @@ class FleetAdmin:
                 sum_.pending += lane.pending
                 sum_.roots = max(sum_.roots, lane.roots)
             status.snapshots.extend(answer.snapshots)
+            status.other_settings.extend(answer.other_settings)
         status.lanes.extend(lanes[name] for name in sorted(lanes))
         return status
 

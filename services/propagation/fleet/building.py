@@ -18,6 +18,7 @@ from services.propagation.domain.partition import Part
 from services.propagation.domain.shard import Settings
 from services.propagation.files import views_file
 from services.propagation.fleet.across import AcrossServicer
+from services.propagation.fleet.alike import Alike
 from services.propagation.fleet.changes import FleetChanges
 from services.propagation.fleet.homes import Begun
 from services.propagation.fleet.interests import InterestedPropagation, InterestedWork, Interests
@@ -59,6 +60,7 @@ class Deployment:
     rules: RulesSetup = field(default_factory=RulesSetup)
     homes: Homes | None = None
     max_batch: int = MAX_CAPACITY
+    alike: Alike = field(default_factory=Alike)
 
 
 async def led(
@@ -124,8 +126,9 @@ async def led(
             rules,
             canaries,
             {number: snapshots} if snapshots is not None else {},
+            (lambda: deployment.alike.others) if number == _FIRST else dict,
         ),
-        AcrossServicer(engine),
+        AcrossServicer(engine, deployment.alike),
         background,
         collectors,
         stopping,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,10 @@ from libs.rpc.options import StartError
 from libs.rpc.server import Server
 from services.propagation import backends, configured
 from services.propagation.domain.engine import Engine
+from services.propagation.fleet.alike import Alike
 from services.propagation.fleet.building import Deployment, led
+from services.propagation.fleet.comparing import Comparing
+from services.propagation.fleet.digests import digests
 from services.propagation.fleet.hosting import Hosting
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.owners import Owners
@@ -91,6 +95,9 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     )
     server.telemetry.registry.register(SnapshotsCollector(kept))
     add_fleet(server, shards)
+    comparing = Comparing(deployment.alike, lambda: shards)
+    server.telemetry.registry.register(comparing)
+    server.add_background("comparing", lambda: comparing.run(sharded.address or server.addresses[0]))
     server.add_background("owners", owners.run)
     server.add_background("shards", lambda: hosting.run(sharded.address or server.addresses[0]))
 
@@ -129,6 +136,7 @@ def _deployment(
         rules,
         homes,
         config.leases.max_batch_items,
+        Alike(partial(digests, config)),
     )
 
 
