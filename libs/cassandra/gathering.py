@@ -92,6 +92,12 @@ class Gathered:
     async def read(self, place: Hashable, consistency: int, before: Values = (), after: Values = ()) -> list[Row]:
         """The rows of the partition at ``place``, as ``Kind.one`` brings them. They are shared, and not to be changed.
         Values are hashable. Raises as ``Session.execute``."""
+        return await self.ask(place, consistency, before, after)
+
+    def ask(
+        self, place: Hashable, consistency: int, before: Values = (), after: Values = ()
+    ) -> "asyncio.Future[list[Row]]":
+        """As ``read``, asked for before anybody waits."""
         shape = _Shape(before, after, consistency, self._session.replicas(self._kind.key(before, place)))
         queue = self._queues.get(shape)
         if queue is None:
@@ -99,7 +105,7 @@ class Gathered:
         mine: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
         queue.waiting.setdefault(place, []).append(mine)
         queue.turns.came()
-        return await mine
+        return mine
 
     def _queue(self, shape: _Shape) -> _Queue:
         waiting: _Places = {}

@@ -9,7 +9,7 @@ from services.session.crypto.keyring import Keyring
 from services.session.domain.model import Session
 from services.session.domain.operations import Value
 from services.session.domain.policy import Policy
-from services.session.domain.validity import absolute_end_us, idle_end_us
+from services.session.domain.validity import ends_us
 from wellspring.session.v1 import session_pb2 as pb
 
 
@@ -32,8 +32,9 @@ def session(keyring: Keyring, policy: Policy, caller: str, given: Session) -> pb
     )
     _set_time(answer.create_time, given.created_us)
     _set_time(answer.last_active_time, given.active_us)
-    _set_time(answer.idle_expire_time, idle_end_us(given, policy))
-    _set_time(answer.absolute_expire_time, absolute_end_us(given, policy))
+    absolute_us, idle_us = ends_us(given, policy)
+    _set_time(answer.idle_expire_time, idle_us)
+    _set_time(answer.absolute_expire_time, absolute_us)
     if not anonymous:
         answer.subject = pseudonyms.pairwise(keyring, given.realm, caller, given.subject)
         assurance = answer.assurance

@@ -34,9 +34,13 @@ class ToldEvents:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._counter = Counter("wellspring_session_events", "What happened to sessions", ["event"], registry=registry)
+        self._counters: dict[str, Counter] = {}
 
     def record(self, what: str, realm: str, *, handle: str = "", caller: str = "", **facts: str | int) -> None:
-        self._counter.labels(what).inc()
+        counter = self._counters.get(what)
+        if counter is None:
+            counter = self._counters[what] = self._counter.labels(what)
+        counter.inc()
         level = LEVELS.get(what, logging.DEBUG)
         if log.isEnabledFor(level):
             told = {name: fact for name, fact in facts.items() if name != WORDS}

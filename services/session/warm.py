@@ -17,7 +17,7 @@ from services.session.domain.homes import is_elsewhere
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
 from services.session.domain.validating import Validated, touch_due_us
-from services.session.domain.validity import idle_end_us
+from services.session.domain.validity import ends_us
 from services.session.store.interface import Mark
 from wellspring.session.v1 import session_pb2 as pb
 
@@ -78,7 +78,7 @@ class Warm:
         mark = await self._mark(realm, session.handle, session.subject, elsewhere)
         if mark is None or mark.revision != session.revision or mark.epoch != validated.bearer.stored.subject_epoch:
             return
-        until_us = idle_end_us(session, policy)
+        until_us = ends_us(session, policy)[1]
         if record.dies_us:
             until_us = min(until_us, record.dies_us)
         elif not validated.rotate_hint:

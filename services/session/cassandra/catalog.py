@@ -6,6 +6,7 @@ Realms are decided by all data centres together and written in each; what Create
 import asyncio
 from collections.abc import Collection, Mapping
 
+from libs.cassandra.session import Row
 from services.session.cassandra.cluster import Cluster, Write
 from services.session.cassandra.layout import ttl_s
 from services.session.domain.model import Created, RealmRecord
@@ -65,7 +66,11 @@ class Catalog:
 
     async def created_by(self, request: bytes) -> list[Created]:
         """What Creates of this name made, in any data centre, as far as it is known here."""
-        return [Created(*row) for row in await self._cluster.rows_of_one("creations", request)]
+        return [Created(*row) for row in await self.asked_creations(request)]
+
+    def asked_creations(self, request: bytes) -> "asyncio.Future[list[Row]]":
+        """The rows of `created_by`, asked for before anybody waits."""
+        return self._cluster.asked("creations", request)
 
     def creation(self, request: bytes, created: Created) -> Write:
         """The plain write that remembers what a Create makes."""

@@ -60,10 +60,10 @@ class Cluster:
         """The answer of a read. Raises Unavailable."""
         return await self.session.execute(self._read[name], values, LOCAL_QUORUM)
 
-    async def rows_of_one(self, name: str, *place: Any) -> list[Row]:
+    def asked(self, name: str, *place: Any) -> "asyncio.Future[list[Row]]":
         """The answer of a read of one partition, one of TOGETHER, asked for with others that come now: not to be
-        changed, for those who ask for the same have it too. Raises Unavailable."""
-        return await self._gathered[name].read(place[-1], LOCAL_QUORUM, before=place[:-1])
+        changed, for those who ask for the same have it too. The future raises Unavailable."""
+        return self._gathered[name].ask(place[-1], LOCAL_QUORUM, before=place[:-1])
 
     async def decided_rows(self, name: str, *values: Any, shared: bool = False) -> list[Row]:
         """The answer of a read that comes after every conditional write of its partition (`shared`: in any data

@@ -20,6 +20,7 @@ from services.session.cassandra.catalog import Catalog
 from services.session.cassandra.cluster import Cluster, Write
 from services.session.cassandra.homes import Place
 from services.session.cassandra.known import Known
+from services.session.cassandra.revoked import epoch_of
 from services.session.domain.epochs import is_below
 from services.session.domain.model import Created, Item, Session
 from services.session.store.interface import End, Guard, SubjectKey
@@ -77,7 +78,8 @@ class Creating:
 
         if guard is not None:
             # A login that is refused is to write nothing; what is decided here is decided once more when it enters.
-            but.update(end.handle for end in (await self._others(session, request, created, orphan))[0])
+            made = await self._catalog.created_by(request)
+            but.update(end.handle for end in (await self._others(made, session, created, orphan))[0])
             await admit()
         creation = self._catalog.creation(request, created)
         try:
@@ -113,22 +115,21 @@ class Creating:
         self, session: Session, request: bytes, created: Created, orphan: Orphan, ends: list[End]
     ) -> bool:
         """Whether a session that was written may be answered; `ends`: with what it made before this one, too."""
-        epoch, (orphans, latest) = await asyncio.gather(
-            self._here.revocations.subject_epoch(session.realm, session.subject),
-            self._others(session, request, created, orphan),
+        counters, rows = await asyncio.gather(
+            self._here.revocations.asked_epoch(session.realm, session.subject), self._catalog.asked_creations(request)
         )
-        if is_below(session.subject_stamp, epoch):
+        orphans, latest = await self._others([Created(*row) for row in rows], session, created, orphan)
+        if is_below(session.subject_stamp, epoch_of(counters)):
             self._known.raises(session.realm, session.subject)
             return False
         ends += orphans
         return latest
 
     async def _others(
-        self, session: Session, request: bytes, created: Created, orphan: Orphan
+        self, made: Sequence[Created], session: Session, created: Created, orphan: Orphan
     ) -> tuple[list[End], bool]:
-        """What else the request has made and is remembered for, to be ended; whether this one is the latest."""
-        found = await self._catalog.created_by(request)
-        others = [one for one in found if one.until_us > session.created_us and one.handle != session.handle]
+        """What else its request has `made` and is remembered for, to be ended; whether this one is the latest."""
+        others = [one for one in made if one.until_us > session.created_us and one.handle != session.handle]
         if not others:
             return [], True
         heads = await asyncio.gather(*(self._here.sessions.head(session.realm, one.handle) for one in others))

@@ -52,7 +52,8 @@ class FollowedHot:
 
     def staleness_us(self, realm: Realm) -> int:
         """See `Hot.staleness_us`."""
-        return self._age_us() if self._is_fresh(realm) else 0
+        age_us = self._age_us()
+        return age_us if self._known.fresh_us is not None and age_us <= realm.policy.revocation_bound_us else 0
 
     async def _epoch(self, realm: Realm, subject: bytes) -> Epoch:
         if not self._known.may_have_raised(realm.name, subject):

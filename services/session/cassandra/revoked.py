@@ -36,7 +36,11 @@ class Revocations:
 
     async def subject_epoch(self, realm: str, subject: bytes) -> Epoch:
         """The epoch of a subject."""
-        return _epoch(await self._cluster.rows_of_one("subject_epoch", realm, subject))
+        return epoch_of(await self.asked_epoch(realm, subject))
+
+    def asked_epoch(self, realm: str, subject: bytes) -> "asyncio.Future[list[Row]]":
+        """What `epoch_of` makes the epoch of a subject of; asked for before anybody waits."""
+        return self._cluster.asked("subject_epoch", realm, subject)
 
     async def realm_epochs(self) -> dict[str, Epoch]:
         """The epochs of every realm that ever had one raised."""
@@ -44,7 +48,7 @@ class Revocations:
         async for page in self._cluster.pages("realm_epochs"):
             for realm, *row in page:
                 rows.setdefault(realm, []).append(tuple(row))
-        return {realm: _epoch(found) for realm, found in rows.items()}
+        return {realm: epoch_of(found) for realm, found in rows.items()}
 
     async def raise_subject(self, realm: str, subject: bytes, datacentre: str, at_us: int) -> Epoch:
         """The subject's epoch after one more revocation."""
@@ -58,7 +62,7 @@ class Revocations:
     async def raise_realm(self, realm: str, datacentre: str, at_us: int) -> Epoch:
         """The realm's epoch after one more revocation."""
         async with self._cluster.turn("realm epoch", realm):
-            epoch = raised(_epoch(await self._cluster.rows("realm_epoch", realm)), datacentre, at_us)
+            epoch = raised(epoch_of(await self._cluster.rows("realm_epoch", realm)), datacentre, at_us)
             counter = dict(epoch.counters)[datacentre]
             await self._cluster.put("realm_epoch", realm, datacentre, counter, epoch.raised_us, counter)
         return epoch
@@ -76,6 +80,9 @@ class Revocations:
         return list(await asyncio.gather(*(self.tombstone(realm, handle) for handle in handles)))
 
 
-def _epoch(rows: Sequence[Row]) -> Epoch:
+def epoch_of(rows: Sequence[Row]) -> Epoch:
+    """The epoch that counters of data centres are together."""
+    if not rows:
+        return Epoch()
     counters = tuple(sorted((row[0], row[1]) for row in rows))
     return Epoch(counters, max((row[2] for row in rows), default=0))

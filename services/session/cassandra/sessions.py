@@ -36,13 +36,13 @@ class Sessions:
 
     async def head(self, realm: str, handle: str) -> Session | None:
         """A session without its items."""
-        rows = await self._cluster.rows_of_one("head", realm, handle)
+        rows = await self._cluster.asked("head", realm, handle)
         row = rows[0] if rows else None
         return None if row is None or row[0] is None else codec.decode_session(realm, handle, row[0])
 
     async def revision(self, realm: str, handle: str) -> int | None:
         """A session's revision; None when it is not there."""
-        rows = await self._cluster.rows_of_one("head", realm, handle)
+        rows = await self._cluster.asked("head", realm, handle)
         return rows[0][1] if rows else None
 
     async def read(self, realm: str, handle: str, keys: Sequence[bytes], kinds: bytes) -> Found:

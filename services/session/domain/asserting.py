@@ -9,7 +9,7 @@ from services.session.domain.errors import SessionInvalid
 from services.session.domain.model import Session
 from services.session.domain.realms import Realm
 from services.session.domain.tools import Tools
-from services.session.domain.validity import idle_end_us
+from services.session.domain.validity import ends_us
 
 LONGEST_S: Final = 60
 """An assertion outlives a revocation by this much, at most."""
@@ -22,7 +22,7 @@ def claims(tools: Tools, realm: Realm, session: Session, audience: str, lifetime
     The subject is in the audience's own form. Raises SessionInvalid when the session ends within the second.
     """
     now_s = tools.clock.now_us() // 1_000_000
-    expires_s = min(now_s + lifetime_s, idle_end_us(session, realm.policy) // 1_000_000)
+    expires_s = min(now_s + lifetime_s, ends_us(session, realm.policy)[1] // 1_000_000)
     if expires_s <= now_s:
         raise SessionInvalid
     said: dict[str, Any] = {

@@ -16,7 +16,7 @@ from services.session.domain.model import Epoch, Session
 from services.session.domain.operations import Limits, Operation, Totals, Value, apply, check
 from services.session.domain.policy import DAY, HOUR, MINUTE, SECOND, Caller, Policy, Timeouts
 from services.session.domain.steady import SteadyClock
-from services.session.domain.validity import State, absolute_end_us, idle_end_us, judge
+from services.session.domain.validity import State, ends_us, judge
 
 KEYS = st.sampled_from(["a", "b", "c"])
 OPERATIONS = st.lists(
@@ -154,7 +154,8 @@ def session(**changes):
 @given(st.integers(0, 10 * DAY), st.integers(0, 10 * DAY), st.integers(1, 3))
 def test_no_activity_leads_past_the_absolute_end(active_us, now_us, level):
     one = session(active_us=active_us, level=level)
-    assert idle_end_us(one, Policy()) <= absolute_end_us(one, Policy()) <= one.ends_us
+    absolute_us, idle_us = ends_us(one, Policy())
+    assert idle_us <= absolute_us <= one.ends_us
     verdict = judge(one, Policy(), Epoch(), Epoch(), None, now_us)
     assert not verdict.live or now_us < one.ends_us
 
@@ -162,10 +163,8 @@ def test_no_activity_leads_past_the_absolute_end(active_us, now_us, level):
 def test_a_shorter_policy_ends_what_is_there_and_a_longer_one_moves_nothing():
     one = session(active_us=DAY, idle_us=HOUR)
     short, long = Timeouts(MINUTE, 30 * MINUTE), Timeouts(30 * DAY, 30 * DAY)
-    assert absolute_end_us(one, Policy(timeouts=(short,) * 3)) == DAY + 30 * MINUTE
-    assert idle_end_us(one, Policy(timeouts=(short,) * 3)) == DAY + MINUTE
-    assert absolute_end_us(one, Policy(timeouts=(long,) * 3)) == one.ends_us
-    assert idle_end_us(one, Policy(timeouts=(long,) * 3)) == DAY + HOUR
+    assert ends_us(one, Policy(timeouts=(short,) * 3)) == (DAY + 30 * MINUTE, DAY + MINUTE)
+    assert ends_us(one, Policy(timeouts=(long,) * 3)) == (one.ends_us, DAY + HOUR)
 
 
 def test_a_revocation_outweighs_an_expiry():

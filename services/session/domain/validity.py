@@ -36,15 +36,12 @@ class Verdict(NamedTuple):
         return self.state in (State.REVOKED, State.SUBJECT_REVOKED, State.REALM_REVOKED)
 
 
-def absolute_end_us(session: Session, policy: Policy) -> int:
-    """The absolute end. A policy made shorter counts at once; one made longer moves no session that is there."""
-    return min(session.ends_us, session.auth_us + policy.of_level(session.level).absolute_us)
-
-
-def idle_end_us(session: Session, policy: Policy) -> int:
-    """The end unless there is activity: never past the absolute one. Of policies, as with the absolute end."""
-    idle_us = min(session.idle_us, policy.of_level(session.level).idle_us)
-    return min(session.active_us + idle_us, absolute_end_us(session, policy))
+def ends_us(session: Session, policy: Policy) -> tuple[int, int]:
+    """The absolute end, and the end unless there is activity, which is never past it. A policy made shorter counts at
+    once; one made longer moves no session that is there."""
+    timeouts = policy.of_level(session.level)
+    absolute_us = min(session.ends_us, session.auth_us + timeouts.absolute_us)
+    return absolute_us, min(session.active_us + min(session.idle_us, timeouts.idle_us), absolute_us)
 
 
 def judge(
@@ -64,8 +61,9 @@ def judge(
         return Verdict(State.SUBJECT_REVOKED, subject_epoch.raised_us)
     if is_below(session.stamp, realm_epoch):
         return Verdict(State.REALM_REVOKED, realm_epoch.raised_us)
-    if now_us >= (end := absolute_end_us(session, policy)):
-        return Verdict(State.ABSOLUTE_EXPIRED, end)
-    if now_us >= (end := idle_end_us(session, policy)):
-        return Verdict(State.IDLE_EXPIRED, end)
+    absolute_us, idle_us = ends_us(session, policy)
+    if now_us >= absolute_us:
+        return Verdict(State.ABSOLUTE_EXPIRED, absolute_us)
+    if now_us >= idle_us:
+        return Verdict(State.IDLE_EXPIRED, idle_us)
     return Verdict(State.LIVE, session.created_us)
