@@ -1,4 +1,5 @@
-"""Mutations of one call: those that are alike as one step, the others each as a step of its own, so many at once."""
+"""Mutations of one call: those that are alike as one step, the others each as a step of its own, so many at once. That
+of a call with one may share a step with others' (``puts.py``)."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,8 +7,9 @@ from typing import Final
 
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.catalog import Catalog
-from services.storage.cassandra.lww.together import alike
+from services.storage.cassandra.lww.likeness import alike
 from services.storage.cassandra.partition import Place
+from services.storage.cassandra.puts import Puts
 from services.storage.cassandra.steps import Steps
 from services.storage.cassandra.wanted import wanted
 from services.storage.domain.errors import NamespaceNotFound
@@ -27,15 +29,16 @@ class Mutations:
     def __init__(self, catalog: Catalog, steps: Steps) -> None:
         self._catalog = catalog
         self._steps = steps
+        self._puts = Puts(self._one, self._alike, steps.busy, steps.replicas)
 
     async def run(self, writes: Sequence[Write]) -> list[Result]:
         """As ``Store.mutate``."""
         if len(writes) == 1:
-            return [await self._one(writes[0])]
+            return [await self._puts.run(writes[0])]
         writes = list(writes)  # some sequences make each of them anew
         results: dict[int, Result] = {}
         for step in alike(writes):
-            found = await self._alike([writes[index] for index in step])
+            found = await self._of_one_call([writes[index] for index in step])
             results.update((index, result) for index, result in zip(step, found, strict=True) if result is not None)
         by_place: dict[Place, list[int]] = {}
         for index, write in enumerate(writes):
@@ -68,8 +71,11 @@ class Mutations:
 
     async def _alike(self, writes: Sequence[Write]) -> Sequence[Result | None]:
         space = writes[0].namespace
+        await self.check_known(space)
+        return await self._steps.change_alike(space, writes)
+
+    async def _of_one_call(self, writes: Sequence[Write]) -> Sequence[Result | None]:
         try:
-            await self.check_known(space)
-            return await self._steps.change_alike(space, writes)
+            return await self._alike(writes)
         except WellspringError as error:
             return [error] * len(writes)

@@ -35,6 +35,8 @@ _READS: Final = {
     "spread_stamped": f"SELECT value, writetime(value) FROM lww_spread {_BUCKET} AND kind = ? AND key = ?",
     "spread_bucket": f"SELECT key, value, writetime(value) FROM lww_spread {_BUCKET}",
     "runs": "SELECT record, run, starts FROM lww_runs WHERE space = ?",
+    "lww_begin_many": "SELECT record, kind, key, value, more FROM lww WHERE space = ? AND record IN ? AND kind < 2"
+    " PER PARTITION LIMIT ?",
     "lww_slice": f"{_LWW_SLICE} LIMIT ?",
     "lww_slice_back": f"{_LWW_SLICE} ORDER BY kind DESC, key DESC LIMIT ?",
     "doubts": "SELECT lane, seq, record, told, mutation FROM doubts WHERE space = ?",

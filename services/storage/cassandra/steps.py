@@ -7,7 +7,7 @@ read, else it is read again and decided again. Steps of this process on one reco
 import asyncio
 import dataclasses
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, TypeVar
 
 from libs.cassandra.session import QUORUM, Session
@@ -16,6 +16,7 @@ from services.storage.cassandra import outbox
 from services.storage.cassandra.accounts import Accounts, Standing
 from services.storage.cassandra.commit import Change, Committer
 from services.storage.cassandra.lanes import Lane
+from services.storage.cassandra.layout import record_key
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.lww.steps import LwwSteps
 from services.storage.cassandra.lww.together import LwwTogether
@@ -170,6 +171,14 @@ class Steps:
                 standing,
                 self.lane(space),
             )
+
+    def busy(self, write: Write) -> bool:
+        """Whether this process writes the record now."""
+        return self._locks.held((write.namespace.number, write.command.record))
+
+    def replicas(self, write: Write) -> Hashable:
+        """Names the replicas of the record: those of one name are asked for together without a detour."""
+        return self._session.replicas(record_key(write.namespace.number, write.command.record))
 
     async def clean(self, spaces: Sequence[Namespace], work: Work[T], due: Sequence[bytes]) -> T:
         """A step of the sweeper that touches no record."""

@@ -18,6 +18,10 @@ class KeyedLocks(Generic[K]):
         """``async with locks.hold(key):``."""
         return _Held(self._locks, key)
 
+    def held(self, key: K) -> bool:
+        """Whether somebody holds it."""
+        return key in self._locks
+
     @contextlib.asynccontextmanager
     async def hold_all(self, keys: Iterable[K]) -> AsyncIterator[None]:
         """Holds several keys at once. They are to come sorted, each once: then no two who do so wait for each other."""

@@ -42,6 +42,7 @@ def test_who_goes_away_while_it_waits_lets_go_of_what_it_holds():
             waiting = asyncio.create_task(wait())
             await asyncio.sleep(0)
             assert set(locks._locks) == {1, 2}, "it holds one and waits for the other"
+            assert locks.held(1) and locks.held(2) and not locks.held(3)
             waiting.cancel()
             assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
             assert set(locks._locks) == {2}

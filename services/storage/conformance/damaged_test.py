@@ -83,6 +83,22 @@ def test_a_damaged_flat_item_and_a_damaged_render() -> None:
     play(story)
 
 
+def test_who_reads_and_writes_at_once_with_others_has_nothing_of_their_damage() -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(Mode.LWW)
+        await second.store.namespaces()
+        records = [b"r%d" % number for number in range(5)]
+        await asyncio.gather(*(first.put(space, record, {b"": record}) for record in records))
+        await Stored(space, records[2], ITEMS, b"").damage(first)
+        found = await asyncio.gather(*(second.page(space, record) for record in records), return_exceptions=True)
+        assert isinstance(found.pop(2), ChecksumMismatch)
+        assert [page.items[0].value for page in found if isinstance(page, Page)] == [*records[:2], *records[3:]]
+        await asyncio.gather(*(second.put(space, record, {b"": record + b"!"}) for record in records))
+        assert await first.contents(space) == {record: {b"": record + b"!"} for record in records}
+
+    play(story)
+
+
 def test_a_damaged_record_of_conditional_writes_is_told_and_not_decided_on() -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.CAS)

@@ -25,13 +25,22 @@ OWN = pytest.mark.parametrize("own", [False, True])
 """Whether each put has a token of its own."""
 
 
+HOW = pytest.mark.parametrize(("own", "calls"), [(False, False), (True, False), (True, True)])
+"""And whether each is a call of its own, all at once."""
+
+
 def _commands(case: Case, *, own: bool = False) -> list[Command]:
     token = None if own else case.token()
     return [case.command(record, {b"": record}, token=token) for record in _RECORDS]
 
 
-async def _put(case: Case, space: Namespace, commands: list[Command]) -> list[Receipt | WellspringError]:
-    return await case.store.mutate([Write(space, command) for command in commands])
+async def _put(
+    case: Case, space: Namespace, commands: list[Command], *, calls: bool = False
+) -> list[Receipt | WellspringError]:
+    writes = [Write(space, command) for command in commands]
+    if calls:
+        return [result for (result,) in await asyncio.gather(*(case.store.mutate([write]) for write in writes))]
+    return await case.store.mutate(writes)
 
 
 def _outcomes(results: list[Receipt | WellspringError]) -> list[Outcome]:
@@ -145,14 +154,16 @@ def test_a_writer_whose_records_are_half_written(monkeypatch: pytest.MonkeyPatch
     play(story)
 
 
-@OWN
+@HOW
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("error", [OutcomeUnknown("the answer is lost"), Unavailable("too few replicas")])
-def test_what_many_were_refused_each_asks_for_by_itself(error: WellspringError, done: bool, own: bool) -> None:
+def test_what_many_were_refused_each_asks_for_by_itself(
+    error: WellspringError, done: bool, own: bool, calls: bool
+) -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
         refusing = _Refusing(first, error, done=done)
-        assert set(_outcomes(await _put(first, space, _commands(first, own=own)))) == {Outcome.APPLIED}
+        assert set(_outcomes(await _put(first, space, _commands(first, own=own), calls=calls))) == {Outcome.APPLIED}
         assert refusing.refused
         for case in (first, second):
             assert await case.contents(space) == _CONTENTS
@@ -184,12 +195,14 @@ def test_one_whose_answer_stays_away_does_not_keep_the_others(done: bool) -> Non
     play(story)
 
 
-@OWN
-def test_two_servers_that_put_the_same_at_once(own: bool) -> None:
+@HOW
+def test_two_servers_that_put_the_same_at_once(own: bool, calls: bool) -> None:
     async def story(first: Case, second: Case) -> None:
         space = await first.space(Mode.LWW)
         commands = _commands(first, own=own)
-        found = await asyncio.gather(_put(first, space, commands), _put(second, space, commands[::-1]))
+        found = await asyncio.gather(
+            _put(first, space, commands, calls=calls), _put(second, space, commands[::-1], calls=calls)
+        )
         for results in found:
             assert set(_outcomes(results)) <= {Outcome.APPLIED, Outcome.REPEATED}
         for case in (first, second):

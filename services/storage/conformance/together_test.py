@@ -1,6 +1,7 @@
 """Conformance: puts that are alike (one item each, of many records, with one token or each its own) do what each would
-do by itself."""
+do by itself; so do single ones of several callers that come at once."""
 
+import asyncio
 import random
 
 import pytest
@@ -49,7 +50,7 @@ def test_together_as_each_by_itself(bench: Bench, mode: Mode, seed: int) -> None
 
     async def story(case: Case) -> None:
         together, alone = await case.space(mode), await case.space(mode)
-        for turn in range(4):
+        for turn in range(6):
             for _ in range(10):
                 await _had(case, [together, alone], dice)
             records = dice.sample([*_RECORDS, *(b"new%d%d" % (turn, at) for at in range(4))], dice.randrange(2, 17))
@@ -63,7 +64,12 @@ def test_together_as_each_by_itself(bench: Bench, mode: Mode, seed: int) -> None
                     )
                     for record, own in zip(records, tokens, strict=True)
                 ]
-                many = await case.store.mutate([Write(together, command) for command in commands])
+                writes = [Write(together, command) for command in commands]
+                if turn < 4:
+                    many = await case.store.mutate(writes)
+                else:
+                    calls = await asyncio.gather(*(case.store.mutate([write]) for write in writes))
+                    many = [result for (result,) in calls]
                 ones = [(await case.store.mutate([Write(alone, command)]))[0] for command in commands]
                 assert [_told(one, versions=versions) for one in many] == [
                     _told(one, versions=versions) for one in ones
@@ -75,6 +81,9 @@ def test_together_as_each_by_itself(bench: Bench, mode: Mode, seed: int) -> None
 
 async def _same(case: Case, together: Namespace, alone: Namespace, *, versions: bool) -> None:
     assert await case.contents(together) == await case.contents(alone)
+    places = [(space, record) for space in (together, alone) for record in _RECORDS]
+    at_once = await asyncio.gather(*(case.page(*place) for place in places))
+    assert at_once == [await case.page(*place) for place in places]
     for record in _RECORDS:
         pages = [await case.page(space, record) for space in (together, alone)]
         assert pages[0].found == pages[1].found and (not versions or pages[0].version == pages[1].version)

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from libs.cassandra.gathering import Gathered, Kind
 from libs.cassandra.session import Session
 from services.storage.cassandra.checking import Replicas
+from services.storage.cassandra.layout import record_key
 from services.storage.cassandra.loader import Loader
 from services.storage.cassandra.lww.buckets import NOTE, decode_note
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
@@ -43,6 +45,8 @@ class LwwLoader(Loader):
         self._grace_us = grace_us
         self._whole = whole
         self._places = Places(self)
+        first = Kind(statements.read["lww_begin"], statements.read["lww_begin_many"], _key)
+        self._first = Gathered(session, first)
 
     async def rows(self, place: Place, rows: Sequence[tuple[int, bytes]], loaded: Loaded, consistency: int) -> None:
         partition = self.partition(place, loaded)
@@ -97,8 +101,9 @@ class LwwLoader(Loader):
         span.cover(*reached(need, found, limit))
 
     async def begin(self, place: Place, consistency: int) -> Sequence[Any]:
-        """The record's own cells and its first items, by one statement."""
-        return await self.checked(place, await self._ask("lww_begin", (*place, _FIRST + 1), consistency))
+        """The record's own cells and its first items, by one statement for all records that are asked for at once."""
+        number, record = place
+        return await self.checked(place, await self._first.read(record, consistency, (number,), (_FIRST + 1,)))
 
     async def checked(self, place: Place, found: Sequence[Any]) -> Sequence[Any]:
         """Rows as :meth:`take` wants them."""
@@ -183,3 +188,7 @@ class LwwLoader(Loader):
                     partition.put(key, decode_cells(value, more))
             else:
                 partition.spans[kind].put(key, value)
+
+
+def _key(before: tuple[int], record: bytes) -> bytes:
+    return record_key(*before, record)

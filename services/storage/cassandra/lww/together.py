@@ -1,9 +1,9 @@
 """Puts that are alike, each of a record of its own, as one step: read together, decided by one run of the engine,
 announced together, written by few requests, settled together.
 
-Alike are puts of one item of the same key: under one token, as ``PutMany`` makes them, or each under its own, where the
-records are new. Each record is still for itself: its cells go all or none of them, and it succeeds or fails whatever
-becomes of the others. A record that takes more than its own cells to decide on is left to a step of its own.
+Alike are puts of one item of the same key (``likeness.py``): under one token, as ``PutMany`` makes them, or each under
+its own. Each record is still for itself: its cells go all or none of them, and it succeeds or fails whatever becomes of
+the others. A record that takes more than its own cells to decide on is left to a step of its own.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from services.storage.cassandra.commit import Change, late
 from services.storage.cassandra.lanes import Intent, Lane
 from services.storage.cassandra.layout import feed_slot, record_key
 from services.storage.cassandra.lww.burial import QUIET_US
+from services.storage.cassandra.lww.likeness import MOST
 from services.storage.cassandra.lww.record import LwwPartition, parsed
 from services.storage.cassandra.lww.settling import Happened
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
@@ -33,8 +34,6 @@ from services.storage.store.families import Families
 from services.storage.store.interface import Write
 from services.storage.store.ledger import Account, Ledger
 
-MOST: Final = 100
-"""Records of one step."""
 _FEW: Final = 16
 """Records whose items are read by one request: of 1 MiB each at most."""
 _TRIES: Final = 3
@@ -50,35 +49,9 @@ time, from a clock drift before it on. Where that is not more than this, a recor
 token that is still taken."""
 
 Result = Receipt | WellspringError | None
-_Kinds = dict[tuple[int, bytes, bytes], dict[bytes, int]]
-"""Indexes of writes by record; by namespace, item and token."""
 Decide = Callable[[View, Sequence[Write]], Awaitable[list[Receipt | WellspringError]]]
+RowsOf = Callable[[Sequence[LwwPartition]], list[tuple[int, bytes]]]
 ViewOf = Callable[[Loaded, Sequence[tuple[Namespace, Account]]], View]
-
-
-def alike(writes: Sequence[Write]) -> list[list[int]]:
-    """The writes that make one step, by index, two of them at least; not one record is there twice in a step."""
-    alike_by_token: _Kinds = {}
-    for index, (space, command) in enumerate(writes):
-        puts = command.puts
-        if not space.stamped or len(puts) != 1 or command.deletes or command.dry_run or command.want_cost:
-            continue
-        quota = space.settings.quota
-        if puts[0].chunked or quota.max_bytes or quota.max_records:
-            continue
-        kind = (space.number, puts[0].key, token_row(command)[1])
-        alike_by_token.setdefault(kind, {}).setdefault(command.record, index)
-    alone: _Kinds = {}
-    for (number, key, _), step in alike_by_token.items():
-        ((record, index),) = step.items() if len(step) == 1 else ((b"", -1),)
-        if index >= 0 and writes[index].namespace.settings.max_clock_drift_us <= _UNSEEN_US:
-            alone.setdefault((number, key, b""), {}).setdefault(record, index)
-    found = []
-    for step in (*alike_by_token.values(), *alone.values()):
-        indexes = list(step.values())
-        pieces = [indexes[first : first + MOST] for first in range(0, len(indexes), MOST)]
-        found += [piece for piece in pieces if len(piece) > 1]
-    return found
 
 
 @dataclasses.dataclass(slots=True)
@@ -122,8 +95,7 @@ class LwwTogether:
         shared = len({token_row(write.command) for write in writes}) == 1
         partitions = await self._load(writes, places, loaded, shared=shared)
         results: list[Result] = [None] * len(writes)
-        known = [index for index, partition in enumerate(partitions) if shared or partition.head_cell is None]
-        left = [index for index in known if not partitions[index].ranges and partitions[index].note is None]
+        left = [index for index, one in enumerate(partitions) if not one.ranges and one.note is None]
         for _ in range(_TRIES):
             if not left:
                 return results
@@ -164,31 +136,33 @@ class LwwTogether:
         self, writes: Sequence[Write], places: Sequence[Place], loaded: Loaded, *, shared: bool
     ) -> list[LwwPartition]:
         """The records' own cells and the ``shared`` token's; then, of those that are there, the item's. Tokens that are
-        not shared are not there where the record is not."""
-        command = writes[0].command
-        partitions = [self._steps.loader.partition(place, loaded) for place in places]
-        await self._cells(partitions, [(HEAD, b""), *([token_row(command)] if shared else [])], MOST)
-        if shared:
-            there = [one for one in partitions if one.head_cell is not None and one.note is None]
-            await self._cells(there, list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)])), _FEW)
-        else:
-            for partition, write in zip(partitions, writes, strict=True):
-                self._steps.loader.take(partition, (), [token_row(write.command)])
+        not shared are read with these: they are not there where the record is not, unless they are taken for long."""
+        command, loader = writes[0].command, self._steps.loader
+        partitions = [loader.partition(place, loaded) for place in places]
+        tokens = {place: token_row(write.command) for place, write in zip(places, writes, strict=True)}
+        unseen = writes[0].namespace.settings.max_clock_drift_us <= _UNSEEN_US
+        own = list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)]))
+        first = [(HEAD, b""), *([token_row(command)] if shared else [])]
+        await self._cells(partitions, lambda _: first, MOST)
+        there = []
+        for partition in partitions:
+            if partition.note is None and (partition.head_cell is not None or not (shared or unseen)):
+                there.append(partition)
+            elif not shared and partition.head_cell is None:
+                loader.take(partition, (), [tokens[partition.place]])
+        await self._cells(there, lambda some: own if shared else [*own, *(tokens[one.place] for one in some)], _FEW)
         now_us = self._tools.clock_us()
         for partition in partitions:
             partition.derive(now_us)
         return partitions
 
-    async def _cells(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]], many: int) -> None:
+    async def _cells(self, partitions: Sequence[LwwPartition], rows: RowsOf, many: int) -> None:
+        """Reads ``rows`` of so ``many`` records by one request each."""
         near: dict[Any, list[LwwPartition]] = {}
         for partition in partitions:
             near.setdefault(self._replicas(partition), []).append(partition)
-        work = [
-            self._cells_of(some[first : first + many], rows)
-            for some in near.values()
-            for first in range(0, len(some), many)
-        ]
-        await asyncio.gather(*work)
+        pieces = [some[first : first + many] for some in near.values() for first in range(0, len(some), many)]
+        await asyncio.gather(*(self._cells_of(piece, rows(piece)) for piece in pieces))
 
     async def _cells_of(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]]) -> None:
         found: dict[bytes, list[Any]] = {partition.place[1]: [] for partition in partitions}
