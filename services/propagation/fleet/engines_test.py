@@ -22,6 +22,7 @@ from wellspring_client import packed
 SESSION_S = 15
 SHARDS, PAGES, SUMMARIES = 4, 4_000, 400
 EVENTS = 10
+LONG_LEASES = VIEWS.replace("store: {namespace: html}", "store: {namespace: html}\n    lease_time: 10m")
 RULES = """
 rules:
   edits:
@@ -228,13 +229,15 @@ def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kaf
             await asyncio.to_thread(first.start)
             async with connected(first) as to_first:
                 one = Stubs(to_first)
-                await one.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+                await one.admin.PutViews(admin_pb2.PutViewsRequest(yaml=LONG_LEASES))
                 sets = {f"w/page/{at:06}": [T] for at in range(PAGES)}
                 await one.propagation.DeclareDependencies(
                     pb.DeclareDependenciesRequest(packed=[declaration("html", sets)])
                 )
                 await edit(one, 1)
                 await rendered([one], done, PAGES // 4)
+                held = [pair for _ in range(SHARDS) for pair in await lent(one, 20)]
+                assert {batch.lease_id >> 48 for _, batch in held} == set(range(SHARDS)), "shards have turns"
                 await asyncio.to_thread(second.start)
                 async with connected(second) as to_second:
                     other = Stubs(to_second)
@@ -250,6 +253,12 @@ def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kaf
                     # A root that is done before the shards have moved would show nothing: it waits meanwhile.
                     await one.propagation.Pause(pb.PauseRequest(id="edit1"))
                     await rendered_over_moves(lambda: here, done, shared)
+                    kept = await leads(one)
+                    for names, batch in held:
+                        code = await completed(one, batch)
+                        wanted = 0 if batch.lease_id >> 48 in kept else grpc.StatusCode.ABORTED.value[0]
+                        assert code == wanted, "a shard that stays is kept meanwhile"
+                        done.update(names if code == 0 else ())
                     await other.propagation.Resume(pb.ResumeRequest(id="edit1"))
                     await rendered([one, other], done, PAGES // 2)
                     here.remove(one)
