@@ -1,0 +1,218 @@
+"""Two data centres for tests: each view is rendered in its home, and both purge their own caches.
+
+One storage service stands for a store that is replicated; each data centre has an executor, a cache, and an engine, or
+several that share the shards of a log on a broker.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections import defaultdict
+
+import yaml
+
+from tests.system.homes_renderer import PAGES
+from tests.system.noting_cache import NotingCache
+from tests.system.served import Served
+from tools.dev.servers.link import Link
+from tools.dev.servers.ports import free_port
+from tools.dev.servers.process import Process
+from tools.platform.layout import MODULES
+from wellspring_client import aio
+
+PATIENT_S = 120
+NEAR, AFAR = "127.0.0.1", "127.1.0.1"
+"""An engine's own address, and the one in front of it that the other data centre has."""
+VIEWS = """
+views:
+  - name: page
+    home: east
+    resource_prefixes: ["wiki/page/"]
+    source_namespace: sources
+    source_prefix: "wiki/"
+    render: {entry_point: {function: "tests.system.kills_renderer:render"}}
+    store: {namespace: pages}
+    purge: {urls: ["/wiki/page/{path}"]}
+    retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
+    lease_time: LEASE
+  - name: digest
+    home: west
+    resource_prefixes: ["wiki/digest"]
+    source_namespace: pages
+    render: {entry_point: {function: "tests.system.homes_renderer:digest"}}
+    store: {namespace: digests}
+    purge: {urls: ["/digest"]}
+    retry: {max_attempts: 100, initial_backoff: 100ms, max_backoff: 1s}
+    lease_time: LEASE
+"""
+
+
+class Cache(NotingCache):
+    """Notes of each path all minimum versions in hex, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.told = defaultdict(list)
+
+    def take(self, path, version):
+        self.told[path].append(version.hex())
+
+
+class Place:
+    """A data centre: its engines, its executor, its cache; the link over which the other one reaches its engines.
+
+    With `brokers` the engines are a fleet of as many shards; else there is one.
+    """
+
+    def __init__(self, folder, name, ports, storage, views, cache, brokers):
+        config = {
+            "datacentre": name,
+            "views_file": str(views),
+            "storage": {"addresses": [storage]},
+            "homes": [
+                {"datacentre": other, "propagation": {"addresses": [f"{AFAR}:{port}" for port in there]}}
+                for other, there in ports.items()
+                if other != name
+            ],
+            "follow": {"refresh": "100ms"},
+        }
+        self.engines = []
+        for at, port in enumerate(ports[name]):
+            own = folder / f"{name}-{at}"
+            backend = {"backend": {"sharded": _sharded(own, name, len(ports[name]), brokers)}} if brokers else {}
+            self.engines.append(Served(own, "propagation", "grpcio", config | backend, port))
+        self.link = Link(AFAR, NEAR, ports[name])
+        executor = folder / f"{name}-executor"
+        executor.mkdir()
+        config = {
+            "server": {"listen": [f"127.0.0.1:{free_port()}"]},
+            "engine": {"addresses": self.addresses, "timeout": "40s"},
+            "storage": {"addresses": [storage]},
+            "caches": [{"name": name, "urls": [cache.url]}],
+        }
+        (executor / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        command = [sys.executable, "-m", MODULES["executor"], "--config", str(executor / "config.yaml")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.executor = Process(f"{name}-executor", command, executor, environment)
+        self.cache = cache
+
+    @property
+    def addresses(self):
+        """Of its engines."""
+        return [engine.address for engine in self.engines]
+
+    @property
+    def engine(self):
+        """Of one engine alone."""
+        (engine,) = self.engines
+        return engine
+
+    def start(self):
+        """All processes."""
+        for process in (*self.engines, self.executor):
+            process.start()
+
+    def kill(self):
+        """All processes, for good."""
+        for process in (*self.engines, self.executor):
+            process.kill()
+        self.link.close()
+
+
+def _sharded(folder, name, shards, brokers):
+    kafka = {"bootstrap_servers": [brokers], "replication": 1, "topic_prefix": f"{name}.", "group": name}
+    return {"kafka": kafka, "shards": shards, "session_timeout": "6s", "embedded": {"path": str(folder / "data")}}
+
+
+class Site:
+    """Both data centres, and a client of each engine."""
+
+    def __init__(self, east, west, client, west_client):
+        self.east, self.west, self.client, self.west_client = east, west, client, west_client
+        self.links = [east.link, west.link]
+        self.sources = client.storage.namespace("sources")
+
+    async def edit(self, page, revision):
+        """One write of a page's text."""
+        await self.sources.put(page.removeprefix("wiki/"), str(revision).encode())
+
+    async def stored(self):
+        """Of each page the version that the store has it with, in hex."""
+        items = await self.client.storage.namespace("pages").get_many(PAGES)
+        return {page: item.version.hex() if item is not None else "" for page, item in zip(PAGES, items, strict=True)}
+
+    @property
+    def caches(self):
+        """Of both."""
+        return self.east.cache, self.west.cache
+
+    async def shows(self, revisions, *caches):
+        """Until the store has the pages at these revisions, and the caches were told of that."""
+        async with asyncio.timeout(PATIENT_S):
+            while True:
+                items = await self.client.storage.namespace("pages").get_many(PAGES)
+                shown = [item.value if item is not None else b"" for item in items]
+                wanted = [f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES]
+                if shown == wanted:
+                    break
+                await asyncio.sleep(0.05)
+        for cache in caches:
+            await self.purged(cache)
+
+    async def purged(self, cache):
+        """Until the cache was told of every page as it is stored; one may be stored again, with the same bytes."""
+        async with asyncio.timeout(PATIENT_S):
+            while True:
+                stored = await self.stored()
+                if all(stored[page] in cache.told[f"/{page}"] for page in PAGES):
+                    break
+                await asyncio.sleep(0.02)
+
+    async def digested(self, revisions):
+        """Until the digest shows them all, and both caches were told of it as it is stored."""
+        digests = self.client.storage.namespace("digests")
+        wanted = b"\n".join(f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES)
+        async with asyncio.timeout(PATIENT_S):
+            while True:
+                (item,) = await digests.get_many(["wiki/digest"])
+                told = [cache.told["/digest"] for cache in self.caches]
+                if item is not None and item.value == wanted and all(item.version.hex() in one for one in told):
+                    break
+                await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def running(folder, lease="300s", brokers="", engines=1):
+    """The site, with its pages at revision 1 and the digest of them. With `brokers` each data centre has so many
+    engines."""
+    views = folder / "views.yaml"
+    views.write_text(VIEWS.replace("LEASE", lease), encoding="utf-8")
+    async with contextlib.AsyncExitStack() as stack:
+        storage = Served(folder / "storage", "storage", "grpcio", {})
+        stack.callback(storage.kill)
+        await asyncio.to_thread(storage.start)
+        caches = [await stack.enter_async_context(Cache().running()) for _ in range(2)]
+        ports = {name: [free_port(NEAR, AFAR) for _ in range(engines)] for name in ("east", "west")}
+        east, west = (
+            Place(folder, name, ports, storage.address, views, cache, brokers)
+            for name, cache in zip(ports, caches, strict=True)
+        )
+        for place in (east, west):
+            stack.callback(place.kill)
+            await asyncio.to_thread(place.start)
+        client = await stack.enter_async_context(
+            aio.connect(storage=storage.address, propagation=east.addresses, timeout=30)
+        )
+        west_client = await stack.enter_async_context(aio.connect(propagation=west.addresses, timeout=30))
+        for name in ("pages", "digests"):
+            await client.storage.create_namespace(name)
+        await client.storage.create_namespace("sources", resource_prefix="wiki/")
+        site = Site(east, west, client, west_client)
+        for page in PAGES:
+            await site.edit(page, 1)
+        await site.shows(dict.fromkeys(PAGES, 1), *site.caches)
+        # The digest is known from its first change on.
+        await site.sources.put("digest", b"begun")
+        await site.digested(dict.fromkeys(PAGES, 1))
+        yield site
