@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cassandra.cqltypes import BytesType, ByteType, Int32Type, LongType, ShortType, UTF8Type
+from cassandra.cqltypes import BytesType, ByteType, Int32Type, LongType, ShortType, UTF8Type, VarcharType
 
 from libs.cassandra.routing import routing_key
 
@@ -21,6 +21,7 @@ _PACKED: Final[dict[Any, Encode]] = {
     Int32Type: struct.Struct(">i").pack,
     LongType: struct.Struct(">q").pack,
     UTF8Type: str.encode,
+    VarcharType: str.encode,  # what nodes call text
 }
 
 

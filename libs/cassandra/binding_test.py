@@ -12,6 +12,7 @@ from cassandra.cqltypes import (
     MapType,
     ShortType,
     UTF8Type,
+    VarcharType,
 )
 from cassandra.protocol import ColumnMetadata
 from cassandra.query import BatchStatement, PreparedStatement
@@ -26,6 +27,7 @@ COLUMNS = {
     "int": (Int32Type, [-(1 << 31), 1, (1 << 31) - 1, None]),
     "bigint": (LongType, [-(1 << 63), 1, (1 << 63) - 1, None]),
     "text": (UTF8Type, ["", "ä", None]),
+    "varchar": (VarcharType, ["", "ä", None]),
     "boolean": (BooleanType, [True, False, None]),
     "map": (MAP, [{}, {1: b"a", 2: b""}, None]),
 }
