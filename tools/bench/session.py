@@ -216,6 +216,7 @@ def main(tell: Callable[[str], None] = print) -> int:
     cluster.add_argument("--servers", type=int, default=2, help="server processes")
     cluster.add_argument("--heap-mib", type=int, default=512, help="of the node")
     cluster.add_argument("--commit-log", choices=("periodic", "group", "batch"), default="periodic")
+    cluster.add_argument("--warm-up", type=float, default=10.0, help="seconds of each kind of work before its rounds")
     cluster.add_argument("--redis", action="store_true", help="also with Redis in front")
     add_options(parser)
     asked = parser.parse_args()
@@ -227,6 +228,7 @@ def main(tell: Callable[[str], None] = print) -> int:
         ("--write-buffer-mib", asked.write_buffer_mib, 1, 65_536),
         ("--servers", asked.servers, 1, 64),
         ("--heap-mib", asked.heap_mib, 256, 65_536),
+        ("--warm-up", asked.warm_up, 0, 3_600),
     ):
         if not least <= value <= most:
             parser.error(f"{name}: {least:,} to {most:,} are allowed")

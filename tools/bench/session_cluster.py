@@ -8,6 +8,7 @@ rounds counts. Calls are shared out to the servers, each its half.
 
 import argparse
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,6 +29,9 @@ IN_FLIGHT = 64
 ENGINES = (("grpcio", ""), ("native", "_native"))
 """Server engines, and what the figures' names end with."""
 _TRIAL = 64
+"""Calls of the first trials; of later ones as many as fill _TRIAL_S, of which there are _TRIALS at least."""
+_TRIALS = 2
+_TRIAL_S = 0.5
 _SESSIONS = 1_000
 _ROWS: dict[str, str | int] = {"mode": "LWW", "value-bytes": ROW_BYTES, "item-bytes": 1, "batch": 1}
 """What the driver writes and reads."""
@@ -41,7 +45,7 @@ class SessionClusterBench:
     def __init__(self, folder: Path, asked: argparse.Namespace) -> None:
         self._folder = folder
         self._asked = asked
-        self._figures: Figures = {"servers": asked.servers}
+        self._figures: Figures = {"servers": asked.servers, "warm_up_s": asked.warm_up}
 
     def run(self) -> Figures:
         """All of it. Raises LoadError when something did not do what it was asked, ServerError without a node."""
@@ -91,15 +95,25 @@ class SessionClusterBench:
         self._rounds(raw, "get", running, name, "Validate", partial(_again, requests))
 
     def _rounds(self, raw: Driver, peer: str, running: Sequence[Started], name: str, method: str, make: Make) -> None:
-        """Rounds of the driver's work and of ours, each as many calls as fill its time."""
+        """Rounds of the driver's work and of ours, each as many calls as fill its time, after trials in turn for as
+        long as all are to warm up: the node compiles what it runs often, and our statements are more."""
         seconds = self._asked.seconds
         extra = len(running) * CONNECTIONS
-        for _ in range(2):  # the first warms all who take part
-            count = max(_TRIAL, int(raw.round(peer, 8 * _TRIAL, IN_FLIGHT)["per_s"] * seconds))
-            trial = _call(running, method, make(_TRIAL + extra), _TRIAL)
-            calls = max(_TRIAL, int(trial.calls / trial.seconds * seconds))
+        ends = time.monotonic() + self._asked.warm_up
+        count = calls = trials = 0
+        while trials < _TRIALS or time.monotonic() < ends:
+            piece = min(1.0, _TRIAL_S / seconds)
+            count = int(raw.round(peer, max(_TRIAL, int(count * piece)), IN_FLIGHT)["per_s"] * seconds)
+            some = max(_TRIAL, int(calls * piece))
+            trial = _call(running, method, make(some + extra), some)
+            calls = int(trial.calls / trial.seconds * seconds)
+            trials += 1
+        count, calls = max(_TRIAL, count), max(_TRIAL, calls)
         for _ in range(self._asked.rounds):
+            node_s = cpu_s(self._node)
             keep_best(self._figures, f"driver_{peer}", raw.round(peer, count, IN_FLIGHT))
+            driver_us = (cpu_s(self._node) - node_s) * 1e6 / count
+            keep_best(self._figures, f"driver_{peer}", {"node_cpu_us": driver_us})
             node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
             outcome = _call(running, method, make(calls + extra), calls)
             keep_best(
