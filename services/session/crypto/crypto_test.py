@@ -140,6 +140,13 @@ def test_verifiers_depend_on_everything():
     assert len(seen) == 16
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000])
+def test_a_place_says_how_long_its_parts_are(size):
+    part = "p" * size
+    assert sealing.place("a", part, 7) == b"\0\0\0\1a" + size.to_bytes(4, "big") + part.encode() + b"\0\0\0\0017"
+    assert sealing.place(part.encode()) == sealing.place(part)
+
+
 def test_ses_15_a_seal_opens_only_where_it_belongs():
     key = os.urandom(32)
     where = sealing.place("data", "web", "handle", "cart", 3)

@@ -24,6 +24,8 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 OVERHEAD_BYTES: Final = NONCE_BYTES + 16
 
+_SIZES: Final = [size.to_bytes(4, "big") for size in range(256)]
+
 Random = Callable[[int], bytes]
 
 
@@ -35,11 +37,12 @@ class SealBroken(DataLoss):
 
 def place(*parts: str | bytes | int) -> bytes:
     """Associated data of the parts, no two lists of parts alike."""
-    out: list[bytes] = []
+    out = b""
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()
-        out += (len(data).to_bytes(4, "big"), data)
-    return b"".join(out)
+        size = len(data)
+        out += (_SIZES[size] if size < len(_SIZES) else size.to_bytes(4, "big")) + data
+    return out
 
 
 def seal(key: bytes, plain: bytes, where: bytes, random: Random) -> bytes:
