@@ -95,7 +95,7 @@ class EmbeddedOpaque:
             batch.delete_many(self._rows, over)
             return len(over)
 
-        return await self._sessions.transact(decide)
+        return await self._sessions.transact(decide, wait=False)
 
     async def prune(self, now_us: int, limit: int) -> int:
         def decide(batch: Batch) -> int:

@@ -47,7 +47,8 @@ class OpaqueRows(Protocol):
         ...
 
     async def remove(self, realm: str, rows: Sequence[OpaqueRow]) -> int:
-        """Remove rows as a patrol found them; one that was written since stays. How many were removed."""
+        """Remove rows as a patrol found them; one that was written since stays. How many were removed. It may be
+        durable only when the next `prune` is."""
         ...
 
     async def prune(self, now_us: int, limit: int) -> int:
