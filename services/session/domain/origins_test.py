@@ -78,3 +78,50 @@ def test_of_two_words_about_a_fence_the_later_one_counts():
     listening.shut({"west": Fence(START + 1, False), "east": Fence(START, True)})
     with pytest.raises(DatacentreFenced):
         listening.check("web", LOCAL, START)
+
+
+BOUND_US, HALF_US = 5 * SECOND, 5 * SECOND // 2
+
+
+def believes(listening, now_us, **whole):
+    return listening.is_as_whole("web", whole, BOUND_US, HALF_US, now_us)
+
+
+def test_ses_11_what_was_read_answers_while_nothing_older_than_the_bound_is_missing_in_it():
+    listening = Listening("east", ["north", "west"])
+    assert listening.wholeness("web") == {"north": 0, "west": 0}
+    for origin in listening.others:
+        listening.take(heard(START, origin=origin), START)
+    assert listening.wholeness("web") == {"north": START, "west": START}
+    assert believes(listening, START, north=START, west=START - HALF_US)
+    assert not believes(listening, START, north=START, west=START - HALF_US - 1), "so far behind its reader"
+    assert not believes(listening, START, north=START), "nothing is known of the west"
+    # As late as may be: the reader is all but out of its bound, and so is what was read.
+    late_us = START + BOUND_US
+    assert believes(listening, late_us, north=START, west=START)
+    assert not believes(listening, late_us, north=START, west=START - 1)
+
+
+def test_what_was_read_will_do_where_its_reader_knows_no_more_and_not_when_it_does():
+    listening = Listening("east", ["north", "west"])
+    for origin in listening.others:
+        listening.take(heard(START, origin=origin), START)
+    now_us = START + 60 * SECOND
+    listening.take(heard(now_us, origin="north"), now_us)
+    assert believes(listening, now_us, north=now_us, west=START), "both have not heard the west"
+    assert not believes(listening, now_us, north=now_us, west=START - 1)
+    assert not believes(listening, now_us, north=START, west=START), "and both of them the north"
+    listening.take(heard(now_us, origin="west"), now_us)
+    assert not believes(listening, now_us, north=now_us, west=START)
+    # One that is shut out is not waited for, and let in again is asked of all that was read meanwhile.
+    listening.shut({"west": Fence(1, True)})
+    assert believes(listening, now_us, north=now_us)
+    listening.shut({"west": Fence(2, False)})
+    assert not believes(listening, now_us, north=now_us)
+
+
+def test_a_realm_that_is_behind_is_as_whole_as_it_was():
+    listening = Listening("east", ["west"])
+    listening.take(heard(START), START)
+    listening.take(heard(START + SECOND, "web"), START + SECOND)
+    assert listening.wholeness("web") == {"west": START} and listening.wholeness("app") == {"west": START + SECOND}
