@@ -16,7 +16,7 @@ from services.propagation.domain import control, edges, explain, impact, listing
 from services.propagation.domain.change import Change
 from services.propagation.domain.edges import Mode
 from services.propagation.domain.engine import Engine
-from services.propagation.domain.errors import BatchInvalid
+from services.propagation.domain.errors import BatchInvalid, ChangeNotFound
 from services.propagation.domain.names import split_names
 from services.propagation.domain.progress import progress
 from services.propagation.domain.records import RootRecord, State
@@ -225,7 +225,13 @@ class PropagationServicer:
 
     async def GetChange(self, request: propagation_pb2.GetChangeRequest, call: Call) -> propagation_pb2.Root:
         """A change's record and progress."""
-        return await self._root(control.find_record(self._shard, names.check_change_id(request.id, "id")))
+        change_id = names.check_change_id(request.id, "id")
+        try:
+            record = control.find_record(self._shard, change_id)
+        except ChangeNotFound:
+            await self._engine.durable()  # an engine that owned the shard once may not know what the next one took
+            raise
+        return await self._root(record)
 
     async def ListChanges(
         self, request: propagation_pb2.ListChangesRequest, call: Call

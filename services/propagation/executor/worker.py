@@ -96,7 +96,8 @@ class Worker:
         self._polled: set[str] = set()
         self._polls = 0
         self._asking: set[asyncio.Task[None]] = set()
-        self._held: set[_Held] = set()
+        # In order, and not a set: what is told of them must be the same in each run of a simulation.
+        self._held: dict[_Held, None] = {}
         self._pace = Pace(options.slice_items, options.slice_s, self.targets.hold)
         self._paced_documents: Documents = PacedDocuments(documents, self._pace)
         self._paced_caches: Caches = PacedCaches(caches, self._pace)
@@ -258,7 +259,7 @@ class Worker:
         runtime = self._runtimes.of(batch.view, batch.views_revision)
         items = items_of(batch)
         held, withheld, counted = _Held(batch), Report(), True
-        self._held.add(held)
+        self._held[held] = None
         try:
             if runtime is None:
                 await self._completer.give_back(batch, items)
@@ -273,7 +274,7 @@ class Worker:
         finally:
             if counted:
                 self._pace.end_first()
-            self._held.discard(held)
+            self._held.pop(held, None)
 
     def _sources(self, batch: work_pb2.Batch, runtime: ViewRuntime) -> Sources:
         view, most_bytes = runtime.view, self._options.source_cache_bytes
@@ -288,7 +289,7 @@ class Worker:
         sources = self._sources(batch, runtime)
         size = self._pace.slice_items()
         held = _Held(batch)
-        self._held.add(held)
+        self._held[held] = None
         slices = [items[start : start + size] for start in range(0, len(items), size)]
         withheld = Report()
         try:
@@ -306,7 +307,7 @@ class Worker:
         finally:
             if runtime is not None:
                 runtime.held -= 1
-            self._held.discard(held)
+            self._held.pop(held, None)
             self._wake.set()
 
     async def _run_slice(

@@ -41,7 +41,8 @@ class LocalShard:
     collectors: list[Collector]
     stopping: asyncio.Event
     check: Callable[[], None]
-    _calls: set["asyncio.Task[Any]"] = field(default_factory=set)
+    # In order, and not a set: whose call is ended first must be the same in each run of a simulation.
+    _calls: dict["asyncio.Task[Any]", None] = field(default_factory=dict)
     _ended: set["asyncio.Task[Any]"] = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,7 +97,7 @@ class LocalShard:
                 async with asyncio.timeout_at(end_s):
                     await self._idle.wait()
             except TimeoutError:
-                for task in self._calls - self._ended:
+                for task in [one for one in self._calls if one not in self._ended]:
                     self._ended.add(task)
                     task.cancel()
                 end_s = loop.time() + _PATIENCE_S
@@ -115,7 +116,7 @@ class LocalShard:
             raise ShardNotHere(f"this engine does not lead shard {self.number} any more")
         task = asyncio.current_task()
         assert task is not None
-        self._calls.add(task)
+        self._calls[task] = None
         try:
             yield
         except asyncio.CancelledError:
@@ -123,7 +124,7 @@ class LocalShard:
                 raise
             raise ShardNotHere(f"this engine does not lead shard {self.number} any more") from None
         finally:
-            self._calls.discard(task)
+            self._calls.pop(task, None)
             self._ended.discard(task)
             self._idle.set()
 

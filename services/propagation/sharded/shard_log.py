@@ -8,7 +8,7 @@ from libs.embedded.failures import QueueFull
 from libs.kafka.errors import DeliveryUnknown
 from libs.kafka.transactions import TransactionalProducer
 from services.propagation.store.logged.place import Anchor
-from services.propagation.store.logged.records import Position
+from services.propagation.store.logged.records import Position, owner_record
 
 MOST_WAITING_BYTES = 64 << 20
 """Of commits that the brokers have not acknowledged: more are refused, and the engine goes on when there is room."""
@@ -42,8 +42,11 @@ class KafkaShardLog:
         return answer
 
     def barrier(self) -> "asyncio.Future[None]":
-        """See `CommitLog.barrier`."""
-        return self.append(self.anchor.position, [])
+        """See `CommitLog.barrier`. The owner says its word again: the brokers refuse that when another one has said its
+        own, and who stood still meanwhile has not heard of it. Readers know the word."""
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._producer.append([owner_record(self.anchor.position)]).add_done_callback(partial(_told, answer))
+        return answer
 
     async def close(self) -> None:
         """See `CommitLog.close`."""
@@ -56,13 +59,17 @@ class KafkaShardLog:
         self.check(0)
 
     def _appended(self, answer: "asyncio.Future[None]", position: Position, sent: "asyncio.Future[int]") -> None:
-        failure = sent.exception()
-        if failure is None and sent.result() >= 0:
+        if sent.exception() is None and sent.result() >= 0:
             self.anchor = Anchor(position, sent.result())
-        if answer.done():
-            return
-        if failure is None:
-            answer.set_result(None)
-        else:
-            answer.set_exception(failure)
-            answer.exception()  # nothing is logged for a caller that went away
+        _told(answer, sent)
+
+
+def _told(answer: "asyncio.Future[None]", sent: "asyncio.Future[int]") -> None:
+    failure = sent.exception()
+    if answer.done():
+        return
+    if failure is None:
+        answer.set_result(None)
+    else:
+        answer.set_exception(failure)
+        answer.exception()  # nothing is logged for a caller that went away

@@ -27,6 +27,7 @@ class _Append:
     future: "asyncio.Future[None]"
     landed: int = 0
     offset: int = -1
+    is_word: bool = False
 
 
 class LateLog:
@@ -59,6 +60,8 @@ class LateOwner:
         self._timer: asyncio.TimerHandle | None = None
         self._failure: Unavailable | None = None
         self.dead = False
+        self.still = False
+        """Its process is stopped: it sends nothing, and hears of nothing."""
         self.anchor = anchor
 
     def check(self, size_bytes: int) -> None:
@@ -80,8 +83,11 @@ class LateOwner:
         return append.future
 
     def barrier(self) -> "asyncio.Future[None]":
-        """See `CommitLog.barrier`."""
-        return self.append(self.anchor.position, [])
+        """See `CommitLog.barrier`: the owner says its word again, which is refused to a former one."""
+        done = self.append(self.anchor.position, [owner_record(self.anchor.position)])
+        if self._waiting:
+            self._waiting[-1].is_word = True
+        return done
 
     async def close(self) -> None:
         """Nothing is closed in a simulation: processes are killed."""
@@ -96,7 +102,7 @@ class LateOwner:
         """Some of it lands, and some of what has landed is answered."""
         self._timer = None
         log = self._log
-        if log.leaderless:
+        if log.leaderless or self.still:
             self._send()
             return
         if log.owner is not self and log.fencing:
@@ -125,7 +131,7 @@ class LateOwner:
     def _answer(self) -> None:
         while self._waiting and self._waiting[0].landed == len(self._waiting[0].records):
             append = self._waiting.popleft()
-            if append.records:
+            if append.records and not append.is_word:
                 self.anchor = Anchor(append.position, append.offset)
             if not append.future.done():
                 append.future.set_result(None)

@@ -47,15 +47,15 @@ class Machine:
 
 
 class Below(MemoryStore):
-    """The store below a log: it is full when the host says so."""
+    """The store below a log: it takes nothing while `full` says so."""
 
-    def __init__(self, disk: MemoryDisk, host: "LogHost") -> None:
+    def __init__(self, disk: MemoryDisk, full: Callable[[], bool]) -> None:
         super().__init__(disk)
-        self._host = host
+        self._full = full
 
     def write(self, commit: MemoryCommit) -> Awaitable[None]:
         """See MemoryStore.write."""
-        if self._host.disk.refuses:
+        if self._full():
             raise DiskFull("the disk is full")
         return super().write(commit)
 
@@ -73,7 +73,7 @@ class SeenLoggedStore(LoggedStore):
         return self.seen.state
 
 
-class _Nobody:
+class Nobody:
     """Looks at nothing: see `host.Watcher`."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -167,7 +167,7 @@ class LogHost(Host):
             return
         assert self.catalogue is not None and self._work is not None and self.log.owner is not None
         former = Former(self._machine, self.engine, self.catalogue, self._work, self.log.owner, self._tasks)
-        former.engine._watcher = cast("Watcher", _Nobody())
+        former.engine._watcher = cast("Watcher", Nobody())
         self._former = former
         self.engine = self.catalogue = self._work = None
         self._tasks = {}
@@ -202,13 +202,13 @@ class LogHost(Host):
 
     def _caught_up(self, machine: Machine) -> tuple[Below, Position]:
         """The machine's store with all that the log has; made anew if it has more."""
-        below = Below(machine.disk, self)
+        below = Below(machine.disk, lambda: self.disk.refuses)
         try:
             return below, replayed(cast("NumberedStore", below), self.log.records)
         except Diverged:
             self.diverged += 1
             machine.disk = MemoryDisk(automatic=False)
-            below = Below(machine.disk, self)
+            below = Below(machine.disk, lambda: self.disk.refuses)
             return below, replayed(cast("NumberedStore", below), self.log.records)
 
     def _lost(self) -> None:
@@ -227,15 +227,17 @@ class LogHost(Host):
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def check_log(self) -> None:
-        """The log alone makes the store that the owner has. Raises Violation."""
-        again = MemoryStore(MemoryDisk())
-        replayed(cast("NumberedStore", again), self.log.records)
-        for mine, made in zip(_facts(self._below()), _facts(again), strict=True):
-            if mine != made:
-                raise Violation("the log makes the store again", f"{mine} is in the store, the log makes {made}")
+        """See `check_log`."""
+        check_log(cast("SeenLoggedStore", self.up.shard.store).seen, self.log)
 
-    def _below(self) -> MemoryStore:
-        return cast("SeenLoggedStore", self.up.shard.store).seen
+
+def check_log(store: MemoryStore, log: LateLog) -> None:
+    """The log alone makes the store that the owner has. Raises Violation."""
+    again = MemoryStore(MemoryDisk())
+    replayed(cast("NumberedStore", again), log.records)
+    for mine, made in zip(_facts(store), _facts(again), strict=True):
+        if mine != made:
+            raise Violation("the log makes the store again", f"{mine} is in the store, the log makes {made}")
 
 
 def _facts(store: MemoryStore) -> Iterator[object]:

@@ -32,6 +32,10 @@ class LogWorld(World):
         assert isinstance(self.host, LogHost)
         return self.host
 
+    def replayed(self) -> str:
+        """See `World.replayed`."""
+        return f"{super().replayed()} --log"
+
     def run(self) -> Outcome:
         """See `World.run`."""
         with mock.patch.object(records, "PIECE_BYTES", PIECE_BYTES):

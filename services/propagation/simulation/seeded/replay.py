@@ -12,7 +12,7 @@ from services.propagation.simulation.seeded.log_world import LogWorld
 from services.propagation.simulation.seeded.trace import Violation
 from services.propagation.simulation.seeded.world import World
 
-COMMAND = "./bazelw run //services/propagation/simulation/seeded:replay -- --seed {seed}{more} --trace"
+COMMAND = "./bazelw run //services/propagation/simulation/{world} --trace"
 
 
 def say(what: str) -> None:
@@ -36,22 +36,23 @@ def play(seed: int, kind: type[World] = World, *, printing: bool = False) -> boo
 def report(world: World, broken: BaseException) -> str:
     """What was broken, what came just before, and the command that shows it again."""
     before = "\n".join(world.trace.lines)
-    again = COMMAND.format(seed=world.seed, more=" --log" if isinstance(world, LogWorld) else "")
+    again = COMMAND.format(world=world.replayed())
     return f"{before}\n\nseed {world.seed} broke a promise: {broken}\n  again: {again}"
 
 
-def main() -> int:
-    """Returns the exit status."""
+def main(kind: type[World] | None = None) -> int:
+    """Plays worlds of a kind, or of the one that is asked for. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, help="the seed to play")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("FROM", "TO"), help="all of them, TO not included")
     parser.add_argument("--trace", action="store_true", help="print each step")
-    parser.add_argument("--log", action="store_true", help="two machines whose engines share a log")
+    if kind is None:
+        parser.add_argument("--log", action="store_true", help="two machines whose engines share a log")
     given = parser.parse_args()
     if (given.seed is None) == (given.seeds is None):
         parser.error("give --seed or --seeds")
     seeds = [given.seed] if given.seeds is None else range(*given.seeds)
-    kind = LogWorld if given.log else World
+    kind = kind or (LogWorld if given.log else World)
     failed = [seed for seed in seeds if not play(seed, kind, printing=given.trace)]
     if len(seeds) > 1:
         say(f"{len(seeds) - len(failed)} of {len(seeds)} seeds kept every promise; broken: {failed}")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -13,6 +13,7 @@ from libs.errors.errors import WellspringError as EngineError
 from services.propagation.domain.shard import Shard
 from services.propagation.simulation.seeded import ending
 from services.propagation.simulation.seeded.caches import caches_of
+from services.propagation.simulation.seeded.clocks import MachineClock
 from services.propagation.simulation.seeded.executors import CachesPort, EnginePort, StorePort, executor
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import REMEMBER_S, Host
@@ -40,6 +41,8 @@ CALM_AT_MOST_S = 2_000.0
 EDIT_EVERY_S = 1.2
 READ_EVERY_S = 0.06
 EXECUTORS = 3
+
+Act = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,10 @@ class World:
             self.virtual.monotonic(),
         )
 
+    def replayed(self) -> str:
+        """What plays it again, below `simulation/`."""
+        return f"seeded:replay -- --seed {self.seed}"
+
     def ports(self, process: Process) -> tuple[EnginePort, StorePort, CachesPort, Targets]:
         """An executor's ways to the others."""
         return (
@@ -142,28 +149,35 @@ class World:
 
     async def _play(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            self.host.start()
+            self._start()
             await self._put_first_views()
             ending_with = [
                 tasks.create_task(executor(name, self.rng(name), self._now, self.trace, self.ports))
                 for name in (f"executor{at}" for at in range(EXECUTORS))
             ]
 
-            def often(act: Callable[[], Coroutine[Any, Any, None]], every_s: Callable[[], float], name: str) -> None:
+            def often(act: Act, every_s: Callable[[], float], name: str) -> None:
                 ending_with.append(tasks.create_task(again_and_again(act, every_s, self.rng(name), tasks)))
 
             tasks.create_task(self.author.at_work(self.author.create_all()))
             often(self.author.edit, lambda: EDIT_EVERY_S if self.storming else 0.0, "edits")
             often(self.readers.read, lambda: READ_EVERY_S if self.storming else 2.0, "reads")
             often(self._audit, lambda: AUDIT_EVERY_S if self.faults.purge_lost else 0.0, "audits")
-            often(self.operator.act, lambda: self.faults.operator_every_s, "operator")
-            often(self.operator.reload, lambda: self.faults.reload_every_s, "reloads")
+            act, reload = self._operators()
+            often(act, lambda: self.faults.operator_every_s, "operator")
+            often(reload, lambda: self.faults.reload_every_s, "reloads")
             for name, act, every_s in self._weather_kinds():
                 often(act, every_s, name)
             await asyncio.sleep(STORM_S)
             await self._calm()
             for task in ending_with:
                 task.cancel()
+
+    def _start(self) -> None:
+        self.host.start()
+
+    def _operators(self) -> tuple[Act, Act]:
+        return self.operator.act, self.operator.reload
 
     def _weather_kinds(self) -> list[Kind]:
         return self.weather.kinds()
@@ -192,12 +206,7 @@ class World:
         while not (back and self._at_rest()):
             if self.virtual.monotonic() > deadline_s:
                 raise Violation("everything comes to rest", self._unrest())
-            shard = self._shard()
-            if shard is not None and not self.author.busy:
-                await self.author.heal()
-                self.operator.resume(shard)
-                self.operator.replay(shard)
-                back = await self.operator.bring_back(shard)
+            back = await self._mend() or back
             await asyncio.sleep(3.0)
         await asyncio.sleep(60.0)  # leases that ended leave the table of deadlines
         if storm.purge_lost:
@@ -205,8 +214,25 @@ class World:
         elif self.auditor.repaired:
             raise Violation("caches are fresh", "the auditor had something to repair although no purge was lost")
         self._check_end()
-        self.host.clock.skew_s += REMEMBER_S * 2
+        for clock in self._clocks():
+            clock.skew_s += REMEMBER_S * 2
         await asyncio.sleep(30.0)
+        self._check_forgotten()
+
+    async def _mend(self) -> bool:
+        """What people do when the storm is over. Whether no view was left out any more."""
+        shard = self._shard()
+        if shard is None or self.author.busy:
+            return False
+        await self.author.heal()
+        self.operator.resume(shard)
+        self.operator.replay(shard)
+        return await self.operator.bring_back(shard)
+
+    def _clocks(self) -> Sequence[MachineClock]:
+        return [self.host.clock]
+
+    def _check_forgotten(self) -> None:
         ending.check_forgotten(self.host.up.shard)
 
     def _check_end(self) -> None:

@@ -22,7 +22,8 @@ class CommitLog(Protocol):
         """
 
     def barrier(self) -> "Future[None]":
-        """Done when all that was appended so far is durable; fails as `append` does."""
+        """Done when all that was appended so far is durable, and nobody else owned the shard when this was called;
+        fails as `append` does."""
 
     @property
     def anchor(self) -> Anchor:
