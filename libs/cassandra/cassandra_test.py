@@ -1,6 +1,7 @@
 """A real node: answers, bounds, failures told apart, migrations by two at once."""
 
 import asyncio
+import socket
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_many_at_once_come_back_each_to_its_own(node: Cassandra, tmp_path: Path)
         assert sorted(seen) == [(n, b"%d" % n) for n in range(count)]
 
     play(story, options(node, max_in_flight=64), tmp_path)
+
+
+def test_a_request_of_several_segments_does_not_wait_for_what_was_sent_before_to_be_acknowledged(
+    node: Cassandra, tmp_path: Path
+) -> None:
+    async def story(session: Session) -> None:
+        (pool,) = session._raw.get_pools()
+        sockets = [connection._socket for connection in pool.get_connections()]
+        assert sockets and all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets)
+
+    play(story, options(node), tmp_path)
 
 
 def test_conditional_writes_are_never_idempotent(node: Cassandra, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class Raw:
 class Cluster:
     """The driver's cluster, whose timers never go off."""
 
+    metadata = None
+
     class connection_class:
         @staticmethod
         def create_timer(after_s: float, callback: Any) -> None: ...

@@ -12,7 +12,7 @@ _RANGES: Final = 1 << 14
 def routing_key(*columns: bytes) -> bytes:
     """The key of a partition made of several columns, as the cluster hashes it: each with its length before it and a
     zero byte behind it."""
-    return b"".join(len(column).to_bytes(2, "big") + column + b"\0" for column in columns)
+    return b"".join([len(column).to_bytes(2, "big") + column + b"\0" for column in columns])
 
 
 class Routed(BoundStatement):  # type: ignore[misc]

@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -89,6 +90,7 @@ class Driver:
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             protocol_version=PROTOCOL_VERSION,
             connection_class=LibevConnection,
+            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             connect_timeout=_PATIENCE_S,
             control_connection_timeout=_PATIENCE_S,
         )

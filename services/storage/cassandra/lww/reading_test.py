@@ -23,7 +23,7 @@ class Table:
     def __init__(self, rows):
         self.rows = rows
         self.asked = []
-        self.read = {"lww_rows": "lww_rows"}
+        self.read = {name: name for name in ("lww_rows", "lww_begin", "lww_begin_many")}
 
     async def execute(self, statement, values, consistency):
         assert statement == "lww_rows" and values[:2] == PLACE

@@ -337,7 +337,7 @@ def _requests(writes: Writes, most: int) -> list[Writes]:
 
 def _size(write: tuple[Statement, Sequence[Any]]) -> int:
     """Of one row, about."""
-    return _ROW_BYTES + sum(len(value) for value in write[1] if isinstance(value, bytes))
+    return _ROW_BYTES + sum([len(value) for value in write[1] if isinstance(value, bytes)])
 
 
 def _place(family: str, key: bytes) -> Place:
