@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from libs.config.config import ConfigError
-from libs.errors.errors import InvalidArgument
+from libs.errors.errors import FailedPrecondition, InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
 from services.propagation import messages
@@ -189,6 +189,25 @@ class AdminServicer(OutputsServicer, RulesServicer):
                 for engine, settings in sorted(self._other_settings().items())
             ],
         )
+
+    async def GrowShards(
+        self, request: propagation_admin_pb2.GrowShardsRequest, call: Call
+    ) -> propagation_admin_pb2.GrowShardsResponse:
+        """Of several shards only: see fleet/growth.py."""
+        raise _alone()
+
+    async def GetShards(
+        self, request: propagation_admin_pb2.GetShardsRequest, call: Call
+    ) -> propagation_admin_pb2.GetShardsResponse:
+        """See GrowShards."""
+        raise _alone()
+
+
+def _alone() -> FailedPrecondition:
+    return FailedPrecondition(
+        "this engine works alone: for several shards all engines of the group need backend.sharded.shards above 1",
+        reason="NO_SHARDS",
+    )
 
 
 def _filter(message: propagation_admin_pb2.DeadLetterFilter) -> Filter:

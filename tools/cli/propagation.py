@@ -15,6 +15,7 @@ from tools.cli.propagation_audit import audit
 from tools.cli.propagation_letters import dead_letters
 from tools.cli.propagation_outputs import costs, outputs, purge, rerender
 from tools.cli.propagation_rules import rules
+from tools.cli.propagation_shards import shards
 from tools.cli.propagation_views import status, views
 from tools.cli.target import Target, target_options
 from tools.cli.values import utf8, version
@@ -39,6 +40,7 @@ propagation.add_command(outputs)
 propagation.add_command(costs)
 propagation.add_command(purge)
 propagation.add_command(audit)
+propagation.add_command(shards)
 
 
 @propagation.command()

@@ -199,6 +199,17 @@ class PropagationAdmin:
         """The engine in figures."""
         return await self._call("GetStatus", pb.GetStatusRequest(), pb.GetStatusResponse, timeout)
 
+    async def shards(self, *, timeout: float | None = None) -> pb.ShardsState:
+        """How many shards there are, and how far a growth of their number is."""
+        return (await self._call("GetShards", pb.GetShardsRequest(), pb.GetShardsResponse, timeout)).shards
+
+    async def grow_shards(
+        self, shards: int, *, validate_only: bool = False, timeout: float | None = None
+    ) -> pb.ShardsState:
+        """Make the shards more, a multiple of what there are; durable when answered, and done some time after."""
+        request = pb.GrowShardsRequest(shards=shards, validate_only=validate_only)
+        return (await self._call("GrowShards", request, pb.GrowShardsResponse, timeout)).shards
+
     async def _call(self, method: str, request: Message, answer: type[_Answer], timeout: float | None) -> _Answer:
         return await self._caller.unary(_SERVICE, method, request, answer, timeout)
 

@@ -157,6 +157,8 @@ class PropagationAdmin:
         self.costs = portal.iterate(admin.costs)
         self.purge = portal.call(admin.purge)
         self.status = portal.call(admin.status)
+        self.shards = portal.call(admin.shards)
+        self.grow_shards = portal.call(admin.grow_shards)
 
 
 class PropagationWork:

@@ -13,7 +13,7 @@ from services.propagation.domain.records import Tally
 from services.propagation.store.interface import Commit, Store
 
 OTHERS = "others"
-_KIND = "causer"
+KIND = "causer"
 _RECORD = Struct(">qQQd")
 _FOLDED_SHARE = 10
 """One in so many is folded at a time, so that folding is rare."""
@@ -54,7 +54,7 @@ class Causers:
 
     def load(self) -> None:
         """Reads them."""
-        self._costs = {key.decode(): CauserCost(*_RECORD.unpack(value)) for key, value in self._store.records(_KIND)}
+        self._costs = {key.decode(): CauserCost(*_RECORD.unpack(value)) for key, value in self._store.records(KIND)}
 
     def charge(self, commit: Commit, causer: str, tally: Tally) -> None:
         """A root has finished."""
@@ -80,10 +80,10 @@ class Causers:
         others = self._costs.get(OTHERS, CauserCost())
         for _, _, causer in sorted(named)[: max(1, self._most // _FOLDED_SHARE)]:
             others = others.plus(self._costs.pop(causer))
-            commit.delete_record(_KIND, causer.encode())
+            commit.delete_record(KIND, causer.encode())
         self._put(commit, OTHERS, others)
 
     def _put(self, commit: Commit, causer: str, cost: CauserCost) -> None:
         self._costs[causer] = cost
         value = _RECORD.pack(cost.roots, cost.rendered, cost.unchanged, cost.seconds)
-        commit.put_record(_KIND, causer.encode(), value)
+        commit.put_record(KIND, causer.encode(), value)

@@ -22,7 +22,7 @@ from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Shard, Step
 from services.propagation.store.interface import InputChange, Numbers
 
-_HEARD = "heard"
+HEARD = "heard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Told:
 
 def heard_up_to(shard: Shard, source: int) -> int:
     """The number of the last that was taken of what the shard `source` told; 0 for none."""
-    kept = shard.store.get_record(_HEARD, bytes([source]))
+    kept = shard.store.get_record(HEARD, bytes([source]))
     return decode(kept) if kept is not None else 0
 
 
@@ -106,7 +106,7 @@ def _accept(shard: Shard, told: ToldRoot) -> None:
 
 def _take(shard: Shard, source: int, told: Told) -> Awaitable[None]:
     step = shard.step()
-    step.commit.put_record(_HEARD, bytes([source]), encode(told.number))
+    step.commit.put_record(HEARD, bytes([source]), encode(told.number))
     inputs = step.commit.intern_named_inputs(list(told.outputs), CONTENT)
     changed_at = step.next_sequence()
     roots: dict[str, Root | None] = {}

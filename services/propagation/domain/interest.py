@@ -64,6 +64,13 @@ class Untold:
             value += [_PART.pack(part.root, part.level, len(members)), members]
         commit.put_record(UNTOLD, bytes([shard]) + encode(self.number), b"".join(value))
 
+    def within(self, items: BitMap) -> "Untold | None":
+        """Of these resources alone; None where there is none of them."""
+        if not (mine := self.items & items):
+            return None
+        parts = tuple(replace(part, items=kept) for part in self.parts if (kept := part.items & items))
+        return replace(self, items=mine, parts=parts)
+
     @classmethod
     def unpack(cls, key: bytes, value: bytes) -> "Untold":
         """Of a record."""
@@ -109,6 +116,18 @@ class Interest:
             first = chunk << _CHUNK_BITS
             members = wanted & BitMap(range(first, first + (1 << _CHUNK_BITS)))
             commit.put_record(INTEREST, _KEY.pack(view, shard, chunk), members.serialize())
+
+    def empty(self) -> "Interest":
+        """Of the same store, of a shard of which nobody wants anything."""
+        made = Interest(self._store)
+        made._wanted.clear()
+        made.waiting.clear()
+        return made
+
+    def every_interest(self) -> Iterator[tuple[int, int, BitMap]]:
+        """(view, shard, what it wants), of all."""
+        for view, by_shard in self._wanted.items():
+            yield from ((view, shard, items) for shard, items in by_shard.items())
 
     def wanted(self, view: int, changed: BitMap) -> BitMap:
         """Those of the changed outputs that some shard wants."""

@@ -99,7 +99,10 @@ class RootRecord:
     @property
     def by_engine(self) -> bool:
         """Whether the engine made the root itself, without a change that somebody accepted."""
-        return self.change.resource == "" or self.change.id == f"{LATE_PREFIX}{self.sequence:x}"
+        change_id = self.change.id
+        # One that was made before its shard was divided has a shard's number in its id.
+        named = change_id.startswith(LATE_PREFIX) and change_id.endswith(f"/{self.sequence:x}")
+        return self.change.resource == "" or named
 
     def pack(self) -> bytes:
         """The record's value."""

@@ -93,3 +93,9 @@ class SequenceClock:
         """Drops ticks of numbers below `before`, at most `limit` of them."""
         for key, _ in self._store.records(_TICK, end=encode(before), limit=limit):
             commit.delete_record(_TICK, key)
+
+
+def raise_clock(store: Store, commit: Commit, first: int) -> None:
+    """The next engine over the store gives numbers above `first`, and above all that were given."""
+    kept = store.get_record(_META, _HIGH_WATER)
+    commit.put_record(_META, _HIGH_WATER, encode(max(first, decode(kept) if kept else 0)))

@@ -1,5 +1,6 @@
 """A service of the contract in a fleet: calls that name a shard are for it alone, others for all."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -9,13 +10,19 @@ from google.protobuf.message import Message
 
 from libs.errors.errors import InvalidArgument
 from libs.rpc.call import Call
+from services.propagation.fleet.errors import ShardNotHere
 from services.propagation.fleet.shards import SHARD_HEADER, Shards
+
+_TOLD = re.compile(r"([0-9]{1,4})(?:/([0-9]{1,4}))?")
 
 
 class Addressed:
     """What is registered as the servicer: has the methods of the service that the `fleet`'s servicer has."""
 
-    def __init__(self, descriptor: ServiceDescriptor, fleet: object, shards: Shards) -> None:
+    def __init__(
+        self, descriptor: ServiceDescriptor, fleet: Callable[[], object], shards: Callable[[], Shards]
+    ) -> None:
+        """Both are asked at each call: they are others once the number of shards has grown."""
         self._descriptor = descriptor
         self._fleet = fleet
         self._shards = shards
@@ -24,19 +31,23 @@ class Addressed:
         method = self._descriptor.methods_by_name.get(name)
         if method is None:
             raise AttributeError(name)
-        whole = getattr(self._fleet, name)  # AttributeError: the service does not have it
-        service, shards = self._descriptor.name, self._shards
+        getattr(self._fleet(), name)  # AttributeError: the service does not have it
+        service = self._descriptor.name
 
         async def answer(request: Message, call: Call) -> Any:
-            number = _number(call)
+            shards = self._shards()
+            number = _number(call, shards.count)
             if number is None:
-                return await whole(request, call)
+                return await getattr(self._fleet(), name)(request, call)
             return await shards.owned(number).ask(service, name, request, call)
 
         async def answers(request: Message, call: Call) -> AsyncIterator[Any]:
-            number = _number(call)
+            shards = self._shards()
+            number = _number(call, shards.count)
             found = (
-                whole(request, call) if number is None else shards.owned(number).stream(service, name, request, call)
+                getattr(self._fleet(), name)(request, call)
+                if number is None
+                else shards.owned(number).stream(service, name, request, call)
             )
             async with aclosing(found):
                 async for one in found:
@@ -45,10 +56,15 @@ class Addressed:
         return answers if method.server_streaming else answer
 
 
-def _number(call: Call) -> int | None:
+def _number(call: Call, shards: int) -> int | None:
+    """The shard that a call is for. Raises ShardNotHere where it is one of more or fewer than there are here: one of
+    the two engines has not heard yet that their number has grown."""
     given = call.metadata.get(SHARD_HEADER)
     if given is None:
         return None
-    if not isinstance(given, str) or not given.isdecimal() or len(given) > 4:
+    told = _TOLD.fullmatch(given) if isinstance(given, str) else None
+    if told is None:
         raise InvalidArgument(f"the metadata {SHARD_HEADER} is no shard's number")
-    return int(given)
+    if told[2] is not None and int(told[2]) != shards:
+        raise ShardNotHere(f"the shards are {shards} here, and the call is for one of {told[2]}")
+    return int(told[1])

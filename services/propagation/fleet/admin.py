@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from libs.errors.errors import InvalidArgument
 from libs.rpc.call import Call
 from services.propagation.domain.names import split_names
-from services.propagation.fleet import ids
+from services.propagation.fleet import growth, ids
 from services.propagation.fleet.costs import together
 from services.propagation.fleet.shards import Answers, Shards, whole
 from services.propagation.rules.rules import VIEW_PREFIX
@@ -77,7 +77,7 @@ class FleetAdmin:
         shard, token = ids.place_asked(request.page_token, len(asked), "page_token")
         requests: dict[int, Message] = {}
         for number in asked:
-            mine = _with_filter(request, number)
+            mine = self._with_filter(request, number)
             mine.page_token = token if number == shard else ""
             mine.page_size = request.page_size if number == shard else 1
             requests[number] = mine
@@ -162,11 +162,23 @@ class FleetAdmin:
         status.lanes.extend(lanes[name] for name in sorted(lanes))
         return status
 
+    async def GrowShards(self, request: admin_pb2.GrowShardsRequest, call: Call) -> admin_pb2.GrowShardsResponse:
+        """By the first shard; answered with the state of all."""
+        growth.following(self._shards, request.shards)
+        answer: admin_pb2.GrowShardsResponse = await self._first("GrowShards", request, call)
+        answer.shards.CopyFrom(await growth.state(self._shards, call))
+        answer.shards.growing_to = 0 if request.validate_only else request.shards
+        return answer
+
+    async def GetShards(self, request: admin_pb2.GetShardsRequest, call: Call) -> admin_pb2.GetShardsResponse:
+        """As far as it is known here."""
+        return admin_pb2.GetShardsResponse(shards=await growth.state(self._shards, call))
+
     async def _first(self, method: str, request: Message, call: Call) -> Any:
         return await self._shards.ask(_FIRST, _SERVICE, method, request, call)
 
     async def _each_filtered(self, method: str, request: Any, call: Call) -> Answers:
-        requests: dict[int, Message] = {shard: _with_filter(request, shard) for shard in self._filtered(request)}
+        requests: dict[int, Message] = {shard: self._with_filter(request, shard) for shard in self._filtered(request)}
         return await self._shards.ask_each(_SERVICE, method, requests, call)
 
     def _filtered(self, request: Any) -> range:
@@ -176,15 +188,14 @@ class FleetAdmin:
     @staticmethod
     def _next(shard: int, token: str, shards: int) -> str:
         if token:
-            return ids.place_told(shard, token)
-        return ids.place_told(shard + 1, "") if shard + 1 < shards else ""
+            return ids.place_told(shard, shards, token)
+        return ids.place_told(shard + 1, shards, "") if shard + 1 < shards else ""
 
-
-def _with_filter(request: Any, shard: int) -> Any:
-    """The request as the shard is to see it: its own root by the id that it has there."""
-    mine = type(request)()
-    mine.CopyFrom(request)
-    at, own = ids.change_asked(request.filter.root)
-    if at == shard:
-        mine.filter.root = own
-    return mine
+    def _with_filter(self, request: Any, shard: int) -> Any:
+        """The request as the shard is to see it: its own root by the id that it has there."""
+        mine = type(request)()
+        mine.CopyFrom(request)
+        at, own = ids.change_asked(request.filter.root, self._shards.first_sequence)
+        if at == shard:
+            mine.filter.root = own
+        return mine

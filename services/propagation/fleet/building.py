@@ -11,15 +11,17 @@ from prometheus_client.registry import Collector
 from libs.clock.clock import Clock
 from libs.paging.paging import PageTokens
 from libs.purge.caches import Caches
-from services.propagation.admin_servicer import AdminServicer
 from services.propagation.canary_watch import CanaryWatch
+from services.propagation.domain.dividing import divide
 from services.propagation.domain.engine import Engine
+from services.propagation.domain.generation import Generation
 from services.propagation.domain.partition import Part
 from services.propagation.domain.shard import Settings
 from services.propagation.files import views_file
 from services.propagation.fleet.across import AcrossServicer
 from services.propagation.fleet.alike import Alike
 from services.propagation.fleet.changes import FleetChanges
+from services.propagation.fleet.growth import GrowingAdmin
 from services.propagation.fleet.homes import Begun
 from services.propagation.fleet.interests import InterestedPropagation, InterestedWork, Interests
 from services.propagation.fleet.local import LocalShard
@@ -29,11 +31,14 @@ from services.propagation.fleet.spreading import Spreading
 from services.propagation.fleet.telling import Telling
 from services.propagation.homes.metrics import HomesCollector
 from services.propagation.homes.opening import Homes
-from services.propagation.homes.taking import Taking
+from services.propagation.homes.taking import POSITION, Taking
+from services.propagation.intake import follower
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
+from services.propagation.kafka import noted
 from services.propagation.metrics import EngineCollector
 from services.propagation.purging import Purging
+from services.propagation.rules import state
 from services.propagation.rules_servicer import RulesNow
 from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.store.interface import Store
@@ -42,6 +47,8 @@ from services.propagation.views.parsing import Defaults
 from services.propagation.work_servicer import MAX_CAPACITY
 
 _FIRST = 0
+_ONLY_FIRST = (state.RULES, state.CURSOR, state.LETTER, noted.KIND, follower.CURSOR, POSITION)
+"""Kinds of records of what the first shard alone does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +78,13 @@ async def led(
     check: Callable[[], None],
     snapshots: Snapshots | None = None,
 ) -> LocalShard:
-    """Shard `number` over its store, recovered; `check` is that of the store's log, `snapshots` are those that are made
-    of it. Raises what the store, and the views in it, raise."""
+    """Shard `number` over its store, recovered; one that is the copy of a shard of before is made its part first.
+
+    `check` is that of the store's log, `snapshots` are those that are made of it. Raises what the store, and the views
+    in it, raise.
+    """
     part = Part(number, shards.count)
+    await divide(store, part, Generation(shards.generation, shards.count), _ONLY_FIRST)
     catalogue = Catalogue(store, deployment.defaults, part)
     engine = Engine(
         store,
@@ -117,8 +128,9 @@ async def led(
         catalogue,
         InterestedPropagation(engine, tokens, interests),
         InterestedWork(engine, catalogue, interests, deployment.max_batch, stopping),
-        AdminServicer(
+        GrowingAdmin(
             engine,
+            shards,
             catalogue,
             tokens,
             lambda: (intake.states() if intake is not None else []) + [home.state for home in homes],

@@ -1,26 +1,38 @@
 """Engines of a fleet as real processes on a real broker: they share the shards, and one serves all when others die."""
 
 import asyncio
+import itertools
 import json
+import shutil
 from collections import Counter
 from urllib.request import Request, urlopen
 
 import grpc
 import pytest
 
-from libs.kafka.testing.broker import PATIENCE_S, create
-from services.propagation.fleet.shards import SHARD_HEADER
+import wellspring_client.aio
+from libs.kafka.testing.broker import PATIENCE_S, create, delete
+from services.propagation.fleet.testing.engines import (
+    PAGES,
+    SHARDS,
+    SUMMARIES,
+    completed,
+    grown,
+    leads,
+    led_by,
+    lent,
+    rendered,
+    rendered_over_moves,
+    server,
+    summarised,
+)
 from services.propagation.fleet.testing.executor import VIEWS, declaration
 from services.propagation.simulation.processes import Process, Stubs, T, connected, edit
 from tools.dev.servers.kafka import Kafka
 from tools.dev.servers.ports import free_port
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
-from wellspring.propagation.v1 import work_pb2
-from wellspring_client import packed
 
-SESSION_S = 15
-SHARDS, PAGES, SUMMARIES = 4, 4_000, 400
 EVENTS = 10
 LONG_LEASES = VIEWS.replace("store: {namespace: html}", "store: {namespace: html}\n    lease_time: 10m")
 RULES = """
@@ -35,13 +47,6 @@ rules:
 def kafka():
     with Kafka() as kafka:
         yield kafka
-
-
-def server(kafka, path, prefix, *settings, shards=SHARDS):
-    brokers = f"bootstrap_servers: ['{kafka.address}'], topic_prefix: '{prefix}', group: {prefix}engines"
-    log = f"kafka: {{{brokers}, replication: 1}}, shards: {shards}, session_timeout: {SESSION_S}s"
-    backend = f"{{sharded: {{{log}, embedded: {{path: {path}, reserve_bytes: 0}}}}}}"
-    return Process(path, *settings, backend=backend)
 
 
 def events(kafka, port):
@@ -72,69 +77,6 @@ async def accepted(stubs, ids):
                 assert set(found.values()) == {1}
                 return
             await asyncio.sleep(0.2)
-
-
-async def leads(stubs):
-    """The shards that an engine leads now."""
-    found = set()
-    for shard in range(SHARDS):
-        try:
-            asked = stubs.admin.GetStatus(admin_pb2.GetStatusRequest(), metadata=[(SHARD_HEADER, str(shard))])
-            await asked
-            found.add(shard)
-        except grpc.aio.AioRpcError as error:
-            assert error.code() is grpc.StatusCode.ABORTED, error
-    return found
-
-
-async def led_by(wanted):
-    """Waits until each of the engines (by their stubs) leads so many shards."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            found = [len(await leads(stubs)) for stubs in wanted]
-            if found == list(wanted.values()):
-                return
-            await asyncio.sleep(0.2)
-
-
-async def lent(stubs, items=200, view="html"):
-    """(page, batch) pairs of one lease."""
-    capacity = [work_pb2.LeaseRequest.Capacity(view=view, items=items)]
-    request = work_pb2.LeaseRequest(executor="test", capacity=capacity)
-    return [(batch.names.decode().split("\0"), batch) for batch in (await stubs.work.Lease(request)).batches]
-
-
-async def completed(stubs, batch):
-    """The status of a completion of the whole batch."""
-    hashes = b"".join(batch.rendered_version for _ in packed.decode_ids(batch.ids))
-    completion = work_pb2.Completion(lease_id=batch.lease_id, fencing=batch.fencing, done=batch.ids, hashes=hashes)
-    response = await stubs.work.Complete(work_pb2.CompleteRequest(completions=[completion]))
-    return response.results[0].status.code
-
-
-async def rendered(engines, done, pages):
-    """Works at all engines until so many completions of pages are acknowledged."""
-    async with asyncio.timeout(PATIENCE_S):
-        while sum(done.values()) < pages:
-            for stubs in engines:
-                for names, batch in await lent(stubs):
-                    assert await completed(stubs, batch) == 0
-                    done.update(names)
-
-
-async def summarised(engines, change_id):
-    """Works at all engines until the root is done; answers how often each summary was rendered."""
-    done = Counter()
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            for stubs in engines:
-                for names, batch in await lent(stubs, view="summary"):
-                    assert await completed(stubs, batch) == 0
-                    done.update(names)
-            root = await engines[0].propagation.GetChange(pb.GetChangeRequest(id=change_id))
-            if root.state == pb.Root.STATE_DONE:
-                assert root.progress.done == PAGES + SUMMARIES
-                return done
 
 
 def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(kafka, tmp_path):
@@ -207,20 +149,6 @@ def test_engines_share_shards_and_one_serves_them_all_when_the_other_is_killed(k
     asyncio.run(main())
 
 
-async def rendered_over_moves(engines, done, finished):
-    """Works at engines that come, go and give shards away, until that is so. Counts what was acknowledged."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not await finished():
-            for stubs in engines():
-                try:
-                    for names, batch in await lent(stubs):
-                        code = await completed(stubs, batch)
-                        assert code in (0, grpc.StatusCode.ABORTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
-                        done.update(names if code == 0 else ())
-                except grpc.aio.AioRpcError as error:
-                    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
-
-
 def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kafka, tmp_path):
     async def main():
         first, second = (server(kafka, tmp_path / name, "drained.") for name in "ab")
@@ -273,3 +201,129 @@ def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kaf
             second.kill()
 
     asyncio.run(main())
+
+
+def test_shards_grow_while_a_root_is_rendered_and_an_engine_is_killed(kafka, tmp_path):
+    async def main():
+        first, second, third = (server(kafka, tmp_path / name, "grown.", shards=2) for name in "abc")
+        done, here = Counter(), []
+        try:
+            await asyncio.to_thread(first.start)
+            await asyncio.to_thread(second.start)
+            async with connected(first) as to_first, connected(second) as to_second:
+                one, other = Stubs(to_first), Stubs(to_second)
+                here += [one, other]
+                await other.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+                sets = {f"w/page/{at:06}": [T] for at in range(PAGES)}
+                summaries = {f"w/page/{at:06}": [f"view/html/w/page/{at + 1:06}"] for at in range(SUMMARIES)}
+                declared = [declaration("html", sets)]
+                await one.propagation.DeclareDependencies(pb.DeclareDependenciesRequest(packed=declared))
+                declared = [declaration("summary", summaries)]
+                await one.propagation.DeclareDependencies(pb.DeclareDependenciesRequest(packed=declared))
+                await led_by({one: 1, other: 1})
+                await edit(other, 1)
+                await rendered(here, done, PAGES // 4)
+                for wrong in (2, 3, 66):
+                    with pytest.raises(grpc.aio.AioRpcError, match=r"4, 6, 8"):
+                        await one.admin.GrowShards(admin_pb2.GrowShardsRequest(shards=wrong))
+                await one.admin.GrowShards(admin_pb2.GrowShardsRequest(shards=4, validate_only=True))
+                assert (await one.admin.GetShards(admin_pb2.GetShardsRequest())).shards.growing_to == 0
+                asked = await one.admin.GrowShards(admin_pb2.GrowShardsRequest(shards=4))
+                assert asked.shards.growing_to == 4
+                here.remove(one)
+                first.kill()
+
+                async def over():
+                    try:
+                        root = await other.propagation.GetChange(pb.GetChangeRequest(id="edit1"), timeout=5)
+                        return root.progress.done == PAGES
+                    except grpc.aio.AioRpcError as error:
+                        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED), error
+
+                await rendered_over_moves(lambda: here, done, over)
+                assert done == Counter(dict.fromkeys(sets, 1)), "each page once, whichever its shard was"
+                await grown([other], 4)
+                await summarised([other], "edit1")
+                await asyncio.to_thread(first.start)
+                await asyncio.to_thread(third.start)
+                async with connected(first) as again, connected(third) as to_third:
+                    back, new = Stubs(again), Stubs(to_third)
+                    await grown([back, new, other], 4)
+                    await led_by({back: 1, new: 1, other: 2})
+                    await edit(new, 1)
+                    await edit(new, 2)
+                    await rendered([back, new, other], done, 2 * PAGES)
+                    assert set(done.values()) == {2}
+                    assert await summarised([back, new, other], "edit2") == Counter(dict.fromkeys(summaries, 1))
+                    status = await new.admin.GetStatus(admin_pb2.GetStatusRequest())
+                    assert (status.pending, status.leased, status.edges) == (0, 0, PAGES + SUMMARIES)
+        finally:
+            for engine in (first, second, third):
+                engine.kill()
+
+    asyncio.run(main())
+
+
+def test_one_shard_becomes_two_and_its_log_is_needed_until_both_have_their_snapshots(kafka, tmp_path):
+    async def main():
+        async with wellspring_client.aio.connect(storage=storage.address, timeout=PATIENCE_S) as client:
+            await client.storage.create_namespace("snapshots")
+        place = f"storage: {{addresses: ['{storage.address}'], timeout: 60s}}, namespace: snapshots, interval: 1s"
+        more = f", snapshots: {{{place}}}"
+        alone = server(kafka, tmp_path / "a", "one.", shards=1, more=more)
+        engine = server(kafka, tmp_path / "a", "one.", shards=8, more=more)
+        done = Counter()
+        sets = {f"w/page/{at:06}": [T] for at in range(PAGES)}
+        try:
+            await asyncio.to_thread(alone.start)
+            async with connected(alone) as channel:
+                stubs = Stubs(channel)
+                with pytest.raises(grpc.aio.AioRpcError, match="this engine works alone"):
+                    await stubs.admin.GrowShards(admin_pb2.GrowShardsRequest(shards=2))
+                await stubs.admin.PutViews(admin_pb2.PutViewsRequest(yaml=VIEWS))
+                declared = [declaration("html", sets)]
+                await stubs.propagation.DeclareDependencies(pb.DeclareDependenciesRequest(packed=declared))
+                await edit(stubs, 1)
+                await rendered([stubs], done, PAGES // 4)
+            assert (await asyncio.to_thread(alone.stop))[0] == 0
+            await asyncio.to_thread(engine.start)
+            async with connected(engine) as channel:
+                stubs = Stubs(channel)
+                await grown([stubs], 1)
+                await stubs.admin.GrowShards(admin_pb2.GrowShardsRequest(shards=2))
+                await grown([stubs], 2)
+                needed = {0, 1}
+                for version in itertools.count(2):
+                    # Whoever writes gets a snapshot in each interval.
+                    await edit(stubs, version)
+                    state = (await stubs.admin.GetShards(admin_pb2.GetShardsRequest())).shards
+                    assert set(state.former_log_needed_by) <= needed
+                    if not state.former_log_needed_by:
+                        break
+                    needed = set(state.former_log_needed_by)
+                    await asyncio.sleep(0.2)
+            engine.kill()
+            with pytest.raises(AssertionError, match=r"goes on as 2: backend\.sharded\.shards must be above 1"):
+                await asyncio.to_thread(server(kafka, tmp_path / "b", "one.", shards=1, more=more).start)
+            await asyncio.to_thread(delete, kafka, "one.propagation.shard-log")
+            shutil.rmtree(tmp_path / "a")
+            await asyncio.to_thread(engine.start)
+            async with connected(engine) as channel:
+                stubs = Stubs(channel)
+                await grown([stubs], 2)
+                done.clear()
+                await rendered([stubs], done, PAGES)
+                assert done == Counter(dict.fromkeys(sets, 1))
+                status = await stubs.admin.GetStatus(admin_pb2.GetStatusRequest())
+                assert (status.pending, status.edges) == (0, PAGES)
+        finally:
+            alone.kill()
+            engine.kill()
+
+    storage = Process(tmp_path / "storage")
+    storage.command[2] = "services.storage.main"
+    storage.start()
+    try:
+        asyncio.run(main())
+    finally:
+        storage.kill()

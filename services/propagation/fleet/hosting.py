@@ -1,5 +1,8 @@
 """An engine's part in a fleet: it follows the logs of all shards, and leads those that the group gives it.
 
+When more shards are wanted, each is sealed by whoever leads it: its log ends. An engine that has seen all logs to their
+ends has nothing left to do here.
+
 Shards come and go while it runs. One that the group gives to another engine, or whose log another one has taken, is
 closed here and followed again; the others go on.
 """
@@ -7,7 +10,9 @@ closed here and followed again; the others go on.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from libs.errors.errors import Unavailable, WellspringError
@@ -15,15 +20,17 @@ from libs.kafka.errors import BrokersAway, DeliveryUnknown, Fenced
 from libs.kafka.membership import Membership
 from libs.kafka.options import Options
 from libs.telemetry.logs import fields
+from services.propagation.domain import generation
+from services.propagation.domain.generation import Generation, Seal
 from services.propagation.fleet.local import LocalShard
 from services.propagation.fleet.owners import member_name
 from services.propagation.fleet.shards import Shards
 from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.following import Following
-from services.propagation.sharded.shard_log import KafkaShardLog
 from services.propagation.sharded.taking_over import TakenOver, take_over
 from services.propagation.store.interface import Store
+from services.propagation.store.logged.store import LoggedStore
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +62,8 @@ class Hosting:
         self._shards = shards
         self._build = build
         self._following: dict[int, Following] = {}
+        self.sealed: set[int] = set()
+        """Shards whose logs have ended, as the logs say."""
         self._membership: Membership | None = None
 
     async def open(self) -> None:
@@ -83,7 +92,7 @@ class Hosting:
             raise self._membership.refusal
 
     async def run(self, address: str) -> None:
-        """Leads what it is given, until it is cancelled. Raises when the brokers refuse it, or a log is damaged."""
+        """Leads what it is given, until all logs have ended. Raises when the brokers refuse it, or a log is damaged."""
         options = replace(self._options, client_id=member_name(address))
         membership = self._membership = Membership(options, self._group, self._topic, self._session_s)
         try:
@@ -104,9 +113,11 @@ class Hosting:
         """Follows, leads, and follows again."""
         while True:
             following = self._following.get(number) or await self._again(number)
-            await following.follow(lambda: number in membership.own or membership.refusal is not None)
+            await following.follow(partial(self._has_news, number, membership))
             if membership.refusal is not None:
                 raise membership.refusal
+            if await self._is_sealed(number, following):
+                return
             try:
                 taken = await take_over(self._options, (self._topic, number), following)
             except _LOST as error:
@@ -115,6 +126,41 @@ class Hosting:
                 continue
             del self._following[number]
             await self._lead(number, taken, membership)
+
+    def _has_news(self, number: int, membership: Membership) -> bool:
+        """Whether there is anything to do but to follow the log."""
+        if number in membership.own or membership.refusal is not None:
+            return True
+        return _seal_of(cast("Store", self._following[number].embedded)) is not None
+
+    async def _is_sealed(self, number: int, following: Following) -> bool:
+        """Whether the log has ended: the store may have a seal that its log has not."""
+        if _seal_of(cast("Store", following.embedded)) is None:
+            return False
+        await following.catch_up()
+        if _seal_of(cast("Store", following.embedded)) is None:
+            return False
+        self.sealed.add(number)
+        return True
+
+    def wanted(self) -> Generation | None:
+        """The generation that is to follow, as any of the logs says."""
+        stores = [cast("Store", following.embedded) for following in self._following.values()]
+        stores += [shard.engine.shard.store for shard in self._shards.own.values()]
+        for store in stores:
+            with suppress(WellspringError):  # one that is made anew
+                found = generation.wanted(store)
+                if found is not None:
+                    return found
+        return None
+
+    async def _seal(self, store: LoggedStore) -> None:
+        """Ends the log once another generation is wanted."""
+        while (follows := self.wanted()) is None:  # noqa: ASYNC110  another engine's log may say it
+            await asyncio.sleep(_AGAIN_S)
+        commit = store.begin()
+        generation.put_seal(commit, Seal(follows, store.epoch))
+        await store.end(commit)
 
     async def _again(self, number: int) -> Following:
         while True:
@@ -131,11 +177,14 @@ class Hosting:
         store, embedded, shard_log = taken
         shard: LocalShard | None = None
         try:
-            shard = await self._build(cast("Store", store), number, lambda: shard_log.check(0))
+            if _seal_of(cast("Store", store)) is not None:
+                return
+            shard = await self._build(cast("Store", store), number, store.check)
             self._shards.own[number] = shard
             self._shards.work.fire()
             checkpoints = keep_checkpoints(self._directories[number], embedded, shard_log)
             ended = [shard_log.lost(), membership.lost(number), shard.run(), embedded.tidy(), checkpoints]
+            ended.append(self._seal(store))
             loop = asyncio.get_running_loop()
             tasks = [loop.create_task(one) for one in ended]
             try:
@@ -146,7 +195,7 @@ class Hosting:
                 await asyncio.gather(*tasks, return_exceptions=True)
             _tell(number, tasks)
         except WellspringError as error:
-            if not _is_lost(shard_log):
+            if not _is_lost(store):
                 raise
             log.warning("a shard was lost", extra=fields(shard=number, why=error.message))
         finally:
@@ -162,12 +211,19 @@ def _tell(number: int, tasks: "list[asyncio.Task[None]]") -> None:
         error = task.exception() if task.done() and not task.cancelled() else None
         if error is not None:
             raise error
-    log.info("a shard is given to another engine", extra=fields(shard=number))
+    log.info("a shard is given to another engine, or sealed", extra=fields(shard=number))
 
 
-def _is_lost(shard_log: KafkaShardLog) -> bool:
+def _seal_of(store: Store) -> Seal | None:
     try:
-        shard_log.check(0)
+        return generation.sealed(store)
+    except WellspringError:  # it is made anew
+        return None
+
+
+def _is_lost(store: LoggedStore) -> bool:
+    try:
+        store.check()
     except WellspringError:
         return True
     return False

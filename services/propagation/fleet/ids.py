@@ -3,9 +3,12 @@
 =====================  =============================================================================
 lease                  the shard's number in the high 16 bits of 64, the shard's own number below
 root of the engine     late/<sequence> becomes late/<shard>/<sequence>
-place in a list        <shard>.<the shard's token>: shards are listed one after the other
+place in a list        <shard>/<shards>.<the shard's token>: shards are listed one after the other
 visibility token       wvs1-, and of each shard the sequence that it gave the change, 16 digits each
 =====================  =============================================================================
+
+Once the number of shards has grown, tokens of before are of what the present shards were then: a place in a list is
+refused, sequences are those of the shard out of which each came.
 """
 
 import re
@@ -18,6 +21,7 @@ from services.propagation.domain.records import LATE_PREFIX
 _LEASE_BITS = 48
 _OWN = re.compile(rf"{LATE_PREFIX}([0-9a-f]{{1,16}})")
 _TOLD = re.compile(rf"{LATE_PREFIX}([0-9]{{1,4}})/([0-9a-f]{{1,16}})")
+_PLACE = re.compile(r"([0-9]{1,4})/([0-9]{1,4})\.(.*)", re.DOTALL)
 _VISIBLE = "wvs1-"
 _DIGITS = 16
 
@@ -40,25 +44,28 @@ def change_told(shard: int, change_id: str) -> str:
     return f"{LATE_PREFIX}{shard}/{own[1]}" if own else change_id
 
 
-def change_asked(change_id: str) -> tuple[int | None, str]:
-    """(the shard whose own root it is, or None, the id there)."""
+def change_asked(change_id: str, first_sequence: int) -> tuple[int | None, str]:
+    """(the shard whose own root it is, or None, the id there). Roots that a shard made before it was divided have the
+    id by which they were told then, in all its parts; `first_sequence` is the least of the present generation."""
     told = _TOLD.fullmatch(change_id)
-    return (int(told[1]), f"{LATE_PREFIX}{told[2]}") if told else (None, change_id)
+    if told is None or int(told[2], 16) < first_sequence:
+        return None, change_id
+    return int(told[1]), f"{LATE_PREFIX}{told[2]}"
 
 
-def place_told(shard: int, token: str) -> str:
+def place_told(shard: int, shards: int, token: str) -> str:
     """A place in a list that goes through the shards."""
-    return f"{shard}.{token}"
+    return f"{shard}/{shards}.{token}"
 
 
 def place_asked(told: str, shards: int, path: str) -> tuple[int, str]:
     """(shard, the shard's token); the beginning for none. Raises InvalidArgument for what was never told."""
     if not told:
         return 0, ""
-    number, dot, token = told.partition(".")
-    if not dot or not number.isdecimal() or len(number) > 4 or int(number) >= shards:
+    place = _PLACE.fullmatch(told)
+    if place is None or int(place[2]) != shards or int(place[1]) >= shards:
         raise InvalidArgument.field(path, "is not from an answer of this method", reason="PAGE_TOKEN_INVALID")
-    return int(number), token
+    return int(place[1]), place[3]
 
 
 def visibility_told(sequences: Sequence[int]) -> str:
@@ -69,6 +76,17 @@ def visibility_told(sequences: Sequence[int]) -> str:
 def visibility_asked(token: str, shard: int, shards: int) -> str:
     """The shard's token; what is no token of a fleet (a change's id) stays as it is."""
     digits = token.removeprefix(_VISIBLE)
-    if digits == token or len(digits) != shards * _DIGITS or set(digits) - set("0123456789abcdef"):
+    if digits == token or set(digits) - set("0123456789abcdef"):
         return token
-    return visibility.token(int(digits[shard * _DIGITS : (shard + 1) * _DIGITS], 16))
+    mine = of_parent(digits, _DIGITS, shard, shards)
+    return token if mine is None else visibility.token(int(mine, 16))
+
+
+def of_parent(digits: str, size: int, shard: int, shards: int) -> str | None:
+    """Of `size` digits for each shard those of one: told when there were fewer, those of the shard that it was then.
+    None where they are of no such number of shards."""
+    before, odd = divmod(len(digits), size)
+    if odd or not before or shards % before:
+        return None
+    at = shard * before // shards * size
+    return digits[at : at + size]

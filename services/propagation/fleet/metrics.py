@@ -1,6 +1,6 @@
 """Metrics of the shards that this process leads: those of an engine, each with the label `shard`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -9,15 +9,16 @@ from services.propagation.fleet.shards import Shards
 
 
 class FleetCollector(Collector):
-    """Of `shards.own`, as they are when asked."""
+    """Of the own ones of `shards`, as they are when asked."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Callable[[], Shards]) -> None:
         self._shards = shards
 
     def collect(self) -> Iterator[Metric]:
         """Each family once."""
-        own = list(self._shards.own.values())
-        yield GaugeMetricFamily("wellspring_propagation_shards", "Shards that there are.", self._shards.count)
+        shards = self._shards()
+        own = list(shards.own.values())
+        yield GaugeMetricFamily("wellspring_propagation_shards", "Shards that there are.", shards.count)
         yield GaugeMetricFamily("wellspring_propagation_led_shards", "Of them, those that this engine leads.", len(own))
         untold = GaugeMetricFamily(
             "wellspring_propagation_untold",

@@ -10,7 +10,7 @@ def told(engine):
     """{(name, shard): value} of what has no other label."""
     return {
         (sample.name, sample.labels.get("shard")): sample.value
-        for family in FleetCollector(engine.shards).collect()
+        for family in FleetCollector(lambda: engine.shards).collect()
         for sample in family.samples
     }
 
@@ -31,7 +31,7 @@ def test_each_shard_is_told_by_its_number_while_it_is_led():
             await other.lead(2)
             assert told(one)["wellspring_propagation_led_shards", None] == 1
             assert told(other)["wellspring_propagation_epoch", "2"] == 2
-            names = [family.name for family in FleetCollector(other.shards).collect()]
+            names = [family.name for family in FleetCollector(lambda: other.shards).collect()]
             assert len(names) == len(set(names)), "each family once"
 
     asyncio.run(main())

@@ -7,9 +7,7 @@ from pathlib import Path
 from random import Random
 
 from libs.clock.clock import SystemClock
-from libs.config import wiring
 from libs.config.clients import client_tls
-from libs.kafka.topics import Topics
 from libs.kafka.waiting import when_there
 from libs.purge.caches import Caches
 from libs.rpc.options import StartError
@@ -17,27 +15,18 @@ from libs.rpc.server import Server
 from services.propagation import backends, configured
 from services.propagation.domain.engine import Engine
 from services.propagation.fleet.alike import Alike
-from services.propagation.fleet.building import Deployment, led
+from services.propagation.fleet.building import Deployment
 from services.propagation.fleet.comparing import Comparing
 from services.propagation.fleet.digests import digests
-from services.propagation.fleet.hosting import Hosting
-from services.propagation.fleet.local import LocalShard
-from services.propagation.fleet.owners import Owners
-from services.propagation.fleet.peers import Peers
+from services.propagation.fleet.generations import Generations
 from services.propagation.fleet.rules import RulesSetup
 from services.propagation.fleet.rules_opening import rules_setup, text_of
 from services.propagation.fleet.service import add_fleet
-from services.propagation.fleet.shards import Shards
 from services.propagation.homes.opening import Homes
 from services.propagation.intake.changes import Changes
 from services.propagation.intake.intake import Intake
-from services.propagation.sharded.directory import ShardDirectory
-from services.propagation.sharded.opening import TOPIC, options_of
 from services.propagation.sharded.snapshots.metrics import SnapshotsCollector
-from services.propagation.sharded.snapshots.snapshots import Snapshots
-from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
-from services.propagation.store.interface import Store
 from services.propagation.views.parsing import read_views
 from wellspring.config.v1 import propagation_pb2
 
@@ -56,50 +45,34 @@ async def add(server: Server, config: propagation_pb2.PropagationConfig) -> None
     if config.views_file:
         _check_views(config)
     rules = await rules_setup(server, config)
-    options = options_of(sharded.kafka)
-    name = sharded.kafka.topic_prefix + TOPIC
-    owners = Owners(options, sharded.kafka.group, name)
-    peers = await server.resources.add("peers", lambda: _peers(sharded, owners), close=Peers.close)
-    shards = Shards(sharded.shards, peers)
+    tls = client_tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
+    if tls is not None:
+        tls.credentials()  # a file that cannot be read is told now, and not by the first call to another engine
     caches = await server.resources.add("caches", lambda: configured.caches(config), close=Caches.close)
     homes: Homes | None = None
     if config.homes:
         homes = await server.resources.add("homes", lambda: Homes.open(config), close=Homes.close)
     deployment = _deployment(config, caches, await _intake(server, config), rules, homes)
 
-    async def build(store: Store, number: int, check_log: Callable[[], None]) -> LocalShard:
-        return await led(store, number, shards, deployment, check_log, kept.get(number))
-
     def open_store(path: Path) -> EmbeddedStore:
         return backends.open_embedded(config, sharded.embedded, path)
 
     place = await backends.add_snapshots(server, sharded)
-    kept: dict[int, Snapshots] = {}
+    made = Generations(sharded, deployment, open_store, place, tls)
 
-    async def open_hosting() -> Hosting:
-        topics = Topics(options)
-        topic = await log_topic(topics, name, sharded.shards, sharded.kafka.replication)
-        places = {number: Path(sharded.embedded.path) / f"shard-{number}" for number in range(sharded.shards)}
-        if place is not None:
-            kept.update({number: place.of(number, topic, topics) for number in places})
-        directories = {
-            number: ShardDirectory(path, open_store, topic, kept.get(number)) for number, path in places.items()
-        }
-        session_s = wiring.seconds(sharded.session_timeout)
-        hosting = Hosting(options, name, sharded.kafka.group, session_s, directories, shards, build)
-        await hosting.open()
-        return hosting
+    async def open_generations() -> Generations:
+        await made.open()
+        return made
 
-    hosting = await server.resources.add(
-        "shards", lambda: when_there(open_hosting), close=Hosting.close, health=Hosting.check
+    generations = await server.resources.add(
+        "shards", lambda: when_there(open_generations), close=Generations.close, health=Generations.check
     )
-    server.telemetry.registry.register(SnapshotsCollector(kept))
-    add_fleet(server, shards)
-    comparing = Comparing(deployment.alike, lambda: shards)
+    server.telemetry.registry.register(SnapshotsCollector(generations.snapshots))
+    generations.front = front = add_fleet(server, generations.shards)
+    comparing = Comparing(deployment.alike, lambda: front.shards)
     server.telemetry.registry.register(comparing)
     server.add_background("comparing", lambda: comparing.run(sharded.address or server.addresses[0]))
-    server.add_background("owners", owners.run)
-    server.add_background("shards", lambda: hosting.run(sharded.address or server.addresses[0]))
+    server.add_background("shards", lambda: generations.run(sharded.address or server.addresses[0]))
 
 
 async def _intake(
@@ -152,10 +125,3 @@ def _check_address(address: str) -> None:
             f"server.listen: {address} is nothing that other engines can call; name this engine's own host:port in"
             " backend.sharded.address"
         )
-
-
-async def _peers(sharded: propagation_pb2.ShardedPropagation, owners: Owners) -> Peers:
-    tls = client_tls(sharded.engines_tls) if sharded.HasField("engines_tls") else None
-    if tls is not None:
-        tls.credentials()  # a file that cannot be read is told now, and not by the first call to another engine
-    return Peers(owners.address_of, owners.look_again, tls)

@@ -50,7 +50,10 @@ class Peers:
         address_of: Callable[[int], str | None],
         look_again: Callable[[], None] = lambda: None,
         tls: Tls | None = None,
+        shards: int | None = None,
     ) -> None:
+        """`shards`: of how many; engines that have another number answer ShardNotHere."""
+        self._of = "" if shards is None else f"/{shards}"
         self._address_of = address_of
         self.look_again = look_again
         self._tls = tls
@@ -92,7 +95,8 @@ class Peers:
             channels = self._channels.get(address)
             if channels is None:
                 channels = self._channels[address] = Channels(address, tls=self._tls)
-            caller = self._callers[address, shard] = Caller(channels, 30.0, lambda: {SHARD_HEADER: str(shard)})
+            told = {SHARD_HEADER: f"{shard}{self._of}"}
+            caller = self._callers[address, shard] = Caller(channels, 30.0, lambda: told)
         return caller
 
 

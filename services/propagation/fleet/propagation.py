@@ -104,7 +104,7 @@ class FleetPropagation:
             mine.CopyFrom(request)
             mine.resume_token = token if shard == first else ""
             async for answer in self._shards.stream(shard, _SERVICE, "ListDependents", mine, call):
-                answer.resume_token = ids.place_told(shard, answer.resume_token)
+                answer.resume_token = ids.place_told(shard, self._shards.count, answer.resume_token)
                 yield answer
 
     async def CountDependents(
@@ -164,9 +164,9 @@ class FleetPropagation:
             if not request.states or told.state in request.states:
                 response.roots.append(told)
         if page.next_page_token:
-            response.next_page_token = ids.place_told(shard, page.next_page_token)
+            response.next_page_token = ids.place_told(shard, self._shards.count, page.next_page_token)
         elif shard + 1 < self._shards.count:
-            response.next_page_token = ids.place_told(shard + 1, "")
+            response.next_page_token = ids.place_told(shard + 1, self._shards.count, "")
         return response
 
     async def WatchChange(
@@ -225,7 +225,7 @@ class FleetPropagation:
     async def _about(self, change_id: str, method: str, request: Any, call: Call) -> Answers:
         """The answers of the shards that may know the change to a request with its `id`."""
         names.check_change_id(change_id, "id")
-        shard, own = ids.change_asked(change_id)
+        shard, own = ids.change_asked(change_id, self._shards.first_sequence)
         if shard is None:
             return await self._all(method, request, call)
         if shard >= self._shards.count:

@@ -23,7 +23,7 @@ def root(state, total, ended_s=0):
 class Scripted:
     """Two shards that answer so, one round after the other."""
 
-    count = 2
+    count, first_sequence = 2, 0
 
     def __init__(self, *rounds):
         self.rounds = [dict(enumerate(answers)) for answers in rounds]

@@ -12,15 +12,17 @@ from google.protobuf.message import Message
 
 from libs.errors.errors import WellspringError
 from libs.rpc.call import Call
+from services.propagation.domain.generation import FIRST, Generation
 from services.propagation.domain.partition import shard_of
 from services.propagation.domain.signals import Signal
 from services.propagation.fleet.errors import ShardAway, ShardNotHere
 from services.propagation.fleet.local import LocalShard
 
 SHARD_HEADER = "wellspring-shard"
-"""Of calls between engines: the number of the shard that is meant."""
+"""Of calls between engines: the number of the shard that is meant, and of how many: 3/8."""
 
 _PAUSE_S = 0.1
+_GROWN_S = 1.0
 _MARGIN_S = 0.5
 """Kept of the caller's deadline, so that the reason reaches it."""
 _LONGEST_S = 60.0
@@ -43,15 +45,40 @@ Answers = dict[int, Any]
 """By shard, its answer, or the WellspringError that it raised."""
 
 
-class Shards:
-    """`own` are those that this process leads now. `work` is fired when one of them may have work to lend."""
+class Growth(Protocol):
+    """How the number of shards grows."""
 
-    def __init__(self, count: int, others: Others | None = None) -> None:
-        """`others` is None where this process leads all shards whenever it leads one."""
+    async def prepare(self, follows: Generation) -> None:
+        """Makes the log of the generation. Raises FailedPrecondition, Unavailable."""
+
+    def wanted(self) -> Generation | None:
+        """What is under way, as far as it is known here."""
+
+    def sealed(self) -> list[int]:
+        """The shards whose logs are known here to have ended."""
+
+
+class Shards:
+    """Those of one generation. `own` are those that this process leads now. `work` is fired when one of them may have
+    work to lend."""
+
+    def __init__(
+        self, count: int, others: Others | None = None, generation: int = FIRST, growth: Growth | None = None
+    ) -> None:
+        """`others` is None where this process leads all shards whenever it leads one; `growth` where there is none."""
+        self.growth = growth
         self.count = count
+        self.generation = generation
+        self.ended = False
+        """Set once the shards have become those of the next generation: whoever still asks is told to begin again."""
         self.own: dict[int, LocalShard] = {}
         self.work = Signal()
         self._others = others
+
+    @property
+    def first_sequence(self) -> int:
+        """Above all sequences that were given when there were fewer."""
+        return Generation(self.generation, self.count).first_sequence
 
     def of(self, resource: str) -> int:
         """The shard that a resource belongs to."""
@@ -71,6 +98,7 @@ class Shards:
         what the shard raises."""
         end_s = _end_s(call) if patient else 0.0
         while True:
+            self._check_present()
             try:
                 if shard in self.own:
                     return await self.own[shard].ask(service, method, request, call)
@@ -113,6 +141,7 @@ class Shards:
         end_s = _end_s(call)
         begun = False
         while True:
+            self._check_present()
             try:
                 async for answer in self._stream(shard, service, method, request, call):
                     begun = True
@@ -129,6 +158,11 @@ class Shards:
         if self._others is not None:
             return self._others.stream(shard, service, method, request, call)
         raise ShardNotHere(f"shard {shard} is not led now")
+
+    def _check_present(self) -> None:
+        """What was asked of some of these shards is not asked of all that there are now. Raises ShardAway."""
+        if self.ended:
+            raise ShardAway("the number of shards has grown meanwhile: call again", retry_after_s=_GROWN_S)
 
     async def _wait(self, shard: int, error: WellspringError, end_s: float) -> None:
         """Before a shard is asked again. Raises ShardAway when there is no time."""

@@ -12,7 +12,7 @@ from libs.errors.errors import InvalidArgument, WellspringError
 from libs.rpc.call import Call
 from services.propagation import messages
 from services.propagation.fleet.errors import ShardAway
-from services.propagation.fleet.ids import change_told
+from services.propagation.fleet.ids import change_told, of_parent
 from services.propagation.fleet.shards import Shards
 from wellspring.propagation.v1 import propagation_pb2
 
@@ -93,7 +93,7 @@ class Watching:
                             await told.put((shard, answer))
                             await begun.wait()
                 except ShardAway:
-                    if not place:
+                    if not place or self._shards.ended:
                         raise
         except WellspringError as error:
             await told.put((shard, error))
@@ -135,6 +135,7 @@ def _places(token: str, shards: int) -> dict[int, str]:
     if not token:
         return {}
     digits = token.removeprefix(_MARK)
-    if digits == token or len(digits) != shards * _DIGITS or set(digits) - set("0123456789abcdef"):
+    places = {shard: of_parent(digits, _DIGITS, shard, shards) for shard in range(shards)}
+    if digits == token or None in places.values() or set(digits) - set("0123456789abcdef"):
         raise InvalidArgument.field("resume_token", "is not from an answer of this method", reason="PAGE_TOKEN_INVALID")
-    return {shard: _INNER + digits[shard * _DIGITS : (shard + 1) * _DIGITS] for shard in range(shards)}
+    return {shard: f"{_INNER}{place}" for shard, place in places.items()}

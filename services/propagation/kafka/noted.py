@@ -16,14 +16,14 @@ from services.propagation.rules.topics import topic_of
 
 log = logging.getLogger(__name__)
 
-_KIND = "kafka"
+KIND = "kafka"
 
 
 async def check_noted(engine: Engine, cluster: str, topics: Iterable[Topic], begin_anew: Collection[str]) -> None:
     """Notes topics that are new. Raises TopicUnfit for one that is another one than it was, unless it is among
     `begin_anew`: then its kept positions are forgotten, once, and it is read from its beginning."""
     for topic in topics:
-        value = engine.shard.store.get_record(_KIND, topic.name.encode())
+        value = engine.shard.store.get_record(KIND, topic.name.encode())
         noted = load(value) if value is not None else None
         present = {"cluster": cluster, "id": topic.id}
         if noted == present:
@@ -60,7 +60,7 @@ def _another(name: str, noted: Mapping[str, str], present: Mapping[str, str]) ->
 
 async def _note(engine: Engine, name: str, present: Mapping[str, str], *, forget: bool) -> None:
     step = engine.shard.step()
-    step.commit.put_record(_KIND, name.encode(), dump(dict(present)))
+    step.commit.put_record(KIND, name.encode(), dump(dict(present)))
     if forget:
         store = engine.shard.store
         for key, _ in list(store.records(CURSOR)):

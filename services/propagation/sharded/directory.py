@@ -8,7 +8,7 @@ where there are any.
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
@@ -25,15 +25,27 @@ from services.propagation.store.logged.store import NumberedStore
 
 log = logging.getLogger(__name__)
 
-_TOPIC = b"topic"
+TOPIC = b"topic"
+"""Key of the identity of the log's topic, in the store."""
 
 Open = Callable[[Path], EmbeddedStore]
+Origin = Callable[[Path], Awaitable[bool]]
+"""Makes a store's directory; whether it could. Raises what the logs and the stores raise."""
 
 
 class ShardDirectory:
     """`path` is a directory of the store, or will be."""
 
-    def __init__(self, path: Path, open_store: Open, topic: LogTopic, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        open_store: Open,
+        topic: LogTopic,
+        snapshots: Snapshots | None = None,
+        origin: Origin | None = None,
+    ) -> None:
+        """`origin` makes the store that the log begins with, where that is not an empty one."""
+        self._origin = origin
         self._path = path
         self._open = open_store
         self._topic = topic
@@ -96,14 +108,18 @@ class ShardDirectory:
             # Whoever removed the store wants it made from elsewhere.
             shutil.rmtree(kept, ignore_errors=True)
         self.away = None
+        if await self._fetch(tried) or self._origin is not None and await self._origin(self._fetched):
+            self._fetched.rename(self._path)
+
+    async def _fetch(self, tried: set[str]) -> bool:
         if self.snapshots is None:
-            return
+            return False
         try:
-            if await self.snapshots.fetch(self._fetched, tried):
-                self._fetched.rename(self._path)
+            return await self.snapshots.fetch(self._fetched, tried)
         except ShelfAway as error:
             log.warning("the shard's store is made without a snapshot: %s", error.message)
             self.away = error
+            return False
 
     def _replace_checkpoint(self) -> None:
         shutil.rmtree(self._former, ignore_errors=True)
@@ -141,7 +157,7 @@ class ShardDirectory:
         return self._path.with_name(self._path.name + ".fetched")
 
     async def _check(self, store: EmbeddedStore) -> None:
-        noted = store.get_record(KIND, _TOPIC)
+        noted = store.get_record(KIND, TOPIC)
         if noted is None:
             if store.resource_count:
                 raise TopicUnfit(
@@ -149,7 +165,7 @@ class ShardDirectory:
                     " directory"
                 )
             commit = cast("NumberedStore", store).begin()
-            commit.put_record(KIND, _TOPIC, self._topic.identity)
+            commit.put_record(KIND, TOPIC, self._topic.identity)
             await cast("NumberedStore", store).write(commit)
         elif noted != self._topic.identity:
             raise TopicUnfit(

@@ -13,7 +13,7 @@ from libs.kafka.options import Options
 from services.propagation.sharded.directory import ShardDirectory
 from services.propagation.sharded.reading import Behind, CutOff, Reading
 from services.propagation.store.embedded import EmbeddedStore
-from services.propagation.store.logged.place import BEGINNING, read_place
+from services.propagation.store.logged.place import read_place
 from services.propagation.store.logged.records import Position
 from services.propagation.store.logged.replica import Diverged
 from services.propagation.store.logged.store import NumberedStore
@@ -104,7 +104,7 @@ class Following:
 
     @property
     def _is_new(self) -> bool:
-        return read_place(cast("NumberedStore", self.embedded)) == BEGINNING
+        return read_place(cast("NumberedStore", self.embedded)).anchor.offset < 0
 
     async def _give_up(self, failure: Diverged | CutOff) -> None:
         """Raises why nothing makes a store; or waits, when it is not known what could."""

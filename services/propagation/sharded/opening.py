@@ -8,14 +8,17 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from libs.config import wiring
 from libs.config.kafka import kafka_options
 from libs.errors.errors import Unavailable, WellspringError
+from libs.kafka.errors import TopicUnfit
 from libs.kafka.membership import Membership
 from libs.kafka.options import Options
 from libs.kafka.topics import Topics
 from libs.rpc.options import Stopped
+from services.propagation.domain.generation import sealed
 from services.propagation.sharded.checkpoints import keep_checkpoints
 from services.propagation.sharded.directory import Open, ShardDirectory
 from services.propagation.sharded.following import Following
@@ -24,6 +27,7 @@ from services.propagation.sharded.snapshots.opening import SnapshotPlace
 from services.propagation.sharded.taking_over import take_over
 from services.propagation.sharded.topic import log_topic
 from services.propagation.store.embedded import EmbeddedStore
+from services.propagation.store.interface import Store
 from services.propagation.store.logged.store import LoggedStore
 from wellspring.config.v1 import backend_pb2, propagation_pb2
 
@@ -104,6 +108,7 @@ async def open_shard(
     try:
         # One that is far behind would be of no use as a leader.
         await following.read_to_end()
+        _check_alone(following, name)
         membership = Membership(options, config.kafka.group, name, wiring.seconds(config.session_timeout))
         try:
             await _stand_by(following, membership, stopping)
@@ -115,6 +120,15 @@ async def open_shard(
     except BaseException:
         await following.close()
         raise
+
+
+def _check_alone(following: Following, name: str) -> None:
+    """Raises TopicUnfit for a log that has ended: what is behind it is elsewhere."""
+    seal = sealed(cast("Store", following.embedded))
+    if seal is not None:
+        raise TopicUnfit(
+            f"the shard of the topic {name} goes on as {seal.follows.shards}: backend.sharded.shards must be above 1"
+        )
 
 
 async def _stand_by(following: Following, membership: Membership, stopping: asyncio.Event) -> None:

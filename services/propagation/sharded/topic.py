@@ -22,6 +22,16 @@ class LogTopic:
     identity: bytes
 
 
+async def existing(topics: Topics, name: str) -> tuple[LogTopic, int] | None:
+    """(the topic, how many shards it has); None when there is none. Raises TopicUnfit, AccessRefused, BrokersAway."""
+    try:
+        topic = (await topics.describe([name]))[name]
+    except TopicMissing:
+        return None
+    _check_kept(topic)
+    return LogTopic(name, f"{await topics.cluster()}/{topic.id}".encode()), topic.partitions
+
+
 async def log_topic(topics: Topics, name: str, shards: int, replication: int) -> LogTopic:
     """The topic, made when there is none. Raises TopicUnfit, AccessRefused, BrokersAway."""
     try:
@@ -53,8 +63,12 @@ def _check(topic: Topic, shards: int) -> None:
     if topic.partitions != shards:
         raise TopicUnfit(
             f"the topic {topic.name} has {topic.partitions} partitions, and the configuration says {shards} shards"
-            " (backend.sharded.shards): the number of shards cannot be changed in this release"
+            " (backend.sharded.shards)"
         )
+    _check_kept(topic)
+
+
+def _check_kept(topic: Topic) -> None:
     if topic.compacted or not topic.kept_for_ever:
         raise TopicUnfit(
             f"the topic {topic.name} drops records (cleanup.policy, retention.ms, retention.bytes): a shard is made"

@@ -20,11 +20,13 @@ from libs.rpc.options import ServerOptions, TlsOptions
 from libs.rpc.server import Server
 from libs.telemetry.options import TelemetryOptions
 from libs.telemetry.telemetry import Telemetry
+from services.propagation.domain.generation import Generation, Seal, put_seal
 from services.propagation.domain.shard import Settings
 from services.propagation.fleet.building import Deployment, led
+from services.propagation.fleet.parting import begin_part
 from services.propagation.fleet.peers import Peers
 from services.propagation.fleet.rules import RulesSetup
-from services.propagation.fleet.service import add_fleet
+from services.propagation.fleet.service import Front, add_fleet
 from services.propagation.fleet.shards import Shards
 from services.propagation.sharded.snapshots.snapshots import Snapshots
 from services.propagation.simulation.processes import Stubs
@@ -42,8 +44,27 @@ class Fleet:
     """`logs[shard]` is what survives; `engines` may lead any of them."""
 
     def __init__(self, shards: int) -> None:
-        self.logs = [MemoryLog() for _ in range(shards)]
+        self.generations = [[MemoryLog() for _ in range(shards)]]
         self.engines: list[Serving] = []
+
+    @property
+    def logs(self) -> list[MemoryLog]:
+        """Of the present generation."""
+        return self.generations[-1]
+
+    def store(self, number: int, generation: int = -1) -> tuple[NumberedStore, Replica]:
+        """The shard as its log has it: of a later generation, the part of the one that it was."""
+        at = generation % len(self.generations)
+        logs = self.generations[at]
+        below = cast("NumberedStore", MemoryStore())
+        if at:
+            before = len(self.generations[at - 1])
+            below, _ = self.store(number * before // len(logs), at - 1)
+            below.write(begin_part(below, before))
+        replica = Replica(below)
+        for offset, record in enumerate(logs[number].records):
+            replica.take(offset, record)
+        return below, replica
 
     def address(self, shard: int) -> str | None:
         """Of the engine that leads the shard."""
@@ -61,6 +82,8 @@ class Serving:
     shards: Shards
     deployment: Deployment
     server: Server
+    front: Front
+    peers: Peers
     address: str = ""
     stubs: Any = None
     snapshots: dict[int, Snapshots] = field(default_factory=dict)
@@ -71,18 +94,30 @@ class Serving:
     async def lead(self, number: int) -> None:
         """Makes the shard from its log, and leads it; whoever led it writes nothing more."""
         log = self.fleet.logs[number]
-        below = cast("NumberedStore", MemoryStore())
-        replica = Replica(below)
-        for offset, record in enumerate(log.records):
-            replica.take(offset, record)
+        below, replica = self.fleet.store(number)
         last = replica.caught_up()
         position = Position(last.epoch + 1, last.number)
         owned = log.take_over(position)
         store = LoggedStore(below, owned, position)
         deployment, kept = self.deployment, self.snapshots.get(number)
-        shard = await led(cast("Store", store), number, self.shards, deployment, lambda: owned.check(0), kept)
+        shard = await led(cast("Store", store), number, self.shards, deployment, store.check, kept)
         self.shards.own[number] = shard
         self._running[number] = asyncio.get_running_loop().create_task(shard.run())
+
+    async def seal(self, number: int, follows: Generation) -> None:
+        """Writes the last commit of the shard's log, durably, and leads it no more."""
+        store = cast("LoggedStore", self.shards.own[number].engine.shard.store)
+        commit = store.begin()
+        put_seal(commit, Seal(follows, store.epoch))
+        written = store.end(commit)
+        self.fleet.logs[number].owner.sync()  # type: ignore[union-attr]
+        await written
+        await self.lose(number)
+
+    def turn(self) -> None:
+        """Goes on with the shards of the present generation."""
+        self.shards = Shards(len(self.fleet.logs), self.peers, len(self.fleet.generations))
+        self.front.turn_to(self.shards)
 
     async def lose(self, number: int) -> None:
         """Leads the shard no more."""
@@ -146,8 +181,7 @@ async def serving(
     )
     peers = Peers(fleet.address, tls=secured.engines if secured else None)
     shards = Shards(len(fleet.logs), peers)
-    engine = Serving(fleet, shards, deployment, server)
-    add_fleet(server, shards)
+    engine = Serving(fleet, shards, deployment, server, add_fleet(server, shards), peers)
     async with server:
         engine.address = server.addresses[0]
         fleet.engines.append(engine)

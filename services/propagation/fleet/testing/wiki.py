@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
+import grpc
+
 from services.propagation.fleet.testing.executor import VIEWS, Executor, declaration
 from services.propagation.fleet.testing.serving import Fleet, Serving, serving
 from services.propagation.simulation.site import Site
@@ -76,10 +78,21 @@ class Wiki:
         self._serial += 1
         change = pb.Change(id=f"edit{self._serial}", resource=resource, version=version.to_bytes(16, "big"))
         request = pb.PublishChangesRequest(changes=[change])
-        response = await self.chance.choice(self.every).propagation.PublishChanges(request, timeout=60)
+        response = await self._published(request)
         result: pb.PublishChangesResponse.Result = response.results[0]
         assert not result.status.code, response
         return result
+
+    async def _published(self, request: pb.PublishChangesRequest) -> pb.PublishChangesResponse:
+        """As a client does it: again, when it is told to."""
+        while True:
+            try:
+                response: pb.PublishChangesResponse
+                response = await self.chance.choice(self.every).propagation.PublishChanges(request, timeout=60)
+                return response
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+            await asyncio.sleep(0.01)
 
     async def estimate(self, resource: str) -> tuple[dict[str, int], int]:
         """What an engine foretells of an edit: pages that depend on the resource by view, and those beyond them."""

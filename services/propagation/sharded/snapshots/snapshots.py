@@ -107,7 +107,7 @@ class Snapshots:
     async def turn(self, store: EmbeddedStore, checkpoint: Path, prove: Prove, *, leads: bool) -> None:
         """What is to be done now. Raises what the shelf, the store, the log and `Trim` raise, and SnapshotDamaged."""
         anchor = read_place(cast("Store", store)).anchor
-        self._number = anchor.position.number
+        self._number = anchor.position.number if anchor.offset >= 0 else 0  # the log has nothing yet
         shelved = await self._shelved()
         if self._unfinished in shelved and not shelved[self._unfinished].whole:
             await copying.remove(self._shelf, self._unfinished, shelved.pop(self._unfinished).part_count)

@@ -8,12 +8,19 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from libs.embedded.failures import StoreUnavailable
+from libs.errors.errors import Unavailable
 from services.propagation.store.interface import Store
 from services.propagation.store.logged.log import CommitLog
 from services.propagation.store.logged.place import Place, put_place
 from services.propagation.store.logged.recording import LoggedCommit
 from services.propagation.store.logged.records import Position, commit_records
 from services.propagation.store.numbered import NumberedCommit
+
+
+class LogEnded(Unavailable):
+    """Nothing is written behind the last commit of a log."""
+
+    default_reason = "SHARD_LOST"
 
 
 class NumberedStore(Store, Protocol):
@@ -31,6 +38,7 @@ class LoggedStore:
         self._log = log
         self._number = position.number
         self._closed = False
+        self._ended = False
         self.epoch = position.epoch
         self.compact = below.compact
         self.find_resources = below.find_resources
@@ -83,13 +91,25 @@ class LoggedStore:
         """See `interface.Store.begin`."""
         return LoggedCommit(self._below.begin())
 
+    def check(self) -> None:
+        """Raises why it takes nothing more: what the log's `check` raises, and LogEnded."""
+        if self._ended:
+            raise LogEnded("this shard's log has ended: it goes on as several shards")
+        self._log.check(0)
+
+    def end(self, commit: LoggedCommit) -> Awaitable[None]:
+        """As `write`, of the last commit: each later one is refused."""
+        written = self.write(commit)
+        self._ended = True
+        return written
+
     def write(self, commit: LoggedCommit) -> Awaitable[None]:
         """See `interface.Store.write`. Raises what the log's `check` raises, too: nothing is applied then."""
         if self._closed:
             raise StoreUnavailable("the store is closed: the service is stopping")
+        self.check()
         asyncio.get_running_loop()  # without one it would be applied and not logged
         if commit.empty:
-            self._log.check(0)
             self._below.write(commit.below)
             return self._log.barrier()
         position = Position(self.epoch, self._number + 1)

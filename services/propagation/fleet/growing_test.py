@@ -1,0 +1,147 @@
+"""Shards that become more while they work: it ends as on one shard, nothing is missed and nothing done twice.
+
+Run one seed by: WIKI_SEED=<seed> pytest growing_test.py
+"""
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from random import Random
+
+import grpc
+import pytest
+
+from services.propagation.domain.generation import Generation, Seal, put_seal
+from services.propagation.fleet.testing.wiki import BOARDS, FINISHED, PAGES, SOURCES, wiki
+from services.propagation.store.logged.memory_log import MemoryLog
+from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
+from wellspring.propagation.v1 import propagation_pb2 as pb
+
+SEEDS = [int(os.environ["WIKI_SEED"])] if "WIKI_SEED" in os.environ else range(2)
+
+
+@asynccontextmanager
+async def working(site):
+    task = asyncio.create_task(site.work())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def grow(site, shards, chance):
+    """As engines do it: each shard is sealed when its owner hears of it, then all go on with the next generation."""
+    fleet = site.fleet
+    follows = Generation(len(fleet.generations) + 1, shards)
+    for number in chance.sample(range(len(fleet.logs)), len(fleet.logs)):
+        owner = next(engine for engine in site.engines if number in engine.shards.own)
+        if len(site.engines) > 1 and chance.random() < 0.5:
+            # Killed before its seal was in the log.
+            heir = next(engine for engine in site.engines if engine is not owner)
+            store = owner.shards.own[number].engine.shard.store
+            commit = store.begin()
+            put_seal(commit, Seal(follows, store.epoch))
+            store.end(commit)
+            await heir.lead(number)
+            await owner.lose(number)
+            owner = heir
+        await owner.seal(number, follows)
+        await asyncio.sleep(chance.choice((0, 0.01)))
+    fleet.generations.append([MemoryLog(automatic=fleet.logs[0].automatic) for _ in range(shards)])
+    for engine in site.engines:
+        engine.turn()
+    for number in chance.sample(range(shards), shards):
+        await chance.choice(site.engines).lead(number)
+
+
+async def play(seed, shards, engines, grown):
+    """One story; before the steps that are named, the shards grow to so many."""
+    accidents = Random(seed)
+    async with wiki(seed, shards, engines, synced=not grown) as site, asyncio.timeout(240):
+        story = site.rng
+        if seed % 2:
+            await site.declare()
+        for page in PAGES + BOARDS:
+            await site.edit(page)
+        async with working(site):
+            for step in range(12):
+                what = story.random()
+                growing = asyncio.create_task(grow(site, grown[step], accidents)) if step in grown else None
+                if what < 0.6:
+                    await site.edit(story.choice(SOURCES))
+                elif what < 0.8:
+                    page = story.choice(PAGES)
+                    site.link("summary", page)
+                    await site.edit(page)
+                else:
+                    board = story.choice(BOARDS)
+                    site.link("board", board)
+                    await site.edit(board)
+                if growing is not None:
+                    await growing
+            while True:
+                roots = await site.roots()
+                if all(root.state in FINISHED for root in roots):
+                    break
+                await asyncio.sleep(0.01)
+        site.check()
+        status = await site.every[0].admin.GetStatus(admin_pb2.GetStatusRequest())
+        assert (status.pending, status.dead_letters, status.active_roots) == (0, 0, 0)
+        for root in roots:
+            assert root.progress.done == root.progress.total, root
+        estimates = [await site.estimate(resource) for resource in SOURCES + PAGES + BOARDS]
+        published = {root.change.id: root.state for root in roots if root.change.id.startswith("edit")}
+        return published, {place: body for place, (_, body) in site.site.stored.items()}, estimates, status.edges
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shards_that_grow_amid_edits_end_as_one_does(seed):
+    print("seed", seed)
+    alone = asyncio.run(play(seed, 1, 1, {}))
+    assert set(alone[0].values()) == {pb.Root.STATE_DONE}
+    for shards, engines, grown in ((1, 1, {2: 2, 6: 6}), (2, 2, {4: 4})):
+        assert asyncio.run(play(seed, shards, engines, grown)) == alone, (shards, engines, grown)
+
+
+def test_what_callers_have_of_before_holds():
+    async def main():
+        async with wiki(1, 2, 2) as site, asyncio.timeout(120):
+            await site.declare()
+            for page in PAGES + BOARDS:
+                await site.edit(page)
+            await site.drained()
+            watching = pb.WatchChangesRequest(include_outputs=True)
+            async for told in site.every[0].propagation.WatchChanges(watching, timeout=60):
+                watching.resume_token = told.resume_token
+                break
+            asked = pb.ListChangesRequest(page_size=1)
+            place = (await site.every[0].propagation.ListChanges(asked, timeout=60)).next_page_token
+            stored = dict(site.site.stored)
+            first = await site.edit(SOURCES[0])
+            await site.executor.round(site.every, 2)
+            before = await site.root(first.root)
+            assert 0 < before.progress.done < before.progress.total
+            await site.every[0].propagation.Pause(pb.PauseRequest(id=first.root, reason="wait"))
+            await grow(site, 4, site.chance)
+            now = await site.root(first.root)
+            assert now.state == pb.Root.STATE_PAUSED
+            assert (now.progress.done, now.progress.total) == (before.progress.done, before.progress.total)
+            assert await site.executor.round(site.every, 20) == 0, "it is paused in all of them"
+            page = next(page for page in PAGES if (SOURCES[0], "content") in site.site.reads["html", page])
+            shown = pb.AwaitVisibleRequest(visibility_token=first.visibility_token, resource=page, view="html")
+            await site.every[1].propagation.Resume(pb.ResumeRequest(id=first.root))
+            await site.drained()
+            site.check()
+            assert (await site.every[0].propagation.AwaitVisible(shown, timeout=60)).visible
+            wanted = {f"view/{at[0]}/{at[1]}" for at, held in site.site.stored.items() if held != stored[at]}
+            changed = []
+            async for told in site.every[1].propagation.WatchChanges(watching, timeout=60):
+                changed += [event.change.resource for event in told.events if event.output_hash]
+                if wanted <= set(changed):
+                    break
+            assert sorted(changed) == sorted(wanted), "each once"
+            with pytest.raises(grpc.aio.AioRpcError, match="is not from an answer of this method"):
+                await site.every[0].propagation.ListChanges(pb.ListChangesRequest(page_size=1, page_token=place))
+
+    asyncio.run(main())
