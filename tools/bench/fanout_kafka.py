@@ -15,7 +15,7 @@ from tools.bench.figures import Figures, log
 from tools.dev.servers.kafka import Kafka
 
 CURVE = (1, 2, 4)
-_MORE = ((2, 2), (4, 4))
+_EACH = (2, 2)
 """Shards and engines: beside the executor and the broker, more engines have no core of their own on a small machine."""
 _TOLD = ("acknowledged_s", "completions_per_s", "engine_cores", "engine_cpu_s", "executor_cpu_s", "broker_cpu_s")
 
@@ -39,10 +39,10 @@ def run(folder: Path, dependents: int, seed: int, shards: int, engines: int, pas
 
 
 def curve(folder: Path, dependents: int, seed: int, passes: int) -> tuple[Figures, str]:
-    """Completions a second by the number of shards that one engine leads, and for some with an engine each; the former
+    """Completions a second by the number of shards that one engine leads, and for two with an engine each; the former
     as a Mermaid chart."""
     figures: Figures = {"dependents": dependents, "seed": seed, "passes": passes}
-    wanted = [*((shards, 1) for shards in CURVE), *_MORE]
+    wanted = [*((shards, 1) for shards in CURVE), _EACH]
     with _opened(folder, dependents, seed, wanted, passes) as (embedded, benches):
         for name in ("completions_per_s", "engine_cpu_s", "executor_cpu_s"):
             figures[f"embedded_{name}"] = embedded.figures[name]
