@@ -3,7 +3,7 @@ documents. The fleet is asked for nothing.
 
 A page has in it, for each page that it is made of, a number of that one's bytes: so the bytes that it was made of are
 known. What somebody cancelled is promised to nobody. A change that shows no more than an earlier one is no news: whose
-root renders it is not known here.
+root renders it is not known here. What a page was made of before that was accepted, nobody could know.
 """
 
 import json
@@ -43,6 +43,7 @@ class Judge:
         self._site = site
         self._now_s = now
         self._taken: set[tuple[Place, bytes]] = set()
+        self._known: set[tuple[Place, int]] = set()
         self._accepted: dict[tuple[Place, bytes], float] = {}
         self._shards = shards
         self._domain = domain
@@ -59,6 +60,9 @@ class Judge:
     def taken(self, place: Place, version: bytes) -> None:
         """The render of this version is accepted, and may not be durable yet."""
         self._taken.add((place, version))
+        page = self._site.pages.get(place)
+        if page is not None and page.version == version:
+            self._known.add((place, digest(page.value)))
 
     def accepted(self, place: Place, version: bytes) -> None:
         """The render of this version is durable at whoever leads the page's shard: what it is made of is known."""
@@ -132,8 +136,8 @@ class Judge:
             source = output_place(name.removesuffix("|content"))
             if source is None or not self._has(source, self._now(source), key):
                 continue
-            stale = self._stale(source, self._bodies.get((source, number)), key, wanted, by_s)
-            if stale:
+            made_of = self._bodies.get((source, number)) if (source, number) in self._known else None
+            if stale := self._stale(source, made_of, key, wanted, by_s):
                 return f"{output_name(source)} with {stale}"
         return ""
 
