@@ -114,15 +114,33 @@ class EveryEngine:
         return work_pb2.CompleteResponse(results=results)
 
     async def extend(self, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse:
-        """As `complete`."""
+        """As `complete`; with them the leases that wait here for the next call: nobody else extends those."""
+        kept = self._kept()
+        held = [(self._lender(one.lease_id), one) for one in request.leases]
+        held += [
+            (engine, work_pb2.ExtendRequest.Held(lease_id=batch.lease_id, fencing=batch.fencing))
+            for engine, batch in kept
+        ]
         parts: dict[int, work_pb2.ExtendRequest] = {}
         places: dict[int, list[int]] = {}
-        for at, one in enumerate(request.leases):
-            engine = self._lender(one.lease_id)
+        for at, (engine, one) in enumerate(held):
             parts.setdefault(engine, work_pb2.ExtendRequest()).leases.append(one)
             places.setdefault(engine, []).append(at)
         results = await self._each("extend", parts, places, work_pb2.ExtendResponse.Result)
-        return work_pb2.ExtendResponse(results=results)
+        count = len(request.leases)
+        for (_, batch), result in zip(kept, results[count:], strict=True):
+            if not result.status.code:
+                batch.deadline.CopyFrom(result.deadline)
+        return work_pb2.ExtendResponse(results=results[:count])
+
+    def _kept(self) -> list[tuple[int, work_pb2.Batch]]:
+        """(engine, batch) of what came when another engine was quicker."""
+        come = [
+            (ask.engine, task.result())
+            for ask, task in self._asks.items()
+            if task.done() and not task.cancelled() and task.exception() is None
+        ]
+        return [(engine, batch) for engine, response in come for batch in response.batches]
 
     async def views(self) -> work_pb2.GetViewsResponse:
         """Of the first engine that answers, those that failed lately last. Raises when none does."""

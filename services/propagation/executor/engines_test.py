@@ -22,6 +22,7 @@ class Engine:
         self.asked = 0
         self.asked_twice = asyncio.Event()
         self.has_lent = asyncio.Event()
+        self.lent_for_ns = 10**12
         self.completed = []
         self.extended = []
 
@@ -39,7 +40,7 @@ class Engine:
         self.lent += 1
         self.has_lent.set()
         batch = work_pb2.Batch(lease_id=self.shard << 48 | self.lent, view=request.capacity[0].view)
-        batch.deadline.FromNanoseconds(time.time_ns() + 10**12)
+        batch.deadline.FromNanoseconds(time.time_ns() + self.lent_for_ns)
         return work_pb2.LeaseResponse(batches=[batch], views_revision=request.views_revision)
 
     async def complete(self, request):
@@ -51,7 +52,10 @@ class Engine:
     async def extend(self, request):
         self._check()
         self.extended += [one.lease_id for one in request.leases]
-        return work_pb2.ExtendResponse(results=[work_pb2.ExtendResponse.Result() for _ in request.leases])
+        response = work_pb2.ExtendResponse()
+        for _ in request.leases:
+            response.results.add().deadline.FromNanoseconds(time.time_ns() + 10**12)
+        return response
 
     async def views(self):
         self._check()
@@ -99,7 +103,8 @@ def test_work_of_each_engine_is_given_and_told_where_it_was_lent():
             assert set(engine.completed) == {one.lease_id for one in batches if one.lease_id >> 48 == engine.shard}
         held = [work_pb2.ExtendRequest.Held(lease_id=batch.lease_id) for batch in batches]
         await every.extend(work_pb2.ExtendRequest(leases=held))
-        assert (one.extended, other.extended) == (one.completed, other.completed)
+        for engine in (one, other):
+            assert set(engine.completed) <= set(engine.extended), "and what is kept"
 
     run(test)
 
@@ -121,6 +126,29 @@ def test_what_comes_late_is_kept_and_what_nobody_took_is_given_back():
         await every.close()
         lent |= {1 << 48 | number for number in range(1, other.lent + 1)}
         assert set(other.completed) | taken == lent
+
+    run(test)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_kept_is_held_for_as_long_as_the_executor_lives(told):
+    async def test(every, one, other):
+        other.lent_for_ns = -1
+        one.work.set()
+        (first,) = (await every.lease(asked("html"))).batches
+        assert first.lease_id >> 48 == 0
+        one.work.clear()
+        other.work.set()
+        await other.has_lent.wait()
+        other.work.clear()
+        kept = 1 << 48 | 1
+        if told:
+            held = [work_pb2.ExtendRequest.Held(lease_id=first.lease_id)]
+            assert len((await every.extend(work_pb2.ExtendRequest(leases=held))).results) == 1
+            assert one.extended == [first.lease_id] and other.extended == [kept]
+        one.work.set()
+        given = [batch.lease_id for _ in range(2) for batch in (await every.lease(asked("html"))).batches]
+        assert (kept in given) == told, "one whose time is over is not begun"
 
     run(test)
 
