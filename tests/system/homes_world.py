@@ -9,6 +9,9 @@ import contextlib
 import os
 import sys
 from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,11 +54,12 @@ views:
 class Cache(NotingCache):
     """Notes of each path all minimum versions in hex, in order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.told = defaultdict(list)
+        self.told: defaultdict[str, list[str]] = defaultdict(list)
 
-    def take(self, path, version):
+    def take(self, path: str, version: bytes) -> None:
+        """See NotingCache."""
         self.told[path].append(version.hex())
 
 
@@ -65,8 +69,17 @@ class Place:
     With `brokers` the engines are a fleet of as many shards; else there is one.
     """
 
-    def __init__(self, folder, name, ports, storage, views, cache, brokers):
-        config = {
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        ports: Mapping[str, Sequence[int]],
+        storage: str,
+        views: Path,
+        cache: Cache,
+        brokers: str,
+    ) -> None:
+        config: dict[str, Any] = {
             "datacentre": name,
             "views_file": str(views),
             "storage": {"addresses": [storage]},
@@ -98,29 +111,31 @@ class Place:
         self.cache = cache
 
     @property
-    def addresses(self):
+    def addresses(self) -> list[str]:
         """Of its engines."""
         return [engine.address for engine in self.engines]
 
     @property
-    def engine(self):
+    def engine(self) -> Served:
         """Of one engine alone."""
         (engine,) = self.engines
         return engine
 
-    def start(self):
+    def start(self) -> None:
         """All processes."""
-        for process in (*self.engines, self.executor):
-            process.start()
+        for engine in self.engines:
+            engine.start()
+        self.executor.start()
 
-    def kill(self):
+    def kill(self) -> None:
         """All processes, for good."""
-        for process in (*self.engines, self.executor):
-            process.kill()
+        for engine in self.engines:
+            engine.kill()
+        self.executor.kill()
         self.link.close()
 
 
-def _sharded(folder, name, shards, brokers):
+def _sharded(folder: Path, name: str, shards: int, brokers: str) -> dict[str, Any]:
     kafka = {"bootstrap_servers": [brokers], "replication": 1, "topic_prefix": f"{name}.", "group": name}
     return {"kafka": kafka, "shards": shards, "session_timeout": "6s", "embedded": {"path": str(folder / "data")}}
 
@@ -128,26 +143,26 @@ def _sharded(folder, name, shards, brokers):
 class Site:
     """Both data centres, and a client of each engine."""
 
-    def __init__(self, east, west, client, west_client):
+    def __init__(self, east: Place, west: Place, client: aio.Client, west_client: aio.Client) -> None:
         self.east, self.west, self.client, self.west_client = east, west, client, west_client
         self.links = [east.link, west.link]
         self.sources = client.storage.namespace("sources")
 
-    async def edit(self, page, revision):
+    async def edit(self, page: str, revision: int) -> None:
         """One write of a page's text."""
         await self.sources.put(page.removeprefix("wiki/"), str(revision).encode())
 
-    async def stored(self):
+    async def stored(self) -> dict[str, str]:
         """Of each page the version that the store has it with, in hex."""
         items = await self.client.storage.namespace("pages").get_many(PAGES)
         return {page: item.version.hex() if item is not None else "" for page, item in zip(PAGES, items, strict=True)}
 
     @property
-    def caches(self):
+    def caches(self) -> tuple[Cache, Cache]:
         """Of both."""
         return self.east.cache, self.west.cache
 
-    async def shows(self, revisions, *caches):
+    async def shows(self, revisions: Mapping[str, int], *caches: Cache) -> None:
         """Until the store has the pages at these revisions, and the caches were told of that."""
         async with asyncio.timeout(PATIENT_S):
             while True:
@@ -160,7 +175,7 @@ class Site:
         for cache in caches:
             await self.purged(cache)
 
-    async def purged(self, cache):
+    async def purged(self, cache: Cache) -> None:
         """Until the cache was told of every page as it is stored; one may be stored again, with the same bytes."""
         async with asyncio.timeout(PATIENT_S):
             while True:
@@ -169,7 +184,7 @@ class Site:
                     break
                 await asyncio.sleep(0.02)
 
-    async def digested(self, revisions):
+    async def digested(self, revisions: Mapping[str, int]) -> None:
         """Until the digest shows them all, and both caches were told of it as it is stored."""
         digests = self.client.storage.namespace("digests")
         wanted = b"\n".join(f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES)
@@ -183,7 +198,7 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def running(folder, lease="300s", brokers="", engines=1):
+async def running(folder: Path, lease: str = "300s", brokers: str = "", engines: int = 1) -> AsyncIterator[Site]:
     """The site, with its pages at revision 1 and the digest of them. With `brokers` each data centre has so many
     engines."""
     views = folder / "views.yaml"
@@ -192,7 +207,9 @@ async def running(folder, lease="300s", brokers="", engines=1):
         storage = Served(folder / "storage", "storage", "grpcio", {})
         stack.callback(storage.kill)
         await asyncio.to_thread(storage.start)
-        caches = [await stack.enter_async_context(Cache().running()) for _ in range(2)]
+        caches = [Cache(), Cache()]
+        for cache in caches:
+            await stack.enter_async_context(cache.running())
         ports = {name: [free_port(NEAR, AFAR) for _ in range(engines)] for name in ("east", "west")}
         east, west = (
             Place(folder, name, ports, storage.address, views, cache, brokers)
