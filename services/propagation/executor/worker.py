@@ -96,8 +96,7 @@ class Worker:
         self._polled: set[str] = set()
         self._polls = 0
         self._asking: set[asyncio.Task[None]] = set()
-        # In order, and not a set: what is told of them must be the same in each run of a simulation.
-        self._held: dict[_Held, None] = {}
+        self._held: dict[_Held, None] = {}  # in order: a simulation's runs are alike
         self._pace = Pace(options.slice_items, options.slice_s, self.targets.hold)
         self._paced_documents: Documents = PacedDocuments(documents, self._pace)
         self._paced_caches: Caches = PacedCaches(caches, self._pace)
