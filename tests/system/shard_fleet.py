@@ -1,5 +1,5 @@
-"""Engines that share one log on three brokers, executors, a storage service and a cache: processes that are killed and
-stopped, brokers among them."""
+"""Engines that share the shards of one log on three brokers, executors, a storage service and a cache: processes that
+are killed and stopped, brokers among them."""
 
 import asyncio
 import contextlib
@@ -11,20 +11,23 @@ from pathlib import Path
 
 import yaml
 
-from tests.system.giant_site import VIEWS, WORK
+from tests.system.giant_renderer import PAGES, TEMPLATE
+from tests.system.giant_site import CALL_S, VIEW, VIEWS, WORK
 from tests.system.noting_cache import NotingCache
 from tests.system.served import Served
 from tools.dev.servers.kafka import Broker, Kafka
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import Process, ServerError
 from tools.platform.layout import MODULES
+from wellspring_client import aio
+from wellspring_client.errors import NotFound, Unavailable
 
-ENGINES, EXECUTORS, BROKERS = 3, 4, 3
+ENGINES, EXECUTORS, BROKERS, SHARDS = 3, 4, 3, 4
 SESSION_S = 8
 """The brokers' least is 6: who stands still for longer is given up."""
 LEASE_S = 4.0
-ENDED = "this engine's shard is lost, and the process ends"
-"""The only reason for which an engine ends by itself."""
+LOST = "a shard was lost"
+GIVEN = "a shard is given to another engine"
 
 
 class Fleet:
@@ -38,6 +41,7 @@ class Fleet:
         self.storage = Served(folder / "storage", "storage", "grpcio", {})
         log = {
             "kafka": {"bootstrap_servers": kafka.address.split(","), "group": "engines", "replication": BROKERS},
+            "shards": SHARDS,
             "session_timeout": f"{SESSION_S}s",
         }
         self._served = []
@@ -56,7 +60,7 @@ class Fleet:
 
     @property
     def addresses(self) -> list[str]:
-        """Of all engines: one of them takes calls."""
+        """Of all engines: each takes calls for all shards."""
         return [served.address for served in self._served]
 
     def _executor(self, folder: Path) -> Process:
@@ -76,7 +80,7 @@ class Fleet:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, folder: Path) -> AsyncIterator["Fleet"]:
-        """Everything started, and one of the engines takes calls. All of it is killed at the end."""
+        """Everything started, and the engines take calls. All of it is killed at the end."""
         async with NotingCache().running() as cache:
             with contextlib.ExitStack() as stack:
                 kafka = await asyncio.to_thread(stack.enter_context, Kafka(brokers=BROKERS))
@@ -85,9 +89,21 @@ class Fleet:
                 await asyncio.to_thread(fleet.storage.start)
                 for process in fleet._all():
                     process.start()
-                first, ready = fleet.engines[0], [one.directory / "ready.json" for one in fleet.engines]
-                await asyncio.to_thread(first.wait_ready, lambda: any(path.exists() for path in ready))
+                for engine in fleet.engines:
+                    await asyncio.to_thread(engine.wait_ready, (engine.directory / "ready.json").exists)
+                await fleet.until_viewed()
                 yield fleet
+
+    async def until_viewed(self) -> None:
+        """Ends when every shard has the view: it takes pages of it. The first shard has it first."""
+        some = [(f"{PAGES}{number:07}", [TEMPLATE]) for number in range(16 * SHARDS)]
+        async with aio.connect(propagation=self.addresses, timeout=CALL_S) as client:
+            while True:
+                try:
+                    await client.propagation.declare(VIEW, some)
+                    return
+                except (NotFound, Unavailable):
+                    await asyncio.sleep(0.1)
 
     def _all(self) -> Iterator[Process]:
         yield from self.engines
@@ -98,9 +114,8 @@ class Fleet:
         for process in (*self._all(), self.storage.process):
             process.kill()
 
-    async def fault(self, rng: random.Random) -> str:
-        """Kills or stops one or two processes and has them back; answers what was done."""
-        kind = rng.choice(["engine", "engine", "engine", "executor", "executor", "broker"])
+    async def fault(self, kind: str, rng: random.Random) -> str:
+        """Kills or stops a process of a kind, perhaps another one with it, and has them back; answers what was done."""
         if kind == "broker":
             return await self._broker(rng.choice(self.kafka.brokers), rng)
         victims = [rng.choice(self.engines if kind == "engine" else self.executors)]
@@ -149,13 +164,19 @@ class Fleet:
         found = [f"{one.name} failed: {_about(one, 'Traceback')}" for one in self._all() if "Traceback" in one.logs()]
         return found + [f"{one.name}: {_about(one, 'DATA_LOSS')}" for one in self._all() if "LOG_DAMAGED" in one.logs()]
 
-    def lost(self) -> int:
-        """How often an engine ended because another one led in its place."""
-        return sum(one.logs().count(ENDED) for one in self.engines)
+    def moves(self) -> int:
+        """How often an engine led a shard no more, and lived."""
+        return sum(one.logs().count(words) for one in self.engines for words in (LOST, GIVEN))
+
+
+def kinds(faults: int, rng: random.Random) -> list[str]:
+    """So many kinds of faults for `Fleet.fault`, brokers among them."""
+    some = rng.choices(["engine", "engine", "engine", "executor", "executor", "broker"], k=max(0, faults - 1))
+    return rng.sample(["broker", *some], faults) if faults else []
 
 
 def _if_running(process: Process, act: Callable[[], None]) -> None:
-    """An engine that lost its shard ends by itself, at any moment."""
+    """One that has ended by itself is no victim."""
     try:
         act()
     except (ServerError, ProcessLookupError):
