@@ -63,7 +63,7 @@ class Puts:
     async def run(self, write: Write) -> Result:
         """What became of a mutation."""
         space, command = write
-        if single(space, command) and len(command.puts[0].value) <= MOST_BYTES and not self._busy(write):
+        if single(space, command) and len(command.puts[0].value) <= MOST_BYTES:
             shape = (space.number, id(space), command.puts[0].key, self._replicas(write))
             queue = self._queues.get(shape)
             if queue is None:
