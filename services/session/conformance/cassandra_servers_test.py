@@ -9,8 +9,9 @@ import pytest
 from libs.cassandra.errors import OutcomeUnknown
 from libs.errors.errors import Unavailable
 from services.session.conformance import node
-from services.session.conformance.bound_test import proof, validate
+from services.session.conformance.bound_test import validate
 from services.session.conformance.harness import service
+from services.session.conformance.proving import proof
 from services.session.conformance.store_test import ALICE, KEY, a_session, create
 from services.session.conformance.verbs import data, refused, rotate, step_up, update, valid
 from services.session.crypto.dpop_fakes import ClientKey
