@@ -11,13 +11,15 @@ import pytest
 
 from services.propagation.domain.dividing import divide
 from services.propagation.domain.generation import KIND, Generation, dividing, sealed
+from services.propagation.domain.hearing import HEARD
 from services.propagation.domain.holds import DEAD, HELD
+from services.propagation.domain.interest import Interest
 from services.propagation.domain.partition import Part, shard_of
 from services.propagation.domain.records import ROOT, Fanout, RootRecord, read_tally
 from services.propagation.domain.sequence import SequenceClock, decode
 from services.propagation.fleet import ids
 from services.propagation.fleet.parting import begin_part
-from services.propagation.fleet.testing.wiki import BOARDS, PAGES, wiki
+from services.propagation.fleet.testing.wiki import BOARDS, PAGES, SOURCES, wiki
 from services.propagation.store.logged.memory_log import MemoryLog, NoLongerOwner
 from services.propagation.store.logged.records import Position
 from services.propagation.store.logged.replica import Replica
@@ -70,8 +72,12 @@ async def sealed_wiki():
         await failed(site, 2)
         await failed(site, 2)
         await stubs.propagation.Pause(pb.PauseRequest(id="again"))
-        for number in range(BEFORE):
-            await site.engines[0].seal(number, NEXT)
+        await site.edit(SOURCES[0])
+        # What the other one renders meanwhile is told to nobody any more.
+        await site.engines[0].seal(1, NEXT)
+        while await site.executor.round(site.every):
+            pass
+        await site.engines[0].seal(0, NEXT)
         site.fleet.generations.append([MemoryLog() for _ in range(NEXT.shards)])
         yield site
 
@@ -182,7 +188,25 @@ def check_parted(before, parts, parent):
         names = {RootRecord.unpack(key, store.get_record(ROOT, key)).change.id for store in parts.values()}
         assert names == {ids.change_told(parent, record.change.id)}, "by the id by which it was told before"
         late += record.by_engine and record.change.id.startswith("late/")
+    check_links(before, parts, parent)
     return late
+
+
+def check_links(before, parts, parent):
+    """What was heard of a shard was heard of each that it became, and what it was still to be told these are told."""
+    other = 1 - parent
+    heard = before.get_record(HEARD, bytes([other]))
+    untold = [one for shard, one in Interest(before).every() if shard == other]
+    assert heard is not None and bool(untold) == (parent == 0)
+    for store in parts.values():
+        assert of(store, HEARD) == {bytes([2 * other]): heard, bytes([2 * other + 1]): heard}
+    for child in (2 * other, 2 * other + 1):
+        told = [one for store in parts.values() for shard, one in Interest(store).every() if shard == child]
+        assert sorted((one.number, item) for one in told for item in one.items) == sorted(
+            (one.number, item) for one in untold for item in one.items
+        )
+        parted = {(one.number, part.root, item) for one in told for part in one.parts for item in part.items}
+        assert parted == {(one.number, part.root, item) for one in untold for part in one.parts for item in part.items}
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -184,8 +184,9 @@ def test_an_engine_is_added_and_another_one_stopped_while_a_root_is_rendered(kaf
                     kept = await leads(one)
                     for names, batch in held:
                         code = await completed(one, batch)
-                        wanted = 0 if batch.lease_id >> 48 in kept else grpc.StatusCode.ABORTED.value[0]
-                        assert code == wanted, "a shard that stays is kept meanwhile"
+                        assert (code == 0) == (batch.lease_id >> 48 in kept), "a shard that stays is kept meanwhile"
+                        # Whoever is asked may not know yet where the others are led.
+                        assert code in (0, grpc.StatusCode.ABORTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0])
                         done.update(names if code == 0 else ())
                     await other.propagation.Resume(pb.ResumeRequest(id="edit1"))
                     await rendered([one, other], done, PAGES // 2)

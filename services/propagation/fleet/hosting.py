@@ -116,9 +116,11 @@ class Hosting:
             await following.follow(partial(self._has_news, number, membership))
             if membership.refusal is not None:
                 raise membership.refusal
-            if await self._is_sealed(number, following):
-                return
             try:
+                if await self._is_sealed(number, following):
+                    return
+                if number not in membership.own:
+                    continue
                 taken = await take_over(self._options, (self._topic, number), following)
             except _LOST as error:
                 log.warning("a shard cannot be taken over now", extra=fields(shard=number, why=error.message))
