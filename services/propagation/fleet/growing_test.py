@@ -12,6 +12,10 @@ import grpc
 import pytest
 
 from services.propagation.domain.generation import Generation, Seal, put_seal
+from services.propagation.fleet.calls import own_call
+from services.propagation.fleet.errors import ShardAway
+from services.propagation.fleet.shards import SHARD_HEADER
+from services.propagation.fleet.testing.serving import Fleet, serving
 from services.propagation.fleet.testing.wiki import BOARDS, FINISHED, PAGES, SOURCES, wiki
 from services.propagation.store.logged.memory_log import MemoryLog
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
@@ -143,5 +147,23 @@ def test_what_callers_have_of_before_holds():
             assert sorted(changed) == sorted(wanted), "each once"
             with pytest.raises(grpc.aio.AioRpcError, match="is not from an answer of this method"):
                 await site.every[0].propagation.ListChanges(pb.ListChangesRequest(page_size=1, page_token=place))
+
+    asyncio.run(main())
+
+
+def test_who_has_not_heard_that_the_shards_are_more_is_told_to_come_again():
+    async def main():
+        async with serving(Fleet(2), [0, 1]) as engine, asyncio.timeout(60):
+            asked = pb.CountDependentsRequest(resource="w/a")
+            for told, code in (("1/2", None), ("1", None), ("1/4", grpc.StatusCode.ABORTED)):
+                try:
+                    await engine.stubs.propagation.CountDependents(asked, metadata=[(SHARD_HEADER, told)])
+                    assert code is None, told
+                except grpc.aio.AioRpcError as error:
+                    assert error.code() is code, told
+            before = engine.shards
+            engine.turn()
+            with pytest.raises(ShardAway, match="has grown"):
+                await before.ask(0, "Propagation", "CountDependents", asked, own_call(30))
 
     asyncio.run(main())
