@@ -1,4 +1,4 @@
-"""Three engines that share four shards, four executors, three brokers: killed and stopped at random while a giant root
+"""Three engines that share three shards, four executors, three brokers: killed and stopped at random while a giant root
 runs.
 
 At the end nothing is lost, no effect is doubled (a page's stored versions only rise), and the cache was told of every

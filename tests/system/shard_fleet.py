@@ -22,7 +22,7 @@ from tools.platform.layout import MODULES
 from wellspring_client import aio
 from wellspring_client.errors import NotFound, Unavailable
 
-ENGINES, EXECUTORS, BROKERS, SHARDS = 3, 4, 3, 4
+ENGINES, EXECUTORS, BROKERS, SHARDS = 3, 4, 3, 3
 SESSION_S = 8
 """The brokers' least is 6: who stands still for longer is given up."""
 LEASE_S = 4.0
