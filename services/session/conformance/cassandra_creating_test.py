@@ -213,8 +213,12 @@ def test_an_erasure_and_a_revocation_beside_logins_that_share_requests_are_of_be
         await faulty.holds.wait()
         await erase_subject(b.tools, b.realm(), "app", "alice")
         await revoking.revoke_subject(b.tools, b.realm(), "app", "bob")
+        early = [one.done() for one in coming]
+        assert not all(early), "those that share the batch are held"
         faulty.let_go()
-        for who, made in zip(("alice", "bob", "carol"), await asyncio.gather(*coming), strict=True):
+        for who, made, answered in zip(("alice", "bob", "carol"), await asyncio.gather(*coming), early, strict=True):
+            if answered and who != "carol":
+                continue  # it may have been answered before the revocation began
             assert await data(b, made.token) == {"k": b"v"}, "who was revoked meanwhile was made again"
             kept = await listing.by_subject(b.tools, b.realm(), who, None, 10)
             assert [one.handle for one in kept.sessions] == [made.session.handle]
