@@ -16,6 +16,7 @@ from services.propagation import canary_watch, metrics
 from services.propagation.auditor.freshness import Freshness, Staleness
 from services.propagation.auditor.metrics import AuditorCollector
 from services.propagation.auditor.turn import Turn
+from services.propagation.fleet import comparing
 from services.propagation.fleet import metrics as fleet_metrics
 from services.propagation.fleet import rules as fleet_rules
 from services.propagation.homes import metrics as homes_metrics
@@ -81,7 +82,8 @@ def stores():
 @pytest.mark.parametrize("rule", RULES, ids=[rule["alert"] for rule in RULES])
 def test_an_alert_is_about_figures_that_there_are(rule):
     there = {*auditors(), *engines(), *stores()}
-    propagation = (metrics, canary_watch, homes_metrics, fleet_metrics, fleet_rules, snapshots_metrics)
+    fleet = (comparing, fleet_metrics, fleet_rules)
+    propagation = (metrics, canary_watch, homes_metrics, *fleet, snapshots_metrics)
     propagations = "".join(inspect.getsource(module) for module in propagation)
     sessions = inspect.getsource(canary) + inspect.getsource(events) + inspect.getsource(forwarding)
     others = inspect.getsource(measuring) + inspect.getsource(rpc_metrics)
