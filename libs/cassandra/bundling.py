@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from libs.cassandra.limits import BatchLimits
 from libs.cassandra.options import Options
 from libs.cassandra.session import Row, Statement
-from libs.cassandra.turns import PATIENCE_S, Turns, Work
+from libs.cassandra.turns import PATIENCE_S, Turns, Work, answered, fail, settle
 from libs.errors.errors import WellspringError
 
 _MOST: Final = 100
@@ -92,20 +92,13 @@ class Bundled:
 
     async def _run(self, bundle: list[_Load]) -> None:
         timeout_s = self._session.options.request_timeout_s
-        try:
+        with answered([load.done for load in bundle]):
             if len(bundle) == 1:
                 await self._alone(bundle[0], timeout_s)
                 self._grow()
             elif not await self._together(bundle, timeout_s / 2):
                 left = [load for load in bundle if not load.done.done()]
                 await asyncio.gather(*(self._alone(load, timeout_s / 2) for load in left))
-        except Exception as error:
-            for load in bundle:
-                if not load.done.done():
-                    load.done.set_exception(error)
-        finally:
-            for load in bundle:
-                load.done.cancel()  # of those that heard nothing: this task was cancelled
 
     async def _together(self, bundle: Sequence[_Load], timeout_s: float) -> bool:
         """Whether all was written."""
@@ -116,26 +109,19 @@ class Bundled:
             self._most = max(1, len(bundle) // 2)
             return False
         self._grow()
-        for load in bundle:
-            _settle(load)
+        settle([load.done for load in bundle], None)
         return True
 
     async def _alone(self, load: _Load, timeout_s: float) -> None:
         try:
             await self._session.batch(load.writes, self._consistency, timeout_s=timeout_s)
         except Exception as error:
-            if not load.done.done():
-                load.done.set_exception(error)
+            fail([load.done], error)
         else:
-            _settle(load)
+            settle([load.done], None)
 
     def _grow(self) -> None:
         self._most = min(self._most + 1, _MOST)
-
-
-def _settle(load: _Load) -> None:
-    if not load.done.done():
-        load.done.set_result(None)
 
 
 def _nothing() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from libs.cassandra.options import Options
 from libs.cassandra.session import Row, Statement
-from libs.cassandra.turns import PATIENCE_S, Turns, Work
+from libs.cassandra.turns import PATIENCE_S, Turns, Work, answered, fail, settle
 from libs.errors.errors import WellspringError
 
 MOST: Final = 32
@@ -132,7 +132,7 @@ class Gathered:
 
     async def _run(self, shape: _Shape, taken: _Places) -> None:
         timeout_s = self._session.options.request_timeout_s
-        try:
+        with answered([one for those in taken.values() for one in those]):
             if len(taken) == 1:
                 ((place, those),) = taken.items()
                 await self._alone(shape, place, those, timeout_s)
@@ -140,13 +140,6 @@ class Gathered:
             elif not await self._together(shape, taken, timeout_s / 2):
                 left = [(place, those) for place, those in taken.items() if not _gone(those)]
                 await asyncio.gather(*(self._alone(shape, *one, timeout_s / 2) for one in left))
-        except Exception as error:
-            for those in taken.values():
-                _fail(those, error)
-        finally:
-            for those in taken.values():
-                for one in those:
-                    one.cancel()  # of those that have no answer: this task was cancelled
 
     async def _together(self, shape: _Shape, taken: _Places, timeout_s: float) -> bool:
         """Whether all have their answers now."""
@@ -166,7 +159,7 @@ class Gathered:
             rows[row[0]].append(row[1:])
         self._measure(rows.values())
         for place, those in taken.items():
-            _answer(those, rows[place])
+            settle(those, rows[place])
         return True
 
     async def _alone(self, shape: _Shape, place: Hashable, those: _Waiting, timeout_s: float) -> None:
@@ -174,10 +167,10 @@ class Gathered:
         try:
             rows = await self._session.execute(self._kind.one, values, shape.consistency, timeout_s=timeout_s)
         except Exception as error:
-            _fail(those, error)
+            fail(those, error)
         else:
             self._measure((rows,))
-            _answer(those, rows)
+            settle(those, rows)
 
     def _grow(self) -> None:
         self._most = min(self._most + 1, self._upto)
@@ -201,15 +194,3 @@ def _size(row: Row) -> int:
 def _gone(those: _Waiting) -> bool:
     """Whether all who waited went away."""
     return all(one.done() for one in those)
-
-
-def _answer(those: _Waiting, rows: list[Row]) -> None:
-    for one in those:
-        if not one.done():
-            one.set_result(rows)
-
-
-def _fail(those: _Waiting, error: Exception) -> None:
-    for one in those:
-        if not one.done():
-            one.set_exception(error)

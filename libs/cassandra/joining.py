@@ -8,12 +8,10 @@ next one with all others who came. When it takes longer than ``patience_s``, the
 
 import asyncio
 from collections.abc import Hashable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from libs.cassandra.session import Row, Statement
-
-PATIENCE_S: Final = 0.02
-"""For a read that is under way: several times what one takes on a cluster that is well."""
+from libs.cassandra.turns import PATIENCE_S, fail, settle
 
 
 class Asked(Protocol):
@@ -70,7 +68,7 @@ class Joined:
         """Until the read under way has ended, or was waited for long enough."""
         loop = asyncio.get_running_loop()
         ended = before.ended = loop.create_future()
-        timer = loop.call_later(self._patience_s, _settle, ended, None)
+        timer = loop.call_later(self._patience_s, settle, [ended], None)
         try:
             await ended
         finally:
@@ -82,15 +80,9 @@ class Joined:
         for flights in (self._waiting, self._sent):
             if flights.get(key) is flight:
                 del flights[key]
-        for one in flight.sharing:
-            if error is not None and not one.done():
-                one.set_exception(error)
-            else:
-                _settle(one, rows)
+        if error is not None:
+            fail(flight.sharing, error)
+        else:
+            settle(flight.sharing, rows)
         if flight.ended is not None:
-            _settle(flight.ended, None)
-
-
-def _settle(future: "asyncio.Future[Any]", result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
+            settle([flight.ended], None)

@@ -5,7 +5,8 @@ work are under way, who comes waits for one of them to end, ``patience_s`` at mo
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sized
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, Final
 
 UNDER_WAY: Final = 2
@@ -14,6 +15,33 @@ PATIENCE_S: Final = 0.02
 """For those under way: several times what one takes on a cluster that is well."""
 
 Work = Coroutine[Any, Any, None]
+
+
+@contextmanager
+def answered(waiting: "Sequence[asyncio.Future[Any]]") -> Iterator[None]:
+    """Around a piece of work: it raises nothing, and all who wait hear of it. Those whom it gave no answer have its
+    error; when it was cancelled, so are they."""
+    try:
+        yield
+    except Exception as error:
+        fail(waiting, error)
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+def settle(waiting: "Sequence[asyncio.Future[Any]]", result: Any) -> None:
+    """The answer for those who have none, and still wait."""
+    for one in waiting:
+        if not one.done():
+            one.set_result(result)
+
+
+def fail(waiting: "Sequence[asyncio.Future[Any]]", error: Exception) -> None:
+    """The error for those who have no answer, and still wait."""
+    for one in waiting:
+        if not one.done():
+            one.set_exception(error)
 
 
 class Turns:

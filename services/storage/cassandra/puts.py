@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
-from libs.cassandra.turns import PATIENCE_S, Turns, Work
+from libs.cassandra.turns import PATIENCE_S, Turns, Work, answered, settle
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.lww.likeness import MOST, single
 from services.storage.domain.model import Receipt
@@ -102,22 +102,15 @@ class Puts:
         return taken
 
     async def _run(self, taken: Sequence[_Asked]) -> None:
-        try:
-            if len(taken) == 1:
-                results: Sequence[Result | None] = [await self._one(taken[0].write)]
-            else:
-                results = await self._many([asked.write for asked in taken])
-            for asked, result in zip(taken, results, strict=True):
-                if not asked.done.done():
-                    asked.done.set_result(result)
-        except WellspringError:
-            for asked in taken:
-                if not asked.done.done():
-                    asked.done.set_result(None)
-        except Exception as error:
-            for asked in taken:
-                if not asked.done.done():
-                    asked.done.set_exception(error)
-        finally:
-            for asked in taken:
-                asked.done.cancel()  # of those that heard nothing: this task was cancelled
+        waiting = [asked.done for asked in taken]
+        with answered(waiting):
+            try:
+                if len(taken) == 1:
+                    results: Sequence[Result | None] = [await self._one(taken[0].write)]
+                else:
+                    results = await self._many([asked.write for asked in taken])
+            except WellspringError:
+                settle(waiting, None)
+                return
+            for done, result in zip(waiting, results, strict=True):
+                settle([done], result)
