@@ -1,30 +1,17 @@
 """The simulation finds what it is there for: each deliberate bug breaks a promise within the default seeds."""
 
-from contextlib import nullcontext
-
 import pytest
 
-from services.propagation.simulation.seeded import bugs
+from services.propagation.simulation.seeded import bugs, finding
 from services.propagation.simulation.seeded.log_world import LogWorld
-from services.propagation.simulation.seeded.trace import Violation
 from services.propagation.simulation.seeded.world import World
 
 SEEDS = range(50)
 
 
-def found(plant=None, patched=nullcontext, kind=World):
+def found(kind=World, **planted):
     """The first promise that a seed finds broken."""
-    with patched():
-        for seed in SEEDS:
-            world = kind(seed)
-            if plant is not None:
-                plant(world)
-            try:
-                world.run()
-            except Violation as broken:
-                print(f"seed {seed}: {broken}")
-                return broken.rule
-    return None
+    return finding.found(kind, SEEDS, **planted)
 
 
 @pytest.mark.parametrize(

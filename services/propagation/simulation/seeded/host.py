@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 from libs.clock.virtual import VirtualClock
 from libs.embedded.failures import DiskFull
-from libs.errors.errors import WellspringError as EngineError
 from libs.rpc.call import Call
 from services.propagation.domain.change import Change
 from services.propagation.domain.completion import Completion
@@ -22,6 +21,7 @@ from services.propagation.domain.publish import Accepted
 from services.propagation.domain.shard import Settings
 from services.propagation.simulation.seeded.clocks import MachineClock
 from services.propagation.simulation.seeded.faults import Faults
+from services.propagation.simulation.seeded.tasks import Tasks
 from services.propagation.simulation.seeded.trace import Trace
 from services.propagation.store.interface import Store
 from services.propagation.store.memory import MemoryCommit, MemoryStore
@@ -29,7 +29,7 @@ from services.propagation.store.memory_state import Durability, MemoryDisk, Op
 from services.propagation.views.catalogue import Catalogue
 from services.propagation.views.parsing import Defaults
 from services.propagation.work_servicer import WorkServicer
-from wellspring_client.errors import Unavailable, WellspringError
+from wellspring_client.errors import Unavailable
 
 _Answer = TypeVar("_Answer")
 
@@ -187,8 +187,7 @@ class Host:
         self.catalogue: Catalogue | None = None
         self.clock = MachineClock(virtual, 0.0)
         self._work: WorkServicer | None = None
-        # In order, and not a set: whose connection breaks first must be the same in each run.
-        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._tasks = Tasks(failed)
 
     @property
     def up(self) -> WatchedEngine:
@@ -226,7 +225,7 @@ class Host:
         engine = WatchedEngine(self._watcher, store, self.clock, rng, SETTINGS, views, revision, catalogue.older())
         self.engine, self.catalogue = engine, catalogue
         self._work = WorkServicer(engine, catalogue)
-        self._keep(engine.run())
+        self._tasks.keep(engine.run())
         self.trace("engine", f"life {self.lives} begins, {len(engine.shard.roots)} roots unfinished")
         self._watcher.stepped("start")
 
@@ -236,9 +235,7 @@ class Host:
             return
         self._cut()
         self.engine = self.catalogue = self._work = None
-        for task in list(self._tasks):
-            task.cancel()
-        self._tasks.clear()
+        self._tasks.end()
         self._watcher.lost_memory()
         wait_s = self._rng.uniform(0.0, 2.0)
         asyncio.get_running_loop().call_later(wait_s, self.start)
@@ -262,20 +259,8 @@ class Host:
         """As over a connection: it breaks when the engine dies, and the call goes on when its caller does."""
         if self.engine is None:
             raise Unavailable("the engine is down", reason="DOWN")
-        task = self._keep(method())
+        task = self._tasks.keep(method())
         await asyncio.wait([task])
         if task.cancelled():
             raise Unavailable("the connection broke", reason="BROKEN")
         return task.result()
-
-    def _keep(self, work: Awaitable[_Answer]) -> asyncio.Task[_Answer]:
-        task: asyncio.Task[_Answer] = asyncio.ensure_future(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.pop(task, None)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, EngineError | WellspringError):
-            self._failed(error)

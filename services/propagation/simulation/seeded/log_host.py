@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from libs.embedded.failures import DiskFull
 from services.propagation.simulation.seeded.faults import Faults
 from services.propagation.simulation.seeded.host import Host, WatchedEngine, Watcher
 from services.propagation.simulation.seeded.late_log import LateLog, LateOwner
+from services.propagation.simulation.seeded.tasks import Tasks
 from services.propagation.simulation.seeded.trace import Trace, Violation
 from services.propagation.store.interface import Store
 from services.propagation.store.logged.place import KIND
@@ -89,7 +90,7 @@ class Former:
     catalogue: Catalogue
     work: WorkServicer
     owner: LateOwner
-    tasks: dict[asyncio.Task[Any], None]
+    tasks: Tasks
     ended: bool = False
 
 
@@ -149,11 +150,9 @@ class LogHost(Host):
             return await super().call(method)
         given = _TARGET.set(former)
         try:
-            task: asyncio.Task[_Answer] = asyncio.ensure_future(method())
+            task = former.tasks.keep(method())
         finally:
             _TARGET.reset(given)
-        former.tasks[task] = None
-        task.add_done_callback(self._ended)
         await asyncio.wait([task])
         if task.cancelled():
             raise Unavailable("the connection broke", reason="BROKEN")
@@ -170,7 +169,7 @@ class LogHost(Host):
         former.engine._watcher = cast("Watcher", Nobody())
         self._former = former
         self.engine = self.catalogue = self._work = None
-        self._tasks = {}
+        self._tasks = Tasks(self._failed)
         self._watcher.lost_memory()
         self.take_overs += 1
         self.trace("engine", "stands still, and another takes its shard over")
@@ -184,8 +183,7 @@ class LogHost(Host):
         self.trace("engine", "a former owner ends")
         former.ended = former.owner.dead = True
         former.machine.disk.crash(self._rng.randrange(len(former.machine.disk.log) - former.machine.disk.durable + 1))
-        for task in list(former.tasks):
-            task.cancel()
+        former.tasks.end()
         self._former = None
 
     def _open(self) -> Store:

@@ -1,30 +1,18 @@
 """The simulation of a fleet finds what it is there for: each deliberate bug breaks a promise within a few seeds."""
 
-from contextlib import nullcontext
-
 import pytest
 
 from services.propagation.simulation.seeded import bugs as of_one
-from services.propagation.simulation.seeded.trace import Violation
+from services.propagation.simulation.seeded import finding
 from services.propagation.simulation.shards import bugs
 from services.propagation.simulation.shards.world import FleetWorld
 
 SEEDS = range(10)
 
 
-def found(plant=None, patched=nullcontext):
+def found(**planted):
     """The first promise that a seed finds broken."""
-    with patched():
-        for seed in SEEDS:
-            world = FleetWorld(seed)
-            if plant is not None:
-                plant(world)
-            try:
-                world.run()
-            except Violation as broken:
-                print(f"seed {seed}: {broken}")
-                return broken.rule
-    return None
+    return finding.found(FleetWorld, SEEDS, **planted)
 
 
 @pytest.mark.parametrize(

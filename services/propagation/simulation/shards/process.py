@@ -26,13 +26,13 @@ from services.propagation.simulation.seeded.clocks import MachineClock
 from services.propagation.simulation.seeded.host import SETTINGS
 from services.propagation.simulation.seeded.late_log import LateLog, LateOwner
 from services.propagation.simulation.seeded.log_host import Below, SeenLoggedStore, replayed
+from services.propagation.simulation.seeded.tasks import Tasks
 from services.propagation.simulation.shards.link import Link, Network
 from services.propagation.store.interface import Store
 from services.propagation.store.logged.records import Position
 from services.propagation.store.logged.store import NumberedStore
 from services.propagation.store.memory_state import MemoryDisk
 from services.propagation.views.parsing import Defaults
-from wellspring_client.errors import WellspringError as ClientError
 
 _Answer = TypeVar("_Answer")
 _LOOK_S = 0.2
@@ -75,7 +75,7 @@ class Process:
         self.dead = False
         self.led: dict[int, Led] = {}
         self._around = around
-        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._tasks = Tasks(around.ended)
         self._awake = asyncio.Event()
         self._awake.set()
         self.shards = Shards(len(around.logs), Link(self, around))
@@ -119,16 +119,7 @@ class Process:
 
     def keep(self, work: Awaitable[_Answer]) -> asyncio.Task[_Answer]:
         """Ends with the process."""
-        task: asyncio.Task[_Answer] = asyncio.ensure_future(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.pop(task, None)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, WellspringError | ClientError):
-            self._around.ended(error)
+        return self._tasks.keep(work)
 
     # -- shards -------------------------------------------------------------------------------------------------------
 
@@ -210,6 +201,5 @@ class Process:
             had.owner.dead = True
         self.shards.own.clear()
         self.led.clear()
-        for task in list(self._tasks):
-            task.cancel()
+        self._tasks.end()
         self._awake.set()
