@@ -10,21 +10,11 @@ from random import Random
 
 import pytest
 
+from services.propagation.fleet.testing.stories import day, working
 from services.propagation.fleet.testing.wiki import BOARDS, FINISHED, PAGES, SOURCES, wiki
-from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
 
 SEEDS = [int(os.environ["WIKI_SEED"])] if "WIKI_SEED" in os.environ else range(2)
-
-
-@asynccontextmanager
-async def working(site):
-    task = asyncio.create_task(site.work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def move(site, rng):
@@ -37,53 +27,32 @@ async def move(site, rng):
     await former.lose(number)
 
 
-async def play(seed, shards, engines, moves):
-    """One story on so many shards and engines; `moves` is how many accidents there are between two steps of it."""
+def moving(seed, times):
+    """So many moves after each step."""
     accidents = Random(seed)
-    async with wiki(seed, shards, engines, synced=not moves) as site, asyncio.timeout(240):
-        story = site.rng
-        if seed % 2:
-            await site.declare()
-        for page in PAGES + BOARDS:
-            await site.edit(page)
-        async with working(site):
-            for _ in range(12):
-                what = story.random()
-                if what < 0.6:
-                    await site.edit(story.choice(SOURCES))
-                elif what < 0.8:
-                    page = story.choice(PAGES)
-                    site.link("summary", page)
-                    await site.edit(page)
-                else:
-                    board = story.choice(BOARDS)
-                    site.link("board", board)
-                    await site.edit(board)
-                for _ in range(moves):
-                    await asyncio.sleep(accidents.choice((0, 0.003, 0.02)))
-                    await move(site, accidents)
-            while True:
-                roots = await site.roots()
-                if all(root.state in FINISHED for root in roots):
-                    break
-                await asyncio.sleep(0.01)
-        site.check()
-        status = await site.every[0].admin.GetStatus(admin_pb2.GetStatusRequest())
-        assert (status.pending, status.dead_letters, status.active_roots) == (0, 0, 0)
-        for root in roots:
-            assert root.progress.done == root.progress.total, root
-        estimates = [await site.estimate(resource) for resource in SOURCES + PAGES + BOARDS]
-        published = {root.change.id: root.state for root in roots if root.change.id.startswith("edit")}
-        return published, {place: body for place, (_, body) in site.site.stored.items()}, estimates
+
+    @asynccontextmanager
+    async def beside(site, step):
+        yield
+        for _ in range(times):
+            await asyncio.sleep(accidents.choice((0, 0.003, 0.02)))
+            await move(site, accidents)
+
+    return beside
+
+
+def play(seed, shards, engines, moves):
+    """A day on so many shards and engines."""
+    return asyncio.run(day(seed, shards, engines, moving(seed, moves), synced=not moves))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_several_shards_over_moves_end_as_one_does(seed):
     print("seed", seed)
-    alone = asyncio.run(play(seed, 1, 1, 0))
-    assert set(alone[0].values()) == {pb.Root.STATE_DONE}
+    alone = play(seed, 1, 1, 0)
+    assert set(alone.published.values()) == {pb.Root.STATE_DONE}
     for shards, engines, moves in ((4, 1, 0), (4, 2, 2)):
-        assert asyncio.run(play(seed, shards, engines, moves)) == alone, (shards, engines, moves)
+        assert play(seed, shards, engines, moves) == alone, (shards, engines, moves)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

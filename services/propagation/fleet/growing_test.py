@@ -16,22 +16,12 @@ from services.propagation.fleet.calls import own_call
 from services.propagation.fleet.errors import ShardAway
 from services.propagation.fleet.shards import SHARD_HEADER
 from services.propagation.fleet.testing.serving import Fleet, serving
-from services.propagation.fleet.testing.wiki import BOARDS, FINISHED, PAGES, SOURCES, wiki
+from services.propagation.fleet.testing.stories import day
+from services.propagation.fleet.testing.wiki import BOARDS, PAGES, SOURCES, wiki
 from services.propagation.store.logged.memory_log import MemoryLog
-from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
 
 SEEDS = [int(os.environ["WIKI_SEED"])] if "WIKI_SEED" in os.environ else range(2)
-
-
-@asynccontextmanager
-async def working(site):
-    task = asyncio.create_task(site.work())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def grow(site, shards, chance):
@@ -59,53 +49,32 @@ async def grow(site, shards, chance):
         await chance.choice(site.engines).lead(number)
 
 
-async def play(seed, shards, engines, grown):
-    """One story; before the steps that are named, the shards grow to so many."""
+def growing(seed, grown):
+    """Beside the steps that are named the shards grow to so many."""
     accidents = Random(seed)
-    async with wiki(seed, shards, engines, synced=not grown) as site, asyncio.timeout(240):
-        story = site.rng
-        if seed % 2:
-            await site.declare()
-        for page in PAGES + BOARDS:
-            await site.edit(page)
-        async with working(site):
-            for step in range(12):
-                what = story.random()
-                growing = asyncio.create_task(grow(site, grown[step], accidents)) if step in grown else None
-                if what < 0.6:
-                    await site.edit(story.choice(SOURCES))
-                elif what < 0.8:
-                    page = story.choice(PAGES)
-                    site.link("summary", page)
-                    await site.edit(page)
-                else:
-                    board = story.choice(BOARDS)
-                    site.link("board", board)
-                    await site.edit(board)
-                if growing is not None:
-                    await growing
-            while True:
-                roots = await site.roots()
-                if all(root.state in FINISHED for root in roots):
-                    break
-                await asyncio.sleep(0.01)
-        site.check()
-        status = await site.every[0].admin.GetStatus(admin_pb2.GetStatusRequest())
-        assert (status.pending, status.dead_letters, status.active_roots) == (0, 0, 0)
-        for root in roots:
-            assert root.progress.done == root.progress.total, root
-        estimates = [await site.estimate(resource) for resource in SOURCES + PAGES + BOARDS]
-        published = {root.change.id: root.state for root in roots if root.change.id.startswith("edit")}
-        return published, {place: body for place, (_, body) in site.site.stored.items()}, estimates, status.edges
+
+    @asynccontextmanager
+    async def beside(site, step):
+        task = asyncio.create_task(grow(site, grown[step], accidents)) if step in grown else None
+        yield
+        if task is not None:
+            await task
+
+    return beside
+
+
+def play(seed, shards, engines, grown):
+    """A day on so many shards and engines."""
+    return asyncio.run(day(seed, shards, engines, growing(seed, grown), synced=not grown))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_shards_that_grow_amid_edits_end_as_one_does(seed):
     print("seed", seed)
-    alone = asyncio.run(play(seed, 1, 1, {}))
-    assert set(alone[0].values()) == {pb.Root.STATE_DONE}
+    alone = play(seed, 1, 1, {})
+    assert set(alone.published.values()) == {pb.Root.STATE_DONE}
     for shards, engines, grown in ((1, 1, {2: 2, 6: 6}), (2, 2, {4: 4})):
-        assert asyncio.run(play(seed, shards, engines, grown)) == alone, (shards, engines, grown)
+        assert play(seed, shards, engines, grown) == alone, (shards, engines, grown)
 
 
 def test_what_callers_have_of_before_holds():
