@@ -6,7 +6,7 @@ Whatever ends half way is reported as a failure, or not at all; the engine then 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.propagation.executor.hashing import output_hash
+from services.propagation.executor.hashing import output_hash, taken_hash
 from services.propagation.executor.pages import (
     DEFAULT_MAX_OUTPUT_BYTES,
     Dependencies,
@@ -85,6 +85,8 @@ async def run_slice(
                 continue
             report.size_bytes += len(outcome.body)
             hashed = output_hash(None if outcome.missing else outcome.body, outcome.content_type, outcome.tags)
+            if outcome.stored_as:
+                hashed = taken_hash(hashed, outcome.stored_as)
             if hashed == item.accepted_hash:
                 report.done.append((item, hashed, outcome.dependencies))
             else:

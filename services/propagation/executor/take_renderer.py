@@ -1,7 +1,8 @@
 """Takes the pages that another data centre rendered, as the store has them by now.
 
 The engine lends a page once the store here has it, so that nothing older is taken; the page is known by the version
-that it was rendered and stored with, and is purged with that.
+that it was rendered and stored with, and is purged with that. A newer version is purged though its bytes are those of
+the last one taken: what the store had between the two may lie in the caches (decision 0144).
 """
 
 import time
@@ -31,23 +32,22 @@ class TakeRenderer:
     async def render(self, items: Sequence[Item], given: Slice) -> list[Outcome]:
         """See renderers.Renderer."""
         assert given.documents is not None
-        effects = self._effects.of([item.resource for item in items])
+        records = self._effects.of([item.resource for item in items]).records
         began_s = time.perf_counter()
         try:
-            found = await given.documents.stored(self._store.namespace, self._store.item_key, effects.records)
+            found = await given.documents.stored(self._store.namespace, self._store.item_key, records)
         except WellspringError as error:
             return [RenderFailed(error.reason or "STORE_UNAVAILABLE", error.message) for _ in items]
         finally:
             given.seconds += time.perf_counter() - began_s
-        return [_page(stored, tags) for stored, tags in zip(found, effects.tags, strict=True)]
+        return list(map(_page, found))
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
-def _page(stored: Stored | None, own_tags: Sequence[str]) -> Page:
-    """The page with its own tags only, so that it has the hash that it has at home. Its inputs are known there."""
+def _page(stored: Stored | None) -> Page:
+    """The page as it lies there. Its inputs are known at home."""
     if stored is None:
         return Page(b"", "text/plain", None, (), missing=True)
-    tags = tuple(tag for tag in stored.tags if tag not in own_tags)
-    return Page(stored.body, stored.content_type, None, tags, stored_as=stored.version)
+    return Page(stored.body, stored.content_type, None, stored.tags, stored_as=stored.version)

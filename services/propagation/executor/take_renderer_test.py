@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.propagation.executor.hashing import GONE, output_hash
+from services.propagation.executor.hashing import GONE, output_hash, taken_hash
 from services.propagation.executor.pages import Item
 from services.propagation.executor.ports import Stored
 from services.propagation.executor.runtimes import ViewRuntime, make_publisher, make_renderer
@@ -69,7 +69,7 @@ def version(number):
     return number.to_bytes(16, "big")
 
 
-def test_each_page_is_purged_with_the_version_that_it_is_stored_with_and_has_the_hash_of_its_home():
+def test_each_page_is_purged_with_the_version_that_it_is_stored_with_and_known_by_it():
     world = World()
     world.lies = {
         b"A": Stored(b"a", "text/html", ("page-A", "theirs"), version(5)),
@@ -77,8 +77,8 @@ def test_each_page_is_purged_with_the_version_that_it_is_stored_with_and_has_the
     }
     report = run(world, item(1, "A"), item(2, "B"))
     assert [one[1] for one in report.done] == [
-        output_hash(b"a", "text/html", ["theirs"]),
-        output_hash(b"b", "text/html", []),
+        taken_hash(output_hash(b"a", "text/html", ["page-A", "theirs"]), version(5)),
+        taken_hash(output_hash(b"b", "text/html", []), version(6)),
     ]
     assert [one[2] for one in report.done] == [None, None], "what they depend on is known at home"
     by_path = {purge.path: purge.min_version for purge in world.purges if not purge.tags}
@@ -91,9 +91,22 @@ def test_each_page_is_purged_with_the_version_that_it_is_stored_with_and_has_the
 
 def test_what_comes_twice_has_no_effect():
     world = World()
-    world.lies = {b"A": Stored(b"a", "text/html", ("page-A",), version(5))}
-    report = run(world, item(1, "A", output_hash(b"a", "text/html", [])))
+    world.lies = {b"A": Stored(b"a", "text/html", (), version(5))}
+    (first,) = run(world, item(1, "A")).done
+    world.purges.clear()
+    report = run(world, item(1, "A", first[1]))
     assert (len(report.done), report.changed, world.purges) == (1, 0, [])
+
+
+def test_a_newer_version_is_purged_though_its_bytes_are_the_same():
+    world = World()
+    world.lies = {b"A": Stored(b"a", "text/html", (), version(5))}
+    (first,) = run(world, item(1, "A")).done
+    world.purges.clear()
+    world.lies = {b"A": Stored(b"a", "text/html", (), version(7))}
+    report = run(world, item(1, "A", first[1]))
+    assert (len(report.done), report.changed) == (1, 1)
+    assert {purge.min_version for purge in world.purges} == {version(7)}
 
 
 def test_a_page_that_is_gone_leaves_the_caches_whatever_they_have():

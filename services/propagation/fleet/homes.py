@@ -26,7 +26,11 @@ class Begun:
     async def __call__(self, asked: Rerender) -> None:
         """Ends when each page is pending. Raises ViewNotFound, Unavailable, ResourceExhausted."""
         request = admin_pb2.RerenderRequest(
-            id=asked.id, view=asked.view, names=b"\0".join(asked.names), reason=asked.reason
+            id=asked.id,
+            view=asked.view,
+            names=b"\0".join(asked.names),
+            publish_unchanged=asked.publish_unchanged,
+            reason=asked.reason,
         )
         try:
             # A shard with older views would leave out what they do not cover.

@@ -4,12 +4,15 @@ import asyncio
 from contextlib import asynccontextmanager
 from random import Random
 
+from services.propagation.executor.hashing import GONE
 from services.propagation.fleet.testing.serving import Fleet, serving
 from services.propagation.homes.taking import Taking
 from wellspring.propagation.v1 import propagation_admin_pb2 as admin_pb2
 from wellspring.propagation.v1 import propagation_pb2 as pb
+from wellspring.propagation.v1 import work_pb2
 
 SHARDS = 3
+HASH = b"h" * 16
 PATIENT_S = 60
 VIEWS = """
 views:
@@ -23,15 +26,19 @@ WIDER = VIEWS.replace('["w/"]', '["w/", "more/"]')
 
 
 class East:
-    """The home, and the store here: pages are told in order, from a token on, and are here as soon as they are told."""
+    """The home, and the store here: pages are told in order, from a token on, and are here, or gone, as soon as they
+    are told."""
 
     def __init__(self):
         self.told = []
+        self.gone = False
         self._news = asyncio.Event()
 
     def tell(self, *names):
-        change = [pb.Change(resource=f"view/html/{name}", version=bytes(15) + b"\5") for name in names]
-        self.told.append([pb.WatchChangesResponse.Event(change=one, output_hash=b"h" * 16) for one in change])
+        version = bytes([len(self.told)] * 16)
+        hashed = GONE if self.gone else HASH
+        change = [pb.Change(resource=f"view/html/{name}", version=version) for name in names]
+        self.told.append([pb.WatchChangesResponse.Event(change=one, output_hash=hashed) for one in change])
         self._news.set()
 
     def takings(self, engine, catalogue, begin):
@@ -56,7 +63,7 @@ class East:
             yield view
 
     async def versions(self, view, resources, *, strong=False):
-        return [bytes(15) + b"\5"] * len(resources)
+        return [None if self.gone else bytes([255] * 16)] * len(resources)
 
 
 @asynccontextmanager
@@ -78,6 +85,41 @@ async def taken(engine, pages):
                 assert status.pending >= pages
                 return status
             await asyncio.sleep(0.05)
+
+
+async def lent(engines, pages):
+    """Takes so many pages, all of one hash; answers with which hashes they were lent."""
+    found = {}
+    capacity = [work_pb2.LeaseRequest.Capacity(view="html", items=100)]
+    async with asyncio.timeout(PATIENT_S):
+        while len(found) < pages:
+            for engine in engines:
+                answer = await engine.stubs.work.Lease(work_pb2.LeaseRequest(executor="test", capacity=capacity))
+                for batch in answer.batches:
+                    hashes = batch.accepted_hashes
+                    lease = {"lease_id": batch.lease_id, "fencing": batch.fencing}
+                    done = work_pb2.Completion(**lease, done=batch.ids, hashes=HASH * (len(hashes) // 16))
+                    await engine.stubs.work.Complete(work_pb2.CompleteRequest(completions=[done]))
+                    for at, name in enumerate(batch.names.decode().split("\0")):
+                        found[name] = hashes[16 * at : 16 * at + 16]
+            await asyncio.sleep(0.02)
+    return set(found.values())
+
+
+def test_pages_that_are_gone_are_taken_in_each_shard_whatever_they_were_and_others_by_what_they_were():
+    async def main():
+        async with pair() as (east, one, other):
+            names = [f"w/{at}" for at in range(20)]
+            assert {one.shards.of(name) for name in names} == set(range(SHARDS))
+            east.tell(*names)
+            assert await lent((one, other), len(names)) == {bytes(16)}
+            east.tell(*names)
+            assert await lent((one, other), len(names)) == {HASH}
+            east.gone = True
+            east.tell(*names)
+            assert await lent((one, other), len(names)) == {bytes(16)}
+
+    asyncio.run(main())
 
 
 def test_each_page_is_pending_in_its_shard_over_moves_of_the_first_one():

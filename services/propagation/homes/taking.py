@@ -2,8 +2,8 @@
 
 The home's engine tells every output that changed, in order and with a token to go on from. A page is awaited until the
 store of this data centre has it; then it becomes pending here under a root of its own, and an executor takes it
-(executor/take_renderer.py) and purges the caches of this data centre. What comes twice has its hash already and has no
-effect. The position is kept behind what was taken, so that a crash repeats some of it and forgets nothing. Where the
+(executor/take_renderer.py) and purges the caches of this data centre. What comes twice is known by its version and has
+no effect. The position is kept behind what was taken, so that a crash repeats some of it and forgets nothing. Where the
 home's log no longer reaches back to it, and for a view that is new here, all pages are gone through once.
 """
 
@@ -182,13 +182,18 @@ class Taking:
                 piece = of_view[at : at + MOST]
                 found = await self._replica.versions(views[name], [page.resource for page in piece])
                 here = [page for page, version in zip(piece, found, strict=True) if _is_here(page, version)]
-                if here:
-                    await self._take(name, here)
+                for gone in (False, True):
+                    if alike_here := [page for page in here if page.gone is gone]:
+                        await self._take(name, alike_here, gone)
 
-    async def _take(self, view: str, pages: Sequence[Rendered]) -> None:
-        """Has them taken, as often as it takes to begin with it."""
+    async def _take(self, view: str, pages: Sequence[Rendered], gone: bool) -> None:
+        """Has them taken, as often as it takes to begin with it.
+
+        Of pages that are gone the store has no version by which one would be known that came and went since: their
+        purge is never cut off.
+        """
         names = [page.resource.encode() for page in pages]
-        asked = Rerender(_id(view, pages), view, names, reason=REASON)
+        asked = Rerender(_id(view, pages), view, names, publish_unchanged=gone, reason=REASON)
         while True:
             try:
                 await self._begin(asked)
@@ -246,7 +251,7 @@ def _id(view: str, pages: Sequence[Rendered]) -> str:
     """The same pages at the same versions begin one root, however often they are told."""
     digest = hashlib.blake2b(view.encode(), digest_size=16)
     for page in pages:
-        digest.update(b"\0" + page.resource.encode() + b"\0" + page.version)
+        digest.update(b"\0" + page.resource.encode() + b"\0" + page.version + b"gone" * page.gone)
     return f"home/{digest.hexdigest()}"
 
 
