@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,9 @@ views:
 class Cache(NotingCache):
     """Notes of each path all minimum versions in hex, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
+        self.name = name
         self.told: defaultdict[str, list[str]] = defaultdict(list)
 
     def take(self, path: str, version: bytes) -> None:
@@ -164,37 +165,81 @@ class Site:
 
     async def shows(self, revisions: Mapping[str, int], *caches: Cache) -> None:
         """Until the store has the pages at these revisions, and the caches were told of that."""
-        async with asyncio.timeout(PATIENT_S):
-            while True:
-                items = await self.client.storage.namespace("pages").get_many(PAGES)
-                shown = [item.value if item is not None else b"" for item in items]
-                wanted = [f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES]
-                if shown == wanted:
-                    break
-                await asyncio.sleep(0.05)
+
+        async def wrong() -> list[str]:
+            items = await self.client.storage.namespace("pages").get_many(PAGES)
+            shown = {page: item.value if item is not None else b"" for page, item in zip(PAGES, items, strict=True)}
+            wanted = {page: _shown(page, revisions) for page in PAGES}
+            return [
+                f"{page}: stored {shown[page]!r}, not {wanted[page]!r}" for page in PAGES if shown[page] != wanted[page]
+            ]
+
+        await _until_right(wrong)
         for cache in caches:
             await self.purged(cache)
 
     async def purged(self, cache: Cache) -> None:
-        """Until the cache was told of every page as it is stored; one may be stored again, with the same bytes."""
-        async with asyncio.timeout(PATIENT_S):
-            while True:
-                stored = await self.stored()
-                if all(stored[page] in cache.told[f"/{page}"] for page in PAGES):
-                    break
-                await asyncio.sleep(0.02)
+        """Until the newest that the cache was told of every page is as it is stored, whoever stored it how often."""
+
+        async def wrong() -> list[str]:
+            stored = await self.stored()
+            return [told for page in PAGES if (told := _untold(cache, page, stored[page]))]
+
+        await _until_right(wrong)
 
     async def digested(self, revisions: Mapping[str, int]) -> None:
         """Until the digest shows them all, and both caches were told of it as it is stored."""
         digests = self.client.storage.namespace("digests")
-        wanted = b"\n".join(f"{page.removeprefix('wiki/')} {revisions[page]}".encode() for page in PAGES)
+        wanted = b"\n".join(_shown(page, revisions) for page in PAGES)
+
+        async def wrong() -> list[str]:
+            (item,) = await digests.get_many(["wiki/digest"])
+            if item is None or item.value != wanted:
+                return [f"the digest: stored {item and item.value!r}, not {wanted!r}"]
+            return [told for cache in self.caches if (told := _untold(cache, "digest", item.version.hex()))]
+
+        await _until_right(wrong)
+
+    async def at_rest(self, revisions: Mapping[str, int]) -> None:
+        """Until both engines have every page and wait for none; then all of it is shown, and told to both caches."""
+
+        async def wrong() -> list[str]:
+            found = []
+            for name, client in (("east", self.client), ("west", self.west_client)):
+                outputs = {one.resource: one async for one in client.propagation.admin.outputs("page")}
+                found += [f"{name} has {one}" for one in outputs.values() if one.pending or one.dead_letter]
+                found += [f"{name} has no {page}" for page in PAGES if page not in outputs]
+            return found
+
+        await _until_right(wrong)
+        await self.shows(revisions, *self.caches)
+        await self.digested(revisions)
+
+
+def _shown(page: str, revisions: Mapping[str, int]) -> bytes:
+    return f"{page.removeprefix('wiki/')} {revisions[page]}".encode()
+
+
+def _untold(cache: Cache, path: str, stored: str) -> str:
+    """What is wrong where the newest version that the cache was told is not the one stored; nothing where it is."""
+    told = cache.told[f"/{path}"]
+    if stored and stored == max(told, default=""):
+        return ""
+    return f"{path}: stored is {stored or 'nothing'}, the cache of {cache.name} was told {told[-5:]}"
+
+
+async def _until_right(wrong: Callable[[], Awaitable[list[str]]]) -> None:
+    """Until nothing is wrong; what is still so at the end of all patience is said."""
+    found: list[str] = []
+    try:
         async with asyncio.timeout(PATIENT_S):
             while True:
-                (item,) = await digests.get_many(["wiki/digest"])
-                told = [cache.told["/digest"] for cache in self.caches]
-                if item is not None and item.value == wanted and all(item.version.hex() in one for one in told):
-                    break
+                found = await wrong()
+                if not found:
+                    return
                 await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError("\n".join(["still:", *found])) from None
 
 
 @contextlib.asynccontextmanager
@@ -207,10 +252,10 @@ async def running(folder: Path, lease: str = "300s", brokers: str = "", engines:
         storage = Served(folder / "storage", "storage", "grpcio", {})
         stack.callback(storage.kill)
         await asyncio.to_thread(storage.start)
-        caches = [Cache(), Cache()]
+        caches = [Cache(name) for name in ("east", "west")]
         for cache in caches:
             await stack.enter_async_context(cache.running())
-        ports = {name: [free_port(NEAR, AFAR) for _ in range(engines)] for name in ("east", "west")}
+        ports = {cache.name: [free_port(NEAR, AFAR) for _ in range(engines)] for cache in caches}
         east, west = (
             Place(folder, name, ports, storage.address, views, cache, brokers)
             for name, cache in zip(ports, caches, strict=True)
