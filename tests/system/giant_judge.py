@@ -22,30 +22,33 @@ Stored = dict[str, tuple[bytes, bytes]]
 
 
 async def quiet(site: Site, limit_s: float) -> list[str]:
-    """Waits until every acknowledged change has ended; what has not, after `limit_s` without any progress at all."""
+    """Waits until every acknowledged change has ended; what has not, after `limit_s` in which nothing was done."""
     waiting = list(site.ledger.changes)
-    last, since = None, time.monotonic()
+    done: dict[str, int] = {}
+    since = time.monotonic()
     while True:
-        waiting = [change for change in waiting if not await _done(site, change)]
+        still: list[str] = []
+        for change in waiting:
+            if time.monotonic() - since > limit_s:
+                return [f"the acknowledged change {one} has not ended: {done.get(one, 0):,} done" for one in waiting]
+            root = await _root(site, change)
+            if root is None or root.state not in _GOOD:
+                still.append(change)
+            # Leases that come and go are no progress.
+            if root is not None and (root.state in _GOOD or root.progress.done > done.get(change, -1)):
+                done[change], since = root.progress.done, time.monotonic()
+        waiting = still
         if not waiting:
             return []
-        try:
-            status = await site.client.propagation.admin.status()
-        except (Unavailable, DeadlineExceeded):
-            continue
-        if (now := (status.pending, status.leased, len(waiting))) != last:
-            last, since = now, time.monotonic()
-        if time.monotonic() - since > limit_s:
-            return [f"the acknowledged change {one} has not ended; the engine says: {status}" for one in waiting]
         await asyncio.sleep(0.5)
 
 
-async def _done(site: Site, change: str) -> bool:
+async def _root(site: Site, change: str) -> propagation_pb2.Root | None:
+    """None while nobody knows it, or nobody answers."""
     try:
-        root = await site.client.propagation.get_change(change)
+        return await site.client.propagation.get_change(change)
     except (NotFound, Unavailable, DeadlineExceeded):
-        return False
-    return root.state in _GOOD
+        return None
 
 
 async def problems(site: Site) -> list[str]:

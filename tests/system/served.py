@@ -14,6 +14,8 @@ from tools.dev.servers.process import Process
 from tools.platform.layout import MODULES
 
 SERVICES = ("storage", "session", "propagation")
+STACKS = {"PYTHONFAULTHANDLER": "1"}
+"""Environment of a process that writes down where its threads are when it ends by a fatal signal."""
 VIEWS = """
 views:
   - name: page
@@ -38,7 +40,7 @@ class Served:
         told = {"server": server, "backend": {"embedded": {"path": str(folder / "data")}}} | dict(config)
         config_file = folder / "config.yaml"
         config_file.write_text(yaml.safe_dump(told), encoding="utf-8")
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | STACKS
         command = [sys.executable, "-m", MODULES[service], "--config", str(config_file)]
         self.process = Process(service, command, folder, environment)
 

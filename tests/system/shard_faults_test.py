@@ -10,7 +10,7 @@ import os
 import random
 import time
 
-from tests.system import giant_judge
+from tests.system import giant_judge, standing
 from tests.system.giant_site import Site
 from tests.system.shard_fleet import Fleet, kinds
 
@@ -18,7 +18,9 @@ PAGES = int(os.environ.get("PAGES", "200000"))
 FAULTS = int(os.environ.get("FAULTS", "8"))
 EDITS = int(os.environ.get("EDITS", "1"))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
-WITHOUT_PROGRESS_S = 180.0
+WITHOUT_PROGRESS_S = 120.0
+LIMIT_S = float(os.environ.get("LIMIT_S", "600"))
+"""A storm that hangs is to say where it stands before whoever runs the test ends it."""
 
 
 def test_a_giant_root_ends_whole_whichever_engine_executor_or_broker_is_killed_or_stopped(tmp_path):
@@ -30,34 +32,46 @@ def test_a_giant_root_ends_whole_whichever_engine_executor_or_broker_is_killed_o
 
 
 async def _storm(folder):
+    async with Fleet.open(folder) as fleet:
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                return await _problems(fleet)
+        except Exception:
+            print(await standing.told(fleet))
+            raise
+
+
+async def _problems(fleet):
     rng = random.Random(SEED)
     began = time.monotonic()
-    async with Fleet.open(folder) as fleet:
-        print(f"{time.monotonic() - began:5.1f} s: started")
-        async with Site.open(fleet.storage.address, fleet.addresses, "", PAGES, SEED + 1) as site:
-            print(f"{time.monotonic() - began:5.1f} s: {PAGES:,} pages declared")
-            await site.edit_template()
-            async with asyncio.TaskGroup() as tasks:
-                site.live(tasks, readers=0)
-                edits = rng.sample(range(FAULTS), min(EDITS, FAULTS))
-                for number, kind in enumerate(kinds(FAULTS, rng)):
-                    if number in edits:
-                        tasks.create_task(site.edit_template())
-                    await asyncio.sleep(rng.uniform(0.2, 2.0))
-                    said = await fleet.fault(kind, rng)
-                    print(f"{time.monotonic() - began:5.1f} s: {said}")
-                left = (await site.until_answered(site.client.propagation.admin.status)).pending
-                print(f"{time.monotonic() - began:5.1f} s: {left:,} items are left")
-                site.stop_editing()
-                late = await _quiet(site, fleet)
-                print(f"{time.monotonic() - began:5.1f} s: all done")
-                site.stop()
-            stored = await giant_judge.stored_pages(site)
-            problems = late or [*await giant_judge.wrongly_stored(site, stored), *_unpurged(fleet, stored)]
-            print(f"{time.monotonic() - began:5.1f} s: judged")
-        moved = f"{fleet.moves()} times a shard left an engine that lived"
-        print(f"{len(site.ledger.changes)} edits, {fleet.cache.purges:,} purges, {moved}")
-        return problems + fleet.complaints()
+    await fleet.until_viewed()
+    async with Site.open(fleet.storage.address, fleet.addresses, "", PAGES, SEED + 1) as site:
+        print(f"{time.monotonic() - began:5.1f} s: {PAGES:,} pages declared")
+        await site.edit_template()
+        async with asyncio.TaskGroup() as tasks:
+            site.live(tasks, readers=0)
+            edits = rng.sample(range(FAULTS), min(EDITS, FAULTS))
+            for number, kind in enumerate(kinds(FAULTS, rng)):
+                if number in edits:
+                    tasks.create_task(site.edit_template())
+                await asyncio.sleep(rng.uniform(0.2, 2.0))
+                said = await fleet.fault(kind, rng)
+                print(f"{time.monotonic() - began:5.1f} s: {said}")
+            left = (await site.until_answered(site.client.propagation.admin.status)).pending
+            print(f"{time.monotonic() - began:5.1f} s: {left:,} items are left")
+            site.stop_editing()
+            late = await _quiet(site, fleet)
+            site.stop()
+        if late:
+            print(await standing.told(fleet))
+            return late
+        print(f"{time.monotonic() - began:5.1f} s: all done")
+        stored = await giant_judge.stored_pages(site)
+        problems = [*await giant_judge.wrongly_stored(site, stored), *_unpurged(fleet, stored)]
+        print(f"{time.monotonic() - began:5.1f} s: judged")
+    moved = f"{fleet.moves()} times a shard left an engine that lived"
+    print(f"{len(site.ledger.changes)} edits, {fleet.cache.purges:,} purges, {moved}")
+    return problems + fleet.complaints()
 
 
 async def _quiet(site, fleet):

@@ -14,18 +14,19 @@ import yaml
 from tests.system.giant_renderer import PAGES, TEMPLATE
 from tests.system.giant_site import CALL_S, VIEW, VIEWS, WORK
 from tests.system.noting_cache import NotingCache
-from tests.system.served import Served
+from tests.system.served import STACKS, Served
 from tools.dev.servers.kafka import Broker, Kafka
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import Process, ServerError
 from tools.platform.layout import MODULES
 from wellspring_client import aio
-from wellspring_client.errors import NotFound, Unavailable
+from wellspring_client.errors import DeadlineExceeded, NotFound, Unavailable
 
 ENGINES, EXECUTORS, BROKERS, SHARDS = 3, 4, 3, 3
 SESSION_S = 8
 """The brokers' least is 6: who stands still for longer is given up."""
 LEASE_S = 4.0
+GROUP, TOPIC = "engines", "wellspring.propagation.shard-log"
 LOST = "a shard was lost"
 GIVEN = "a shard is given to another engine"
 
@@ -40,7 +41,7 @@ class Fleet:
         self.cache = cache
         self.storage = Served(folder / "storage", "storage", "grpcio", {})
         log = {
-            "kafka": {"bootstrap_servers": kafka.address.split(","), "group": "engines", "replication": BROKERS},
+            "kafka": {"bootstrap_servers": kafka.address.split(","), "group": GROUP, "replication": BROKERS},
             "shards": SHARDS,
             "session_timeout": f"{SESSION_S}s",
         }
@@ -74,24 +75,23 @@ class Fleet:
         }
         (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [sys.executable, "-m", MODULES["executor"], "--config", str(folder / "config.yaml")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | STACKS
         return Process(folder.name, command, folder, environment)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, folder: Path) -> AsyncIterator["Fleet"]:
-        """Everything started, and the engines take calls. All of it is killed at the end."""
+        """Everything started, and the engines take calls: see `until_viewed`. All of it is killed at the end."""
         async with NotingCache().running() as cache:
             with contextlib.ExitStack() as stack:
                 kafka = await asyncio.to_thread(stack.enter_context, Kafka(brokers=BROKERS))
                 fleet = cls(folder, kafka, cache)
                 stack.callback(fleet.kill)
                 await asyncio.to_thread(fleet.storage.start)
-                for process in fleet._all():
+                for process in fleet.processes():
                     process.start()
                 for engine in fleet.engines:
                     await asyncio.to_thread(engine.wait_ready, (engine.directory / "ready.json").exists)
-                await fleet.until_viewed()
                 yield fleet
 
     async def until_viewed(self) -> None:
@@ -102,16 +102,17 @@ class Fleet:
                 try:
                     await client.propagation.declare(VIEW, some)
                     return
-                except (NotFound, Unavailable):
+                except (NotFound, Unavailable, DeadlineExceeded):
                     await asyncio.sleep(0.1)
 
-    def _all(self) -> Iterator[Process]:
+    def processes(self) -> Iterator[Process]:
+        """Engines and executors."""
         yield from self.engines
         yield from self.executors
 
     def kill(self) -> None:
         """All but the brokers."""
-        for process in (*self._all(), self.storage.process):
+        for process in (*self.processes(), self.storage.process):
             process.kill()
 
     async def fault(self, kind: str, rng: random.Random) -> str:
@@ -120,13 +121,13 @@ class Fleet:
             return await self._broker(rng.choice(self.kafka.brokers), rng)
         victims = [rng.choice(self.engines if kind == "engine" else self.executors)]
         if rng.random() < 0.4:
-            victims.append(rng.choice([one for one in self._all() if one not in victims]))
+            victims.append(rng.choice([one for one in self.processes() if one not in victims]))
         how = await self._kill(victims, rng) if rng.random() < 0.5 else await self._stop(victims, rng)
         return f"{how}: {', '.join(one.name for one in victims)}"
 
     async def revive(self) -> None:
         """Starts whoever has ended, as whatever looks after processes does."""
-        for process in self._all():
+        for process in self.processes():
             if not process.running:
                 await asyncio.to_thread(process.start)
 
@@ -161,8 +162,11 @@ class Fleet:
 
     def complaints(self) -> list[str]:
         """What processes said that they should not have."""
-        found = [f"{one.name} failed: {_about(one, 'Traceback')}" for one in self._all() if "Traceback" in one.logs()]
-        return found + [f"{one.name}: {_about(one, 'DATA_LOSS')}" for one in self._all() if "LOG_DAMAGED" in one.logs()]
+        logs = {one: one.logs() for one in self.processes()}
+        found = [f"{one.name} failed: {_about(said, 'Traceback')}" for one, said in logs.items() if "Traceback" in said]
+        return found + [
+            f"{one.name}: {_about(said, 'DATA_LOSS')}" for one, said in logs.items() if "LOG_DAMAGED" in said
+        ]
 
     def moves(self) -> int:
         """How often an engine led a shard no more, and lived."""
@@ -184,7 +188,6 @@ def _if_running(process: Process, act: Callable[[], None]) -> None:
             raise
 
 
-def _about(process: Process, words: str) -> str:
-    logs = process.logs()
-    at = logs.find(words)
-    return logs[max(0, at - 500) : at + 2_000]
+def _about(said: str, words: str) -> str:
+    at = said.find(words)
+    return said[max(0, at - 500) : at + 2_000]
