@@ -22,8 +22,9 @@ class Engine(Protocol):
     def listen(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
         """Adds a listener and returns its port (0 for a Unix socket). Raises StartError when that cannot be."""
 
-    def add_service(self, name: str, handlers: Mapping[str, Any]) -> None:
-        """Adds the handlers of the service with the full name ``name``, by method name."""
+    def add_service(self, name: str, handlers: Mapping[str, Any], *, apart: bool = False) -> None:
+        """Adds the handlers of the service with the full name ``name``, by method name. ``apart``: its calls do not
+        stand behind those of others that have come and are not taken yet."""
 
     async def start(self) -> None:
         """Takes calls from now on."""
@@ -67,7 +68,7 @@ def make_engine(options: ServerOptions, addresses: list[Address], calls: Calls, 
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.keepalive_s * 1000 / 1.5)),
         ("grpc.enable_channelz", int(options.channelz)),
     ]
-    return _Served(aio.server(options=settings))
+    return _Grpcio(aio.server(options=settings))
 
 
 def check_native(options: ServerOptions, addresses: list[Address]) -> None:
@@ -98,7 +99,7 @@ class _Served:
             raise StartError(f"cannot listen on {address}: it was taken in this moment") from None
         return 0 if address.path else int(port)
 
-    def add_service(self, name: str, handlers: Mapping[str, Any]) -> None:
+    def add_service(self, name: str, handlers: Mapping[str, Any], *, apart: bool = False) -> None:
         self._server.add_registered_method_handlers(name, dict(handlers))
 
     async def start(self) -> None:
@@ -106,6 +107,33 @@ class _Served:
 
     async def stop(self, grace_s: float) -> None:
         await self._server.stop(grace_s)
+
+
+class _Grpcio(_Served):
+    """grpcio. With each call that comes it goes through all methods that are registered, half a microsecond for each
+    (``_server_main_loop`` of its aio server waits for the next call of any): registered are only those apart."""
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self._methods = _Methods()
+        server.add_generic_rpc_handlers((self._methods,))
+
+    def add_service(self, name: str, handlers: Mapping[str, Any], *, apart: bool = False) -> None:
+        if apart:
+            super().add_service(name, handlers)
+        else:
+            self._methods.handlers |= {f"/{name}/{method}": handler for method, handler in handlers.items()}
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes none when it runs
+    """Handlers by what a call asks for."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def service(self, handler_call_details: Any) -> Any:
+        """None: there is no such method."""
+        return self.handlers.get(handler_call_details.method)
 
 
 class _Native(_Served):

@@ -120,7 +120,7 @@ class Server:
         self._listen(self._engine)
         self._add_own_services()
         for service in self._services.values():
-            self._engine.add_service(service.name, service.handlers)
+            self._engine.add_service(service.name, service.handlers, apart=service.name == HEALTH.full_name)
         unknown = {
             f"{name} of {service}" for service, name in self.health.dependencies() if name not in self.resources.names
         }

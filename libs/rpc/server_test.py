@@ -1,6 +1,7 @@
 """The server around the pipeline: health, diagnostics, resources, background work, drain, refusals to start."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from libs.rpc.options import ServerOptions
 from libs.rpc.policy import Policy
-from libs.rpc.server import Server
+from libs.rpc.server import HEALTH, Server
 from libs.rpc.testing.echo import SERVICE, EchoServicer, Oops
 from libs.rpc.testing.harness import ENGINES, details, echo_server
 from libs.telemetry.options import TelemetryOptions
@@ -264,3 +265,47 @@ def test_background_work_that_fails_ends_the_server() -> None:
             assert server.failed
 
     asyncio.run(main())
+
+
+class Registered:
+    """A server of grpcio's, as far as methods go."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Any] = {}
+        self.generic: Any = None
+
+    def add_registered_method_handlers(self, name: str, handlers: dict[str, Any]) -> None:
+        self.by_name |= {f"/{name}/{method}": handler for method, handler in handlers.items()}
+
+    def add_generic_rpc_handlers(self, handlers: tuple[Any, ...]) -> None:
+        (self.generic,) = handlers
+
+    def add_insecure_port(self, address: str) -> int:
+        return 1
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self, grace_s: float) -> None:
+        pass
+
+
+def test_grpcio_waits_for_health_apart_and_for_all_else_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = Registered()
+    monkeypatch.setattr(grpc.aio, "server", lambda **_: raw)
+    server = new_server()
+    server.add_service(SERVICE, EchoServicer())
+
+    async def main() -> None:
+        async with server:
+            pass
+
+    asyncio.run(main())
+
+    def found(path: str) -> Any:
+        return raw.generic.service(SimpleNamespace(method=path))
+
+    assert set(raw.by_name) == {f"/{HEALTH.full_name}/{method.name}" for method in HEALTH.methods}
+    assert found(f"/{SERVICE.full_name}/Say") is server._services[SERVICE.full_name].handlers["Say"]
+    assert found("/grpc.channelz.v1.Channelz/GetServers") is not None
+    assert found(f"/{HEALTH.full_name}/Check") is None and found(f"/{SERVICE.full_name}/Says") is None
