@@ -18,10 +18,10 @@ from services.storage.cassandra.statements import Statements
 
 _TOGETHER: Final = 100
 """Intents written by one batch."""
-_BESIDE_BYTES: Final = 4096
+BESIDE_BYTES: Final = 4096
 """Of a batch with writes of other partitions: Cassandra warns of such from 5 KiB on, and refuses 50 KiB."""
 _ROW_BYTES: Final = 64
-"""What a row has beside the record's key, with room to spare."""
+"""What a row has beside its values of bytes, with room to spare."""
 Writes = Sequence[tuple[Statement, Sequence[Any]]]
 
 
@@ -47,6 +47,10 @@ class _Waiting(NamedTuple):
 
     def sequences(self) -> range:
         return range(self.sequence - max(0, self.together - 1), self.sequence + 1)
+
+    def size(self) -> int:
+        """Of its rows, about."""
+        return _ROW_BYTES + len(self.name) + len(self.token) + sum([row_bytes(values) for _, values in self.beside])
 
 
 class Lane:
@@ -76,14 +80,16 @@ class Lane:
         self._queue.append(_Waiting(sequence, record, beside, future, 0, token))
         return future
 
-    def announce_many(self, last: int, records: Sequence[bytes], tokens: Sequence[bytes]) -> "asyncio.Future[Intent]":
+    def announce_many(
+        self, last: int, records: Sequence[bytes], tokens: Sequence[bytes], beside: Writes = ()
+    ) -> "asyncio.Future[Intent]":
         """As :meth:`announce` for changes of several records, with sequences up to ``last`` that are in one slot; the
         future's is the intent of the last. ``tokens``: the keys under which their mutations are remembered, one for all
-        or one for each."""
+        or one for each. With what is ``beside`` it has ``BESIDE_BYTES`` at most."""
         assert len(tokens) in (1, len(records)), "each has one"
         assert feed_slot(last) == feed_slot(last - len(records) + 1), "they are in one row"
         future: asyncio.Future[Intent] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(last, packed(records), (), future, len(records), b"".join(tokens)))
+        self._queue.append(_Waiting(last, packed(records), beside, future, len(records), b"".join(tokens)))
         return future
 
     async def write(self, mine: "asyncio.Future[Intent]") -> Intent:
@@ -195,12 +201,17 @@ def settled(write: Mapping[str, Statement], intent: Intent, event: bytes) -> tup
     return write["settle"], (event, *place)
 
 
+def row_bytes(values: Sequence[Any]) -> int:
+    """Of a row with such values, about."""
+    return _ROW_BYTES + sum([len(value) for value in values if isinstance(value, bytes)])
+
+
 def _many(queue: Sequence[_Waiting]) -> int:
     """How many of the first in the queue are written together: one at least."""
     size, beside = 0, False
     for count, one in enumerate(queue[:_TOGETHER]):
-        size += (1 + len(one.beside)) * (len(one.name) + _ROW_BYTES)
+        size += one.size()
         beside = beside or bool(one.beside)
-        if count and beside and size > _BESIDE_BYTES:
+        if count and beside and size > BESIDE_BYTES:
             return count
     return min(len(queue), _TOGETHER)

@@ -23,6 +23,7 @@ class Cluster:
         }
         self.batches = []
         self.open = asyncio.Event()
+        self.asked = asyncio.Event()
         self.failing = False
 
     async def execute(self, statement, values, consistency):
@@ -30,6 +31,7 @@ class Cluster:
 
     async def batch(self, writes, consistency):
         self.batches.append(list(writes))
+        self.asked.set()
         await self.open.wait()
         if self.failing:
             raise Unavailable("away")
@@ -121,6 +123,23 @@ def test_many_are_announced_by_one_row_and_settled_by_one_value():
         assert (first.event, second.event, third.event) == (None, b"B", b"C")
         lane.forget(row)
         assert lane.settled(row.lane, 7) and not lane.settled(row.lane, 5)
+
+    play(story)
+
+
+def test_what_is_beside_many_has_arrived_with_their_row():
+    async def story(cluster, lane):
+        beside = [("index", (1, 0, name, 7)) for name in (b"a", b"b", b"c")]
+        row = lane.announce_many(7, [b"a", b"b", b"c"], [b"token"], beside)
+        behind = announce(lane, 1, b"r" * 4000, first=8)
+        writing = asyncio.create_task(lane.write(row))
+        await cluster.asked.wait()
+        assert not row.done()
+        cluster.open.set()
+        await asyncio.gather(writing, *behind)
+        first, second = cluster.batches
+        assert [name for name, _ in first] == ["intend_many", "index", "index", "index"] and first[1:] == beside
+        assert [name for name, _ in second] == ["intend", "index"], "one batch would be too large"
 
     play(story)
 

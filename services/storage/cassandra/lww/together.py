@@ -16,7 +16,7 @@ from libs.cassandra.session import LOCAL_QUORUM, Statement
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
-from services.storage.cassandra.lanes import Intent, Lane
+from services.storage.cassandra.lanes import BESIDE_BYTES, Intent, Lane, row_bytes
 from services.storage.cassandra.layout import feed_slot, record_key
 from services.storage.cassandra.lww.burial import QUIET_US
 from services.storage.cassandra.lww.likeness import MOST
@@ -42,6 +42,8 @@ _FULL: Final = 0.9
 """How far a request fills what the nodes allow: its rows are measured by rule of thumb."""
 _ROW_BYTES: Final = 40
 """What a row has beside its values."""
+_NAME_BYTES: Final = 4
+"""What the row of several changes has of each beside its record's key and its token."""
 
 _UNSEEN_US: Final = QUIET_US // 4
 """A record's own cell stays for ``QUIET_US`` after its last change, and a token is taken until a clock drift after its
@@ -214,9 +216,9 @@ class LwwTogether:
 
     async def _commit(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
         """Makes them durable; notes in each what kept it from that."""
-        self._announce(parts, lane)
+        found_by = self._announce(parts, lane)
         try:
-            await self._prepare(parts, dues, lane)
+            await self._prepare(parts, dues, found_by, lane)
             for part in parts:
                 if part.error is None:
                     part.writes = part.writing.batch(part.intent)
@@ -227,27 +229,33 @@ class LwwTogether:
                 if part.intent is not None:
                     lane.done(part.intent)
 
-    def _announce(self, parts: Sequence[_Part], lane: Lane) -> None:
-        """Announces the changes: by one row when their sequences follow one another and lie in one slot."""
+    def _announce(self, parts: Sequence[_Part], lane: Lane) -> Writes:
+        """Announces the changes: by one row when their sequences follow one another and lie in one slot. The rows by
+        which records are found go with it, as many as there is room for; the others are the result."""
+        found_by = [write for part in parts for write in self._steps.found_by(part.change, part.partition)]
         some = [part for part in parts if part.change.event is not None]
         if not some:
-            return
+            return found_by
         first, last = some[0].change.sequence, some[-1].change.sequence
         if len(some) == last - first + 1 > 1 and feed_slot(first) == feed_slot(last):
             tokens = [part.token for part in some]
+            if len(set(tokens)) == 1:
+                del tokens[1:]
             names = [part.partition.place[1] for part in some]
-            announced = lane.announce_many(last, names, tokens if len(set(tokens)) > 1 else tokens[:1])
+            beside = _room(found_by, BESIDE_BYTES - row_bytes((*names, *tokens)) - _NAME_BYTES * len(names))
+            announced = lane.announce_many(last, names, tokens, found_by[:beside])
+            del found_by[:beside]
             for part in some:
                 part.announced = announced
         else:
             for part in some:
                 part.announced = lane.announce(part.change.sequence, part.partition.place[1], (), part.token)
+        return found_by
 
-    async def _prepare(self, parts: Sequence[_Part], dues: list[bytes], lane: Lane) -> None:
+    async def _prepare(self, parts: Sequence[_Part], dues: list[bytes], found_by: Writes, lane: Lane) -> None:
         """What may be there for nothing."""
         tools = self._tools
         work: list[Any] = [tools.dues.enter(dues)] if dues else []
-        found_by = [write for part in parts for write in self._steps.found_by(part.change, part.partition)]
         work += [tools.session.batch(some, LOCAL_QUORUM) for some in _requests(found_by, self._bytes)]
         announced = [part.announced for part in parts if part.announced is not None]
         # Intents are written in order: with the last one all have been, each well or not.
@@ -319,6 +327,15 @@ class LwwTogether:
         if partition.replicas is None:
             partition.replicas = self._tools.session.replicas(record_key(*partition.place))
         return partition.replicas
+
+
+def _room(writes: Writes, most: int) -> int:
+    """How many of the first writes fit into so many bytes."""
+    for count, (_, values) in enumerate(writes):
+        most -= row_bytes(values)
+        if most < 0:
+            return count
+    return len(writes)
 
 
 def _requests(writes: Writes, most: int) -> list[Writes]:
