@@ -113,7 +113,7 @@ class Storm:
             for _ in range(steps):
                 action = self.rng.choice(actions)
                 await action()
-                await asyncio.sleep(self.rng.choice([0.0, 0.01, 0.3]))
+                await asyncio.sleep(self.rng.choice([0.0, 0.01, 0.3, 2.0]))
                 self.west.engine.tick()
         self.west.disk.crash()
 
@@ -211,7 +211,7 @@ def test_seed(seed):
 
     storm = Storm(seed)
     storm.run(story)
-    assert storm.number > 10 and sum(map(len, storm.cache.told.values())) > 5
+    assert storm.number > 10 and any(storm.cache.told.values())
 
 
 @pytest.mark.parametrize("between", [b"b", None], ids=["another one", "none"])
