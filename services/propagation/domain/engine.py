@@ -202,6 +202,7 @@ class Engine:
         """Ticks for ever, and folds. A refused write halts the shard, and a later tick tries to go on."""
         shard = self.shard
         while True:
+            shard.leases.awake(shard.now_s())
             try:
                 wait_s = self.tick()
                 if shard.halted is None and self._folds and await shard.long_work.turn(self._compact):

@@ -97,13 +97,13 @@ def lost(step: Step, lease: Lease) -> None:
     """A lease has ended without a completion: its items are leasable again, apart from the others."""
     shard = step.shard
     remaining = lease.remaining.copy()
-    if len(remaining) == 1 and lease.suspicion:
+    if len(remaining) == 1 and lease.suspected:
         detail = f"the executor {lease.executor} went away while it rendered this alone"
         take(step, lease, (Failed(remaining[0], LEASE_LOST, detail, retryable=True),))
     else:
         shard.give_back(lease, remaining)
         shard.unsure.add(lease.view, remaining)
-        shard.suspects.add(lease.view, lease.suspicion + 1, remaining)
+        shard.suspects.add(lease.view, remaining)
     shard.signals.work.fire()
 
 

@@ -19,6 +19,8 @@ from services.propagation.domain.roots import Root
 from services.propagation.store.interface import Bytes16, Numbers
 
 _COUNTER_BITS = 40
+_STANDSTILL_S = 3.0
+"""An engine that was not at work for so long stood still, or its machine did."""
 _ANSWERS = 4096
 """Completions remembered for a retry whose first answer was lost: some minutes of work at full speed."""
 
@@ -44,7 +46,7 @@ class Lease:
     remaining: BitMap
     hashes: Bytes16
     parts: list[tuple[Root, BitMap]]
-    suspicion: int = 0
+    suspected: bool = False
     dirty: dict[tuple[int, int], BitMap] = field(default_factory=dict)
 
 
@@ -67,6 +69,15 @@ class Leases:
         self._lent: dict[int, BitMap] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._answers: OrderedDict[tuple[int, int, int], Answer] = OrderedDict()
+        self._awake_s: float | None = None
+
+    def awake(self, now_s: float) -> None:
+        """To be told every second or so. Deadlines move by as long as the engine stood still: meanwhile nobody could
+        move them, and to end them all at once would make every item lent a suspect (suspects.py)."""
+        before_s, self._awake_s = self._awake_s, now_s
+        if before_s is not None and now_s - before_s > _STANDSTILL_S:
+            for lease in self._by_id.values():
+                self.extend(lease, lease.deadline_s + now_s - before_s)
 
     def drop_all(self) -> None:
         """Ends every lease; their fencing numbers are never valid again."""
@@ -106,6 +117,8 @@ class Leases:
 
     def get(self, lease_id: int, fencing: int, now_s: float) -> Lease:
         """The valid lease. Raises Fenced for another's or an earlier life's, LeaseExpired for one that has ended."""
+        if self._awake_s is not None:
+            self.awake(now_s)  # who calls may be quicker than the engine's own work
         lease = self._by_id.get(lease_id)
         if lease is not None and lease.fencing == fencing and now_s < lease.deadline_s:
             return lease

@@ -56,7 +56,7 @@ def lease(shard: Shard, executor: str, capacity: Mapping[int, int], *, first_tur
         scheduler.fill(room, shard.costs.of(view).seconds, taker.take, turns)
         for revision, parts in taker.batches():
             served = shard.views.of(revision).by_number.get(view, known)
-            grants.append(_grant(shard, executor, view, served, revision, parts, taker.suspicion))
+            grants.append(_grant(shard, executor, view, served, revision, parts, taker.suspected))
     # Whoever waits for the other kind of turns has looked in vain: now there is something for it.
     if (grants and first_turns and scheduler.later_due) or (scheduler.first_due and not first_due):
         shard.signals.work.fire()
@@ -75,13 +75,13 @@ class _Taker:
         self._view = view
         self._taken = BitMap()
         self._parts: dict[int, tuple[Root, BitMap]] = {}
-        self.suspicion = 0
+        self.suspected = False
         self._suspects = shard.suspects.of(view)
         self._turn = shard.suspects.turn(view) if self._suspects else False
 
     def take(self, root: Root, limit: int) -> int | None:
         """Takes up to `limit` items for the root; answers how many. Parks a root that has nothing more to lend."""
-        if self.suspicion:
+        if self.suspected:
             return 0
         if not any(group.pending for group in root.of_view(self._view)):
             return None
@@ -148,13 +148,13 @@ class _Taker:
             if items:
                 return items
         if self._suspects and not self._taken:
-            for level in sorted(self._suspects, reverse=True):
-                hit = group.pending & self._suspects[level]
+            for most in sorted(self._suspects):
+                hit = group.pending & self._suspects[most]
                 for others in busy:
                     hit -= others
                 if hit:
-                    self.suspicion = level
-                    return hit[: max(1, limit >> (3 * level))]
+                    self.suspected = True
+                    return hit[: min(limit, most)]
         return group.next(limit, *busy, *self._suspects.values())
 
     def _waits_for_lower(self, root: Root, group: Group) -> bool:
@@ -177,7 +177,7 @@ def _grant(
     served: View,
     revision: int,
     parts: list[tuple[Root, BitMap]],
-    suspicion: int,
+    suspected: bool,
 ) -> Grant:
     items = BitMap() if len(parts) > 1 else parts[0][1]
     if len(parts) > 1:
@@ -201,7 +201,7 @@ def _grant(
         remaining=items.copy(),
         hashes=_accepted(shard, view, ids, items),
         parts=parts,
-        suspicion=suspicion,
+        suspected=suspected,
     )
     shard.leases.add(granted)
     return Grant(

@@ -8,7 +8,7 @@ more than it asked for. What a shard lent is told to the engine that lent it las
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from google.rpc import status_pb2  # type: ignore[import-untyped]
@@ -26,6 +26,8 @@ _AGAIN_S = 1.0
 """An engine that could not be reached is left alone for so long."""
 _EMPTY_S = 0.05
 """One that has no work, too: an engine that is stopping answers at once."""
+_SOON_S = 1.0
+"""So long the leases of all engines wait for one that does not say whether it has extended its own."""
 
 
 class _Ask(NamedTuple):
@@ -42,6 +44,7 @@ class EveryEngine:
     def __init__(self, engines: Sequence[Work]) -> None:
         self._engines = engines
         self._asks: dict[_Ask, asyncio.Task[work_pb2.LeaseResponse]] = {}
+        self._extending: dict[int, asyncio.Task[work_pb2.ExtendResponse]] = {}
         self._lent_by: dict[int, int] = {}
         self._failed_until: dict[int, float] = {}
         self._empty_until: dict[int, float] = {}
@@ -110,11 +113,12 @@ class EveryEngine:
             engine = self._lender(one.lease_id)
             parts.setdefault(engine, work_pb2.CompleteRequest()).completions.append(one)
             places.setdefault(engine, []).append(at)
-        results = await self._each("complete", parts, places, work_pb2.CompleteResponse.Result)
+        results = await self._each(self._complete, parts, places, work_pb2.CompleteResponse.Result)
         return work_pb2.CompleteResponse(results=results)
 
     async def extend(self, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse:
-        """As `complete`; with them the leases that wait here for the next call: nobody else extends those."""
+        """As `complete`; with them the leases that wait here for the next call: nobody else extends those. An engine
+        that does not answer soon is told of as away, and asked nothing more until it has answered."""
         kept = self._kept()
         held = [(self._lender(one.lease_id), one) for one in request.leases]
         held += [
@@ -126,12 +130,30 @@ class EveryEngine:
         for at, (engine, one) in enumerate(held):
             parts.setdefault(engine, work_pb2.ExtendRequest()).leases.append(one)
             places.setdefault(engine, []).append(at)
-        results = await self._each("extend", parts, places, work_pb2.ExtendResponse.Result)
+        results = await self._each(self._extend, parts, places, work_pb2.ExtendResponse.Result)
         count = len(request.leases)
         for (_, batch), result in zip(kept, results[count:], strict=True):
             if not result.status.code:
                 batch.deadline.CopyFrom(result.deadline)
         return work_pb2.ExtendResponse(results=results[:count])
+
+    async def _complete(self, engine: int, request: work_pb2.CompleteRequest) -> work_pb2.CompleteResponse:
+        return await self._engines[engine].complete(request)
+
+    async def _extend(self, engine: int, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse:
+        if engine not in self._extending:
+            task = asyncio.get_running_loop().create_task(_extend(self._engines[engine], request))
+            self._extending[engine] = task
+            task.add_done_callback(lambda done: self._extended(engine, done))
+            done, _ = await asyncio.wait([task], timeout=_SOON_S)
+            if done:
+                return task.result()
+        raise Unavailable("the engine has not said yet whether it extended its leases")
+
+    def _extended(self, engine: int, done: "asyncio.Task[work_pb2.ExtendResponse]") -> None:
+        del self._extending[engine]
+        if not done.cancelled():
+            done.exception()  # whoever waited no more is not told
 
     def _kept(self) -> list[tuple[int, work_pb2.Batch]]:
         """(engine, batch) of what came when another engine was quicker."""
@@ -156,7 +178,7 @@ class EveryEngine:
 
     async def close(self) -> None:
         """Ends what is under way, and gives back what it brought."""
-        for task in self._asks.values():
+        for task in (*self._asks.values(), *self._extending.values()):
             task.cancel()
         answers = await asyncio.gather(*self._asks.values(), return_exceptions=True)
         for ask, answer in zip(self._asks, answers, strict=True):
@@ -176,7 +198,11 @@ class EveryEngine:
         return self._lent_by.get(lease_id >> _SHARD_BITS, 0)
 
     async def _each(
-        self, method: str, parts: Mapping[int, Any], places: Mapping[int, Sequence[int]], made: type[Any]
+        self,
+        call: Callable[[int, Any], Awaitable[Any]],
+        parts: Mapping[int, Any],
+        places: Mapping[int, Sequence[int]],
+        made: type[Any],
     ) -> list[Any]:
         """The results in the order of the request; what an engine could not be told has its error."""
         results: list[Any] = [None] * sum(map(len, places.values()))
@@ -184,7 +210,7 @@ class EveryEngine:
 
         async def one(engine: int) -> None:
             try:
-                answers = (await getattr(self._engines[engine], method)(parts[engine])).results
+                answers = (await call(engine, parts[engine])).results
             except WellspringError as error:
                 failures.append(error)
                 status = status_pb2.Status(code=error.code, message=error.message)
@@ -209,6 +235,10 @@ def _still(until_s: dict[int, float], now_s: float) -> set[int]:
 
 async def _lease(engine: Work, request: work_pb2.LeaseRequest) -> work_pb2.LeaseResponse:
     return await engine.lease(request)
+
+
+async def _extend(engine: Work, request: work_pb2.ExtendRequest) -> work_pb2.ExtendResponse:
+    return await engine.extend(request)
 
 
 async def _any(tasks: "Sequence[asyncio.Task[work_pb2.LeaseResponse]]", seconds: float) -> None:

@@ -6,6 +6,7 @@ import time
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from services.propagation.executor import engines
 from services.propagation.executor.engines import EveryEngine
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client.errors import Unavailable
@@ -25,6 +26,9 @@ class Engine:
         self.lent_for_ns = 10**12
         self.completed = []
         self.extended = []
+        self.extending = 0
+        self.moves = asyncio.Event()
+        self.moves.set()
 
     async def lease(self, request):
         self.asked += 1
@@ -50,6 +54,8 @@ class Engine:
         return work_pb2.CompleteResponse(results=results)
 
     async def extend(self, request):
+        self.extending += not self.moves.is_set()
+        await self.moves.wait()
         self._check()
         self.extended += [one.lease_id for one in request.leases]
         response = work_pb2.ExtendResponse()
@@ -79,11 +85,11 @@ def told(*batches):
 
 def run(test, count=2):
     async def main():
-        engines = [Engine(shard) for shard in range(count)]
-        every = EveryEngine(engines)
+        lenders = [Engine(shard) for shard in range(count)]
+        every = EveryEngine(lenders)
         try:
             async with asyncio.timeout(60):
-                await test(every, *engines)
+                await test(every, *lenders)
         finally:
             await every.close()
 
@@ -182,6 +188,29 @@ def test_a_completion_that_cannot_be_told_is_an_error_of_its_own():
         assert [result.status.code for result in response.results] == [14, 0]
         with pytest.raises(Unavailable):
             await every.complete(told(batches[0]))
+
+    run(test)
+
+
+def test_an_engine_that_stands_still_costs_the_others_no_lease(monkeypatch):
+    monkeypatch.setattr(engines, "_SOON_S", 0.01)
+
+    async def test(every, one, other):
+        held = [work_pb2.ExtendRequest.Held(lease_id=engine.shard << 48 | 7) for engine in (one, other)]
+        for engine in (one, other):
+            engine.work.set()
+        seen = set()
+        while seen != {0, 1}:
+            seen |= {batch.lease_id >> 48 for batch in (await every.lease(asked())).batches}
+        other.moves.clear()
+        for _ in range(3):
+            response = await every.extend(work_pb2.ExtendRequest(leases=held))
+            assert [result.status.code for result in response.results] == [0, Unavailable.code]
+        assert one.extended.count(7) == 3 and other.extending == 1, "who has not answered is not asked again"
+        other.moves.set()
+        monkeypatch.setattr(engines, "_SOON_S", 60.0)
+        while any(result.status.code for result in response.results):
+            response = await every.extend(work_pb2.ExtendRequest(leases=held))
 
     run(test)
 

@@ -222,6 +222,17 @@ def test_the_page_that_kills_its_executor_is_found_alone():
     assert world.progress("t@1").tally.done == 299
 
 
+def test_who_asks_for_little_gets_no_less_of_what_was_lost():
+    world = World([View("html", ("page/",), RetryPolicy(2, 1.0, 60.0), lease_s=30.0)])
+    world.pages(300, "t")
+    world.edit("t")
+    assert [len(grant.lease.ids) for grant in world.lease(256)] == [256]
+    world.clock.advance(31)
+    world.engine.tick()
+    given = [len(grant.lease.ids) for items in (44, 10, 1000, 10) for grant in world.lease(items)]
+    assert given == [44, 10, 32, 10], "the others, and then what is suspected, by its own measure"
+
+
 def test_an_executor_that_saw_an_older_input_tries_again_after_the_lag():
     world = World()
     pages = world.pages(3, "t")
