@@ -1,11 +1,11 @@
 """Small plain writes of several callers that come together are one request.
 
-What a request costs a node and its driver is for the most part the request. Callers take turns (``turns.py``): all who
-wait go together, in as many unlogged batches as the nodes' limits make of them. They are not gathered by replica: a
-caller's writes are of several partitions, each with replicas of its own.
+What a request costs a node and its driver is for the most part the request. Callers take turns (``turns.py``), in
+unlogged batches as large as the nodes' limits let them be. They are not gathered by replica: a caller's writes are of
+several partitions, each with replicas of its own.
 
-Each caller has his own outcome. A batch of several that fails, or takes half of the time that there is, is followed by
-one for each of them, which is the same once more: writes bring their own times. For a while batches are smaller then.
+Each caller has his own outcome (``sharing.py``). What is sent again for each of them after a batch of several failed is
+the same once more: writes bring their own times.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from libs.cassandra.limits import BatchLimits
 from libs.cassandra.options import Options
 from libs.cassandra.session import Row, Statement
-from libs.cassandra.turns import PATIENCE_S, Turns, Work, answered, fail, settle
-from libs.errors.errors import WellspringError
+from libs.cassandra.sharing import Shared
+from libs.cassandra.turns import PATIENCE_S, Turns, Work
 
 _MOST: Final = 100
 """Callers in one batch, whatever the nodes allow."""
@@ -54,9 +54,9 @@ class Bundled:
         self._session = session
         self._consistency = consistency
         self._limits = limits
-        self._most = _MOST
+        self._shared: Shared[_Load] = Shared(_MOST, waiting=_waiting, alone=self._alone, together=self._together)
         self._waiting: list[_Load] = []
-        self._turns = Turns(self._waiting, self._take, _nothing, patience_s=patience_s)
+        self._turns = Turns(self._waiting, self._take, _nothing, full=self._full, patience_s=patience_s)
 
     async def write(self, writes: Sequence[Write], *, size_bytes: int, partitions: int) -> None:
         """All of these, each partition's for itself. They are idempotent: each brings its time, and none has a
@@ -67,61 +67,37 @@ class Bundled:
         self._turns.came()
         await load.done
 
+    def _full(self) -> bool:
+        """Whether one more like the last would be too many for one batch."""
+        return self._fitting([*self._waiting, self._waiting[-1]]) <= len(self._waiting)
+
     def _take(self) -> Work | None:
-        loads = [load for load in self._waiting if not load.done.done()]
-        self._waiting.clear()
-        return self._send(self._bundles(loads)) if loads else None
+        taken = self._waiting[: self._fitting(self._waiting)]
+        del self._waiting[: len(taken)]
+        loads = [load for load in taken if not load.done.done()]
+        return self._shared.run(loads, self._session.options.request_timeout_s) if loads else None
 
-    async def _send(self, bundles: Sequence[list[_Load]]) -> None:
-        if len(bundles) == 1:
-            await self._run(bundles[0])
-        else:
-            await asyncio.gather(*map(self._run, bundles))
-
-    def _bundles(self, loads: Sequence[_Load]) -> list[list[_Load]]:
-        bundles: list[list[_Load]] = []
+    def _fitting(self, loads: Sequence[_Load]) -> int:
+        """How many of them go into one batch, from the first one on; at least one does."""
         size = partitions = 0
-        for load in loads:
+        for number, load in enumerate(loads):
             size, partitions = size + load.size_bytes, partitions + load.partitions
             over = size > self._limits.bytes or partitions > self._limits.partitions
-            if not bundles or over or len(bundles[-1]) >= self._most:
-                bundles.append([])
-                size, partitions = load.size_bytes, load.partitions
-            bundles[-1].append(load)
-        return bundles
+            if (over and number) or number == self._shared.most:
+                return number
+        return len(loads)
 
-    async def _run(self, bundle: list[_Load]) -> None:
-        timeout_s = self._session.options.request_timeout_s
-        with answered([load.done for load in bundle]):
-            if len(bundle) == 1:
-                await self._alone(bundle[0], timeout_s)
-                self._grow()
-            elif not await self._together(bundle, timeout_s / 2):
-                left = [load for load in bundle if not load.done.done()]
-                await asyncio.gather(*(self._alone(load, timeout_s / 2) for load in left))
-
-    async def _together(self, bundle: Sequence[_Load], timeout_s: float) -> bool:
-        """Whether all was written."""
-        writes = [write for load in bundle for write in load.writes]
-        try:
-            await self._session.batch(writes, self._consistency, timeout_s=timeout_s)
-        except WellspringError:
-            self._most = max(1, len(bundle) // 2)
-            return False
-        self._grow()
-        settle([load.done for load in bundle], None)
-        return True
+    async def _together(self, loads: Sequence[_Load], timeout_s: float) -> list[None]:
+        writes = [write for load in loads for write in load.writes]
+        await self._session.batch(writes, self._consistency, timeout_s=timeout_s)
+        return [None] * len(loads)
 
     async def _alone(self, load: _Load, timeout_s: float) -> None:
-        try:
-            await self._session.batch(load.writes, self._consistency, timeout_s=timeout_s)
-        except Exception as error:
-            fail([load.done], error)
-        else:
-            settle([load.done], None)
+        await self._session.batch(load.writes, self._consistency, timeout_s=timeout_s)
 
-    def _grow(self) -> None:
-        self._most = min(self._most + 1, _MOST)
+
+def _waiting(load: _Load) -> "list[asyncio.Future[None]]":
+    return [load.done]
 
 
 def _nothing() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from libs.cassandra.bundling import Bundled
 from libs.cassandra.errors import OutcomeUnknown
 from libs.cassandra.limits import BatchLimits
-from libs.cassandra.turns import UNDER_WAY
 from libs.errors.errors import Unavailable
 
 NEVER_S = 3600.0
@@ -101,9 +100,12 @@ def test_nobody_is_answered_before_his_writes_are() -> None:
         await settle()
         late = ask(bundled, "d")
         await settle()
-        assert store.bundles == [["a", "b", "c"], ["d"]]
+        assert store.bundles == [["a", "b", "c"]]
+        more = [ask(bundled, name) for name in "ef"]
+        await settle()
+        assert store.bundles[1:] == [["d", "e", "f"]]
         store.answer(1)
-        await late
+        await asyncio.gather(late, *more)
         assert not any(one.done() for one in early)
         store.answer(0)
         await asyncio.gather(*early)
@@ -111,39 +113,56 @@ def test_nobody_is_answered_before_his_writes_are() -> None:
     play(story)
 
 
-def test_while_many_are_under_way_who_comes_waits_for_one_to_end_and_goes_with_the_others() -> None:
+def test_while_one_is_under_way_who_comes_waits_for_it_to_end_and_goes_with_the_others() -> None:
     async def story(store: Store, bundled: Bundled) -> None:
-        first = []
-        for number in range(UNDER_WAY):
-            first.append(ask(bundled, f"first {number}"))
-            await settle()
-        others = [ask(bundled, name) for name in "abcde"]
+        first = ask(bundled, "first")
         await settle()
-        assert len(store.sent) == UNDER_WAY
+        others = []
+        for name in "ab":
+            others.append(ask(bundled, name))
+            await settle()
+        assert store.bundles == [["first"]]
         store.answer(0)
         await settle()
-        assert store.bundles[UNDER_WAY:] == [["a", "b", "c"], ["d", "e"]]
-        store.answer_all()
-        await asyncio.gather(*first, *others)
+        assert store.bundles[1:] == [["a", "b"]]
+        store.answer(1)
+        await asyncio.gather(first, *others)
         assert not bundled._waiting
+
+    play(story)
+
+
+def test_as_many_as_one_batch_takes_wait_for_nothing() -> None:
+    async def story(store: Store, bundled: Bundled) -> None:
+        asked = []
+        for name in ("first", *"abcdefgh"):
+            asked.append(ask(bundled, name))
+            await settle()
+        assert store.bundles == [["first"], ["a", "b", "c"], ["d", "e", "f"]]
+        store.answer(1)
+        await settle()
+        assert len(store.sent) == 3  # two are under way
+        store.answer_all()
+        await settle()
+        assert store.bundles[3:] == [["g", "h"]]
+        store.answer_all()
+        await asyncio.gather(*asked)
 
     play(story)
 
 
 def test_requests_that_take_long_hold_nobody_up() -> None:
     async def story(store: Store, bundled: Bundled) -> None:
-        stuck = []
-        for number in range(UNDER_WAY):
-            stuck.append(ask(bundled, f"stuck {number}"))
-            await settle()
+        stuck = ask(bundled, "stuck")
+        await settle()
         waiting = ask(bundled, "a")
         store.grown.clear()
         await store.grown.wait()
-        store.answer(UNDER_WAY)
+        store.answer(1)
         await waiting
-        assert not any(one.done() for one in stuck)
+        assert not stuck.done()
         store.answer_all()
-        await asyncio.gather(*stuck)
+        await stuck
 
     play(story, patience_s=0.001)
 
@@ -179,16 +198,15 @@ def test_who_goes_away_takes_nobody_along() -> None:
         await settle()
         store.answer(0)
         await stays
-        before = []
-        for number in range(UNDER_WAY):
-            before.append(ask(bundled, f"before {number}"))
-            await settle()
+        before = ask(bundled, "before")
+        await settle()
         left = ask(bundled, "never sent")
         await settle()
         left.cancel()
         await settle()
         store.answer_all()
-        await asyncio.gather(*before)
+        await before
+        await settle()
         assert "never sent" not in [name for names in store.bundles for name in names]
 
     play(story)

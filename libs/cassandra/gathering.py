@@ -4,18 +4,18 @@ A node takes much less for a partition among many than for a request of its own,
 same replicas take turns (``turns.py``). Whoever asks gets what was read after he asked, as by ``joining``; those who
 wait for the same partition share it.
 
-Each caller has his own outcome. A request for many that fails, or takes half of the time that there is, is followed by
-one for each; those for many are smaller for a while then. So they are when one partition brought many bytes.
+Each caller has his own outcome (``sharing.py``). Requests are smaller while one partition brought many bytes.
 """
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 from libs.cassandra.options import Options
 from libs.cassandra.session import Row, Statement
-from libs.cassandra.turns import PATIENCE_S, Turns, Work, answered, fail, settle
-from libs.errors.errors import WellspringError
+from libs.cassandra.sharing import Shared, gone
+from libs.cassandra.turns import PATIENCE_S, Turns, Work
 
 MOST: Final = 32
 """Partitions of one request."""
@@ -70,6 +70,14 @@ _Places = dict[Hashable, _Waiting]
 """Who waits for each place."""
 
 
+class _Place(NamedTuple):
+    """One that is asked for, and who waits for it."""
+
+    shape: _Shape
+    place: Hashable
+    waiting: _Waiting
+
+
 class _Queue(NamedTuple):
     """Reads of one shape."""
 
@@ -84,8 +92,7 @@ class Gathered:
         self._session = session
         self._kind = kind
         self._patience_s = patience_s
-        self._upto = most
-        self._most = most
+        self._shared: Shared[_Place] = Shared(most, waiting=_waiting, alone=self._alone, together=self._together)
         self._largest = 0.0
         self._queues: dict[_Shape, _Queue] = {}
 
@@ -111,69 +118,49 @@ class Gathered:
         waiting: _Places = {}
 
         def take() -> Work | None:
-            taken = self._take(waiting)
-            return self._run(shape, taken) if taken else None
+            taken = self._take(shape, waiting)
+            return self._shared.run(taken, self._session.options.request_timeout_s) if taken else None
+
+        def full() -> bool:
+            return len(waiting) >= self._room()
 
         def idle() -> None:
             del self._queues[shape]
 
-        return _Queue(waiting, Turns(waiting, take, idle, patience_s=self._patience_s))
+        return _Queue(waiting, Turns(waiting, take, idle, full=full, patience_s=self._patience_s))
 
-    def _take(self, waiting: _Places) -> _Places:
-        taken: _Places = {}
-        room = max(1, min(self._most, int(MOST_BYTES / max(1.0, self._largest))))
-        for place in list(waiting):
-            if len(taken) == room:
-                break
+    def _room(self) -> int:
+        """Partitions of the next request."""
+        return max(1, min(self._shared.most, int(MOST_BYTES / max(1.0, self._largest))))
+
+    def _take(self, shape: _Shape, waiting: _Places) -> list[_Place]:
+        taken: list[_Place] = []
+        room = self._room()
+        for place in list(islice(waiting, room)):
             those = waiting.pop(place)
-            if not _gone(those):
-                taken[place] = those
+            if not gone(those):
+                taken.append(_Place(shape, place, those))
         return taken
 
-    async def _run(self, shape: _Shape, taken: _Places) -> None:
-        timeout_s = self._session.options.request_timeout_s
-        with answered([one for those in taken.values() for one in those]):
-            if len(taken) == 1:
-                ((place, those),) = taken.items()
-                await self._alone(shape, place, those, timeout_s)
-                self._grow()
-            elif not await self._together(shape, taken, timeout_s / 2):
-                left = [(place, those) for place, those in taken.items() if not _gone(those)]
-                await asyncio.gather(*(self._alone(shape, *one, timeout_s / 2) for one in left))
-
-    async def _together(self, shape: _Shape, taken: _Places, timeout_s: float) -> bool:
-        """Whether all have their answers now."""
-        places = list(taken)
+    async def _together(self, asked: Sequence[_Place], timeout_s: float) -> list[list[Row]]:
+        shape = asked[0].shape
+        places = [one.place for one in asked]
         values = (*shape.before, places, *shape.after)
         key = self._kind.key(shape.before, places[0])
-        try:
-            found = await self._session.execute(
-                self._kind.many, values, shape.consistency, timeout_s=timeout_s, key=key
-            )
-        except WellspringError:
-            self._most = max(1, len(places) // 2)
-            return False
-        self._grow()
+        found = await self._session.execute(self._kind.many, values, shape.consistency, timeout_s=timeout_s, key=key)
         rows: dict[Hashable, list[Row]] = {place: [] for place in places}
         for row in found:
             rows[row[0]].append(row[1:])
-        self._measure(rows.values())
-        for place, those in taken.items():
-            settle(those, rows[place])
-        return True
+        answers = list(rows.values())
+        self._measure(answers)
+        return answers
 
-    async def _alone(self, shape: _Shape, place: Hashable, those: _Waiting, timeout_s: float) -> None:
-        values = (*shape.before, place, *shape.after)
-        try:
-            rows = await self._session.execute(self._kind.one, values, shape.consistency, timeout_s=timeout_s)
-        except Exception as error:
-            fail(those, error)
-        else:
-            self._measure((rows,))
-            settle(those, rows)
-
-    def _grow(self) -> None:
-        self._most = min(self._most + 1, self._upto)
+    async def _alone(self, asked: _Place, timeout_s: float) -> list[Row]:
+        shape = asked.shape
+        values = (*shape.before, asked.place, *shape.after)
+        rows = await self._session.execute(self._kind.one, values, shape.consistency, timeout_s=timeout_s)
+        self._measure((rows,))
+        return rows
 
     def _measure(self, answers: Iterable[list[Row]]) -> None:
         """Notes how much partitions bring."""
@@ -191,6 +178,5 @@ def _size(row: Row) -> int:
     return size
 
 
-def _gone(those: _Waiting) -> bool:
-    """Whether all who waited went away."""
-    return all(one.done() for one in those)
+def _waiting(asked: _Place) -> _Waiting:
+    return asked.waiting

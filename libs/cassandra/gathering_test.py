@@ -190,10 +190,12 @@ def test_one_request_has_only_so_many() -> None:
     async def story(store: Store, ask: Ask) -> None:
         mine = [ask(b"a%d" % number) for number in range(9)]
         await settle()
-        assert list(map(len, store.places())) == [4, 4]
+        assert list(map(len, store.places())) == [4, 4]  # full ones wait for nothing, and the last for both of them
         store.serve(0)
         await settle()
+        assert len(store.sent) == 2
         store.serve(1)
+        await settle()
         store.serve(2)
         await asyncio.gather(*mine)
         assert store.places()[2] == [b"a8"]
@@ -213,7 +215,7 @@ def test_one_that_is_large_makes_the_next_requests_small(monkeypatch: pytest.Mon
         for number in range(9):
             ask(b"a%d" % number)
         await settle()
-        assert [len(places) for places in store.places()[1:]] == [2, 2]  # of 404 bytes each, as the largest was
+        assert [len(places) for places in store.places()[1:]] == [2, 2, 2, 2]  # of 404 bytes each, as the largest was
 
     play(story)
 
@@ -230,8 +232,9 @@ def test_one_that_fails_does_not_fail_its_neighbours() -> None:
             (True, [b"c"], 4.0),
         ]
         assert store.sent[0].timeout_s == 4.0  # with the second request the time that there is
-        store.serve(1)
         store.fail(2, Unavailable("damaged", reason="DAMAGED"))
+        await settle()
+        store.serve(1)
         assert (await good)[0] == (b"a", 1)
         with pytest.raises(Unavailable, match="damaged"):
             await bad
@@ -248,12 +251,15 @@ def test_after_a_failure_requests_are_smaller_and_grow_again() -> None:
         for number in range(1, 9):
             store.serve(number)
         await asyncio.gather(*first)
-        for number in range(20):
-            ask(b"a%d" % number)
-        await settle()
-        store.serve(9)
-        await settle()
-        assert [len(places) for places in store.places()[9:]] == [4, 4, 5]
+        for number in (9, 10):
+            for other in range(8):
+                ask(b"a%d" % other)
+            await settle()
+            store.serve(2 * number - 9)
+            await settle()
+            store.serve(2 * number - 8)
+            await settle()
+        assert [len(places) for places in store.places()[9:]] == [4, 4, 6, 2]
 
     play(story)
 
