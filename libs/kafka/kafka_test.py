@@ -2,11 +2,14 @@
 
 import asyncio
 import dataclasses
+import threading
 
 import pytest
 
+from libs.kafka import membership
 from libs.kafka.consumer import Consumer
 from libs.kafka.errors import AccessRefused, BrokersAway, DeliveryUnknown, MessageRefused, TopicMissing, TopicUnfit
+from libs.kafka.membership import Membership
 from libs.kafka.options import Options
 from libs.kafka.producer import Producer
 from libs.kafka.testing.broker import PATIENCE_S, create, send
@@ -152,5 +155,45 @@ def test_brokers_that_are_away_or_refuse_the_login_are_told_apart(kafka, options
         with pytest.raises(AccessRefused, match="refuse the login"):
             await producer.send("plain", b"x")
         await producer.close()
+
+    asyncio.run(main())
+
+
+class Stuck:
+    """Stands for a member's client: it calls for the first time when `goes_on` is set, though the library lives on."""
+
+    def __init__(self, consumer):
+        self.consumer = consumer
+        self.goes_on = threading.Event()
+
+    def poll(self, timeout_s):
+        self.goes_on.wait()
+        return self.consumer.poll(timeout_s)
+
+    def close(self):
+        self.consumer.close()
+
+
+def test_a_member_that_is_stuck_and_says_it_lives_holds_up_its_group_for_a_while_only(kafka, options, monkeypatch):
+    monkeypatch.setattr(membership, "_LONGEST_POLL_MS", 7_000)
+    create(kafka, "led", partitions=2)
+
+    async def led_by(member, *partitions):
+        async with asyncio.timeout(PATIENCE_S):
+            for partition in partitions:
+                await member.leads(partition)
+
+    async def main():
+        first = Membership(options, "leaders", "led", 6.0)
+        await led_by(first, 0, 1)
+        first._consumer = stuck = Stuck(first._consumer)
+        second = Membership(options, "leaders", "led", 6.0)
+        await led_by(second, 0, 1)
+        stuck.goes_on.set()
+        async with asyncio.timeout(PATIENCE_S):
+            while sorted(map(len, (first.own, second.own))) != [1, 1] or first.own == second.own:  # noqa: ASYNC110  of either
+                await asyncio.sleep(0.1)
+        await first.close()
+        await second.close()
 
     asyncio.run(main())

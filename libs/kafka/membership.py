@@ -19,7 +19,9 @@ from libs.kafka.logs import log
 from libs.kafka.options import Options
 
 _POLL_S = 0.1
-_LONGEST_POLL_MS = 86_400_000
+_LONGEST_POLL_MS = 60_000
+"""A member whose thread is stuck leaves after this. So long, too, brokers wait for one that lives and does not join when
+partitions are divided anew, and a member waits for their answer: the library has one name for all three."""
 
 
 class Membership:
@@ -36,7 +38,6 @@ class Membership:
                 "group.id": group,
                 "session.timeout.ms": int(session_s * 1000),
                 "heartbeat.interval.ms": max(100, int(session_s * 250)),
-                # Its thread does nothing but poll.
                 "max.poll.interval.ms": max(_LONGEST_POLL_MS, int(session_s * 1000)),
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.auto.commit": False,
