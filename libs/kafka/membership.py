@@ -20,8 +20,8 @@ from libs.kafka.options import Options
 
 _POLL_S = 0.1
 _LONGEST_POLL_MS = 60_000
-"""A member whose thread is stuck leaves after this. So long, too, brokers wait for one that lives and does not join when
-partitions are divided anew, and a member waits for their answer: the library has one name for all three."""
+"""A member whose thread is stuck leaves after this. So long brokers wait, too, for one that lives and does not join
+when they divide the partitions anew, and a member waits for their answer: the library has one name for all three."""
 
 
 class Membership:
