@@ -19,7 +19,7 @@ FAULTS = int(os.environ.get("FAULTS", "8"))
 EDITS = int(os.environ.get("EDITS", "1"))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 30)))
 WITHOUT_PROGRESS_S = 120.0
-LIMIT_S = float(os.environ.get("LIMIT_S", "600"))
+LIMIT_S = float(os.environ.get("LIMIT_S", "800"))
 """A storm that hangs is to say where it stands before whoever runs the test ends it."""
 
 
