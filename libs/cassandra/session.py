@@ -15,12 +15,12 @@ from typing import Any, Final, Self
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from libs.cassandra import binding
 from libs.cassandra.bridge import Bridge
+from libs.cassandra.connection import Connection
 from libs.cassandra.deadlines import Deadlines
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
@@ -363,7 +363,7 @@ def _cluster(options: Options) -> Any:
         contact_points=[*options.contact_points],
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         protocol_version=PROTOCOL_VERSION,
-        connection_class=LibevConnection,
+        connection_class=Connection,
         # The driver would give a node up after 64 attempts, and a data centre may be away for days.
         reconnection_policy=ExponentialReconnectionPolicy(*options.reconnect_s, max_attempts=None),
         auth_provider=auth,
