@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from libs.rpc.testing.harness import environment
-from tools.bench.storage_cluster import BATCHES, SINGLES
+from tools.bench.storage_cluster import BATCHES, ROWS, SINGLES, settled
 
 
 def test_a_small_run_has_every_figure() -> None:
@@ -21,8 +21,17 @@ def test_a_small_run_has_every_figure() -> None:
             for kind in ("per_s", "p50_ms", "p99_ms"):
                 assert told[f"{whose}_{kind}"] > 0
         assert told[f"{name}_ratio"] == pytest.approx(told[f"{name}_per_s"] / told[f"driver_{name}_per_s"], abs=0.001)
+    for name, rows in ROWS.items():
+        assert told[f"driver_{rows}_node_cpu_s_per_10k"] >= 0 and told[f"driver_{rows}_p50_ms"] > 0
+        ratio = told[f"{name}_per_s"] / told[f"driver_{rows}_per_s"]
+        assert told[f"{rows}_ratio"] == pytest.approx(ratio, abs=0.001)
     assert told["single_ratio"] == min(told["put_ratio"], told["get_ratio"])
     assert told["batch_ratio"] == told["batch_records_ratio"] and told["p99_ratio"] > 0 and told["servers"] == 2
+
+
+def test_a_work_is_warm_when_it_costs_the_node_no_less_than_before() -> None:
+    assert not settled([9, 8, 7, 6, 5]) and not settled([9, 8, 7, 6, 5, 4])
+    assert settled([9, 8, 7, 5, 5, 5, 5, 4, 5]) and not settled([5, 5, 5, 4, 4, 4])
 
 
 def test_ycsb_runs_beside_the_driver() -> None:

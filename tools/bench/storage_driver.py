@@ -3,8 +3,8 @@
 Prepared statements on one small table, sent by the driver's own callbacks, so many under way; the next is sent from the
 callback of one that ended. A batch of records is as many statements sent at once, for they are of different partitions;
 a batch of items is one unlogged batch of one partition. With ``--mode CAS`` writes of records are conditional (IF NOT
-EXISTS). Run as a process of its own: each line of standard input names a work and how often; each line of the output is
-what it took.
+EXISTS). ``put_rows`` and ``batch_rows`` are records with all the rows that ours have (``storage_rows.py``). Run as a
+process of its own: each line of standard input names a work and how often; each line of the output is what it took.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, tuple_factory
+
+from tools.bench.storage_rows import STEP, Rows
 
 KEYSPACE = "driver_alone"
 PROTOCOL_VERSION = 4
@@ -112,11 +114,20 @@ class Driver:
         self._records = 0
         self._wide = 0
         self._failed: BaseException | None = None
+        self._rows: Rows | None = None
+        self._stepped = itertools.count()
 
     def run(self, work: str, count: int, width: int) -> dict[str, float]:
         """``count`` pieces of ``work``, ``width`` under way: items and calls a second, CPU and latencies."""
-        begin = {"put": self._puts, "get": self._gets, "batch_records": self._many, "batch_items": self._items}[work]
-        flight = Flight(count, width, begin())
+        begin: dict[str, Callable[[], Callable[[int, Then], None]]] = {
+            "put": self._puts,
+            "get": self._gets,
+            "batch_records": self._many,
+            "batch_items": self._items,
+            "put_rows": lambda: self._steps(STEP),
+            "batch_rows": lambda: self._steps(self._batch),
+        }
+        flight = Flight(count, width, begin[work]())
         before_s = time.process_time()
         seconds = flight.run()
         used_s = time.process_time() - before_s
@@ -128,7 +139,7 @@ class Driver:
             self._records += count * self._batch
         elif work == "batch_items":
             self._wide += count
-        items = count * (self._batch if work.startswith("batch") else 1)
+        items = count * (STEP if work == "put_rows" else self._batch if work.startswith("batch") else 1)
         ordered = sorted(flight.latencies_s)
         return {
             "per_s": items / seconds,
@@ -148,8 +159,11 @@ class Driver:
         then()
 
     def _lost(self, error: BaseException, then: Then) -> None:
-        self._failed = error
+        self._failed_by(error)
         then()
+
+    def _failed_by(self, error: BaseException) -> None:
+        self._failed = error
 
     def _puts(self) -> Callable[[int, Then], None]:
         first = self._records
@@ -180,6 +194,12 @@ class Driver:
                 self._write(record, one)
 
         return begin
+
+    def _steps(self, size: int) -> Callable[[int, Then], None]:
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = Rows(self._session, len(self._value), self._failed_by)
+        return lambda _, then: rows.step([b"record-%09d" % next(self._stepped) for _ in range(size)], then)
 
     def _items(self) -> Callable[[int, Then], None]:
         first = self._wide
