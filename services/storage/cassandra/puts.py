@@ -1,9 +1,9 @@
 """Single puts of several callers that come together are one step, as those of one call are (``lww/together.py``).
 
 A put that is alone waits for nothing and takes a step of its own; those that come while a step is under way wait for
-its end, and are the next one. Only what cannot hold up its neighbours goes with them: puts of records that nobody is
-writing, of the same replicas, and small. What becomes of each is its own: where a step could do nothing, each goes by
-itself.
+its end, or until they are as many as a step may be, and are the next one. Only what cannot hold up its neighbours goes
+with them: puts of records that nobody is writing, of the same replicas, and small. What becomes of each is its own:
+where a step could do nothing, each goes by itself.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ MOST_BYTES: Final = 32 << 10
 """Of a value that goes with others: of such, several fit into a request."""
 
 UNDER_WAY: Final = 1
-"""Steps, as long as they end in time. A second one would take the first few that come behind the answers of the one
-before: of 64 callers, a quarter of all steps had one put (0147)."""
+"""Steps that are not full, as long as they end in time. A second one would take the first few that come behind the
+answers of the one before: of 64 callers, a quarter of all steps had one put (0147)."""
 PATIENCE_S: Final = 0.1
 """For a step under way: it is three requests one after the other, and what is decided on many records."""
 
@@ -94,7 +94,11 @@ class Puts:
         def idle() -> None:
             del self._queues[shape]
 
-        return _Queue(waiting, Turns(waiting, take, idle, patience_s=self._patience_s, under_way=UNDER_WAY))
+        def full() -> bool:
+            return len(waiting) >= MOST
+
+        turns = Turns(waiting, take, idle, full=full, patience_s=self._patience_s, under_way=UNDER_WAY)
+        return _Queue(waiting, turns)
 
     def _take(self, waiting: dict[bytes, _Asked]) -> list[_Asked]:
         taken: list[_Asked] = []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from libs.errors.errors import Unavailable
+from services.storage.cassandra.lww.likeness import MOST
 from services.storage.cassandra.puts import MOST_BYTES, Puts
 from services.storage.domain.model import ALL, Command, Delete, Mode, Put, WriteToken
 from services.storage.domain.namespace import Namespace, Quota, Settings
@@ -119,6 +120,23 @@ def test_who_comes_while_a_step_is_under_way_goes_with_those_who_come_meanwhile(
         assert store.records() == [[b"a5", b"a6", b"a7"]]
         store.steps[0][1].set_result(["x", "y", "z"])
         assert await asyncio.gather(*late) == ["x", "y", "z"]
+
+    play(story)
+
+
+def test_as_many_as_a_step_may_be_wait_for_nobody() -> None:
+    async def story(store: Store, ask: Ask) -> None:
+        ask(b"a")
+        await settle()
+        for number in range(MOST - 1):
+            ask(b"a%d" % number)
+        await settle()
+        assert store.records() == []
+        for number in range(MOST, MOST + 3):
+            ask(b"a%d" % number)
+        await settle()
+        (step,) = store.records()
+        assert len(step) == MOST and step[0] == b"a0"
 
     play(story)
 
