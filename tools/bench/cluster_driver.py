@@ -14,7 +14,7 @@ from tools.bench.storage_world import environment
 
 
 class Driver:
-    """The process `tools.bench.storage_driver`, which does a round of work for each line that it is given."""
+    """A process like `tools.bench.storage_driver`, which does a round of work for each line that it is given."""
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         """Use `running`."""
@@ -23,12 +23,15 @@ class Driver:
 
     @classmethod
     @contextmanager
-    def running(cls, address: str, folder: Path, options: Mapping[str, str | int]) -> Iterator["Driver"]:
-        """Started with the options of its command line; killed at the end. Its log is in `folder`."""
-        command = [sys.executable, "-m", "tools.bench.storage_driver", "--address", address]
+    def running(
+        cls, address: str, folder: Path, options: Mapping[str, str | int], module: str = "storage_driver"
+    ) -> Iterator["Driver"]:
+        """`module` of this folder, started with the options of its command line; killed at the end. Its log is in
+        `folder`."""
+        command = [sys.executable, "-m", f"tools.bench.{module}", "--address", address]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
-        path = folder / "driver.log"
+        path = folder / f"{module}.log"
         with path.open("w") as errors:
             process = subprocess.Popen(
                 command, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True

@@ -1,15 +1,16 @@
 """The session bench on a cluster: server processes on one Cassandra node, beside the driver alone on the same node.
 
 Each round is the driver's and then ours, with as many requests under way: the node is as warm for one as for the other.
-The driver reads one row by its key, and writes one, plainly. The servers, on either server engine, validate tokens from
-the store and from their warm answers, and log subjects in; with Redis in front the same once more. The best of the
-rounds counts. Calls are shared out to the servers, each its half.
+The driver reads one row by its key, and writes one, plainly; a second one is given all that a login writes and reads,
+in requests as ours are (`session_driver.py`). The servers, on either server engine, validate tokens from the store and
+from their warm answers, and log subjects in; with Redis in front the same once more. The best of the rounds counts.
+Calls are shared out to the servers, each its half.
 """
 
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -53,12 +54,14 @@ class SessionClusterBench:
         with (
             Cassandra(commit_log=asked.commit_log, heap_mib=asked.heap_mib, measured=True) as node,
             Driver.running(node.address, self._folder, _ROWS) as raw,
+            Driver.running(node.address, self._folder, {}, "session_driver") as logins,
         ):
             self._node = node.nodes[0].pid
             raw.round("put", _TRIAL, IN_FLIGHT)
             for engine, suffix in ENGINES:
                 with self._servers(node.address, engine, warm=0) as running:
-                    self._rounds(raw, "put", running, f"create{suffix}", "Create", creates)
+                    peers = {"put": raw, "login": logins}
+                    self._rounds(peers, running, f"create{suffix}", "Create", creates)
                     self._validate(raw, running, f"validate_store{suffix}")
                 with self._servers(node.address, engine, warm=2 * _SESSIONS) as running:
                     self._validate(raw, running, f"validate_warm{suffix}")
@@ -72,10 +75,12 @@ class SessionClusterBench:
             ("validate_warm_ratio", "validate_warm_per_s", "driver_get_per_s"),
             ("p99_ratio", "validate_store_p99_ms", "driver_get_p99_ms"),
             ("create_ratio", "create_per_s", "driver_put_per_s"),
+            ("create_rows_ratio", "create_per_s", "driver_login_per_s"),
             ("validate_native_ratio", "validate_store_native_per_s", "driver_get_per_s"),
             ("validate_warm_native_ratio", "validate_warm_native_per_s", "driver_get_per_s"),
             ("p99_native_ratio", "validate_store_native_p99_ms", "driver_get_p99_ms"),
             ("create_native_ratio", "create_native_per_s", "driver_put_per_s"),
+            ("create_native_rows_ratio", "create_native_per_s", "driver_login_per_s"),
             ("validate_cached_ratio", "validate_cached_per_s", "driver_get_per_s"),
             ("validate_cached_warm_ratio", "validate_cached_warm_per_s", "driver_get_per_s"),
         ):
@@ -92,28 +97,34 @@ class SessionClusterBench:
     def _validate(self, raw: Driver, running: Sequence[Started], name: str) -> None:
         made = _call(running, "Create", creates(_SESSIONS + len(running) * CONNECTIONS), _SESSIONS, keep=True)
         requests = validations(tokens(made.answers))
-        self._rounds(raw, "get", running, name, "Validate", partial(_again, requests))
+        self._rounds({"get": raw}, running, name, "Validate", partial(_again, requests))
 
-    def _rounds(self, raw: Driver, peer: str, running: Sequence[Started], name: str, method: str, make: Make) -> None:
-        """Rounds of the driver's work and of ours, each as many calls as fill its time, after trials in turn for as
-        long as all are to warm up: the node compiles what it runs often, and our statements are more."""
+    def _rounds(
+        self, peers: Mapping[str, Driver], running: Sequence[Started], name: str, method: str, make: Make
+    ) -> None:
+        """Rounds of the drivers' works, by their names, and of ours, each as many calls as fill its time, after trials
+        in turn for as long as all are to warm up: the node compiles what it runs often, and our statements are more."""
         seconds = self._asked.seconds
         extra = len(running) * CONNECTIONS
         ends = time.monotonic() + self._asked.warm_up
-        count = calls = trials = 0
+        counts = dict.fromkeys(peers, 0)
+        calls = trials = 0
         while trials < _TRIALS or time.monotonic() < ends:
             piece = min(1.0, _TRIAL_S / seconds)
-            count = int(raw.round(peer, max(_TRIAL, int(count * piece)), IN_FLIGHT)["per_s"] * seconds)
+            for peer, raw in peers.items():
+                found = raw.round(peer, max(_TRIAL, int(counts[peer] * piece)), IN_FLIGHT)
+                counts[peer] = int(found["per_s"] * seconds)
             some = max(_TRIAL, int(calls * piece))
             trial = _call(running, method, make(some + extra), some)
             calls = int(trial.calls / trial.seconds * seconds)
             trials += 1
-        count, calls = max(_TRIAL, count), max(_TRIAL, calls)
+        calls = max(_TRIAL, calls)
         for _ in range(self._asked.rounds):
-            node_s = cpu_s(self._node)
-            keep_best(self._figures, f"driver_{peer}", raw.round(peer, count, IN_FLIGHT))
-            driver_us = (cpu_s(self._node) - node_s) * 1e6 / count
-            keep_best(self._figures, f"driver_{peer}", {"node_cpu_us": driver_us})
+            for peer, raw in peers.items():
+                node_s, count = cpu_s(self._node), max(_TRIAL, counts[peer])
+                keep_best(self._figures, f"driver_{peer}", raw.round(peer, count, IN_FLIGHT))
+                driver_us = (cpu_s(self._node) - node_s) * 1e6 / count
+                keep_best(self._figures, f"driver_{peer}", {"node_cpu_us": driver_us})
             node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
             outcome = _call(running, method, make(calls + extra), calls)
             keep_best(
@@ -127,9 +138,8 @@ class SessionClusterBench:
                     "p99_ms": outcome.quantile_ms(0.99),
                 },
             )
-        log(
-            f"{name}: {self._figures[f'{name}_per_s']:,} a second, the driver {self._figures[f'driver_{peer}_per_s']:,}"
-        )
+        beside = ", ".join(f"the driver's {peer} {self._figures[f'driver_{peer}_per_s']:,}" for peer in peers)
+        log(f"{name}: {self._figures[f'{name}_per_s']:,} a second, {beside}")
 
 
 def _again(requests: Sequence[bytes], count: int) -> Sequence[bytes]:

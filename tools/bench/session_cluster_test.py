@@ -32,4 +32,8 @@ def test_a_small_run_has_every_figure() -> None:
     ):
         per_s = told[f"driver_{(OURS | CACHED)[name]}_per_s"]
         assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / per_s, abs=0.001)
+    for engine in ("", "_native"):
+        alone = told["driver_login_per_s"]
+        assert alone > 0 and told["driver_login_cpu_s_per_10k"] > 0 and told["driver_login_node_cpu_s_per_10k"] > 0
+        assert told[f"create{engine}_rows_ratio"] == pytest.approx(told[f"create{engine}_per_s"] / alone, abs=0.001)
     assert told["p99_ratio"] > 0 and told["p99_native_ratio"] > 0 and told["servers"] == 2
