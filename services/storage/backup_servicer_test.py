@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
 from services.storage.administration import Backups
 from services.storage.backup.format import END_SIZE
 from services.storage.rig import BLOB, Rig, create, fill, play, put, refusal
+from services.storage.store.local import LocalStore
 from wellspring.storage.v1 import storage_admin_pb2 as admin_pb
 from wellspring.storage.v1 import storage_pb2 as pb
 
@@ -214,7 +216,13 @@ def test_operations_are_listed_by_pages_and_kept_after_their_end() -> None:
     play(story)
 
 
-def test_a_cancelled_restore_leaves_nothing() -> None:
+def test_a_cancelled_restore_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, cancelled = LocalStore.load, asyncio.Event()
+
+    async def held(*arguments: Any, **named: Any) -> Any:
+        await cancelled.wait()
+        return await load(*arguments, **named)
+
     async def story(rig: Rig) -> None:
         await fill(rig, records=1500)
         await snapshot(rig, "s")
@@ -224,6 +232,7 @@ def test_a_cancelled_restore_leaves_nothing() -> None:
         refused = await refusal(rig.admin.DeleteSnapshot(admin_pb.DeleteSnapshotRequest(name="s")))
         assert refused.reason == "SNAPSHOT_IN_USE"
         await rig.admin.CancelOperation(admin_pb.CancelOperationRequest(name=begun.name))
+        cancelled.set()
         done = await ended(rig, begun)
         assert done.state == admin_pb.Operation.STATE_CANCELLED and done.HasField("end_time")
         assert (await refusal(rig.admin.GetNamespace(admin_pb.GetNamespaceRequest(name="again")))).reason == (
@@ -231,6 +240,7 @@ def test_a_cancelled_restore_leaves_nothing() -> None:
         )
         assert (await restore(rig, "s", "again")).state == SUCCEEDED
 
+    monkeypatch.setattr(LocalStore, "load", held)
     play(story)
 
 

@@ -73,14 +73,7 @@ class Exports:
     async def read(self, name: str, offset: int) -> AsyncIterator[Piece]:
         """The export from ``offset`` on, as it is written, to its end. Raises ResumeTokenExpired when it is gone, and
         what stopped its writing."""
-        writing = self._writing.get(name)
-        paths = [self._folder.export(name)] + ([writing.draft.path] if writing else [])
-        file = await Opened.first_of(*paths) or await Opened.first_of(*paths)  # it may be renamed in between
-        if file is None:
-            raise ResumeTokenExpired(
-                "the copy that this export read from is gone: an hour after its last read, or when the server ended"
-                " while it was written; export anew"
-            )
+        file = await self._opened(name)
         read_until = offset
         try:
             await touch(self._folder.export(name), self._clock.time_ns() / 1e9)
@@ -105,6 +98,19 @@ class Exports:
             yield Piece(b"", offset, await _checksum(file, offset))
         finally:
             file.close()
+
+    async def _opened(self, name: str) -> Opened:
+        writing = self._writing.get(name)
+        paths = [self._folder.export(name)] + ([writing.draft.path] if writing else [])
+        file = await Opened.first_of(*paths) or await Opened.first_of(*paths)  # it may be renamed in between
+        if file is not None:
+            return file
+        if writing is not None and writing.error is not None:
+            raise writing.error  # it failed before anybody read
+        raise ResumeTokenExpired(
+            "the copy that this export read from is gone: an hour after its last read, or when the server ended"
+            " while it was written; export anew"
+        )
 
     async def run(self) -> None:
         """Writes what is begun and removes what is old, until it is cancelled."""
