@@ -2,10 +2,12 @@
 
 At home pages become other ones and the same again, are stored once more as they are, come and go. The store here
 follows, the link over which the home tells of it is cut at times, and readers here look through a cache whenever they
-like: it may keep what nobody here was ever told of.
+like: it may keep what nobody here was ever told of. Not played: a page that comes back and goes again before the store
+here has heard of the first, which is no promise (README).
 """
 
 import asyncio
+import itertools
 import os
 from collections import defaultdict
 from random import Random
@@ -55,6 +57,11 @@ class Store:
         stored = Stored(body, "text/plain", (), version(number)) if body is not None else None
         self.anywhere[page] = stored
         self.coming.append((page, stored))
+
+    def comes_back(self, page):
+        """Whether it is on its way here after it was gone: what is told of its end meanwhile is taken too soon."""
+        states = [self.here.get(page), *(stored for one, stored in self.coming if one == page)]
+        return any(one is None and other is not None for one, other in itertools.pairwise(states))
 
     def receive(self, count):
         """The oldest of what is coming."""
@@ -120,7 +127,9 @@ class Storm:
     async def edit(self):
         """At home some pages are rendered and stored, perhaps as they were; the link tells of it, sooner or later."""
         for page in self.rng.sample(PAGES, self.rng.choice([1, 1, 3])):
-            self.put(page, self.rng.choice(BODIES))
+            body = self.rng.choice(BODIES)
+            if body is not None or not self.store.comes_back(page):
+                self.put(page, body)
 
     def put(self, page, body):
         """At home."""
