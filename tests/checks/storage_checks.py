@@ -1,10 +1,11 @@
 """Storage: namespaces of both modes, items, expiry, and the place in a change feed."""
 
+import contextlib
 import datetime
 
 from tests.checks.check import Check, Site
 from wellspring_client import Delete, Put
-from wellspring_client.errors import ConditionFailed
+from wellspring_client.errors import ClockDrift, ConditionFailed
 
 _SOON = datetime.timedelta(seconds=1)
 
@@ -51,7 +52,8 @@ class LastWriteWins(Check):
 
     def validate(self, site: Site) -> None:
         records = site.client.storage.namespace("check-lww")
-        records.put("a", b"late", token=self.old)
+        with contextlib.suppress(ClockDrift):  # on a slow machine it comes too late to be looked at
+            records.put("a", b"late", token=self.old)
         found = records.get("a")
         assert found is not None and (found.value, found.version) == (b"2", self.version)
 
