@@ -2,15 +2,8 @@
 
 _MAIN = "//tools/python:pytest_main.py"
 
-# Servers that are JVMs: of the tests that start them two run at a time, and one alone that starts several (decision 0150).
+# Servers that are JVMs: the tests that start them take turns, beside tests of everything else (decision 0136).
 _JVM = ["cassandra", "kafka"]
-_SEVERAL = "cluster"
-
-def _turn(tags):
-    """The places among JVMs that a test with these tags holds."""
-    if not [tag for tag in tags if tag in _JVM]:
-        return []
-    return ["resources:jvm:2" if _SEVERAL in tags else "resources:jvm:1"]
 
 def _public(kwargs):
     return dict({"visibility": ["//visibility:public"]}, **kwargs)
@@ -36,8 +29,7 @@ def py_test(name, srcs, deps = [], args = [], tags = [], **kwargs):
       srcs: files named *_test.py, collected by pytest, and modules that they import.
       deps: libraries; pytest itself is added.
       args: further arguments of pytest.
-      tags: what the test needs (cassandra, kafka, redis, varnish, ..., cluster for several nodes of them), and others
-        as for py_test.
+      tags: what the test needs (cassandra, kafka, redis, varnish, ...), and others as for py_test.
       **kwargs: as for py_test (size, data, shard_count, ...).
     """
     tests = [s for s in srcs if s.endswith("_test.py")]
@@ -50,7 +42,7 @@ def py_test(name, srcs, deps = [], args = [], tags = [], **kwargs):
         main = _MAIN,
         python_version = "PY3",
         srcs_version = "PY3",
-        tags = tags + _turn(tags),
+        tags = tags + (["resources:jvm:1"] if [tag for tag in tags if tag in _JVM] else []),
         deps = depset(deps + ["@pypi//pytest"]).to_list(),
         **kwargs
     )
