@@ -65,7 +65,6 @@ class Turns:
         *,
         full: Callable[[], bool] = _never,
         patience_s: float = PATIENCE_S,
-        under_way: int = UNDER_WAY,
     ) -> None:
         """``waiting``: those who wait, some of whom ``take`` takes out, the first ones first, and answers the work that
         is done for them; None: they went away. Work raises nothing. ``idle``: nobody waits, and nothing is under way.
@@ -78,14 +77,13 @@ class Turns:
         self._least_s = patience_s
         self._most_s = max(patience_s, LONGEST_S)
         self._took_s = 0.0
-        self._upto = under_way
         self._called = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def came(self) -> None:
         """There is somebody more who waits."""
-        if len(self._tasks) < self._upto or self._full():
+        if len(self._tasks) < UNDER_WAY or self._full():
             self._soon()
         elif self._timer is None:
             self._set_timer()
@@ -100,7 +98,7 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._waiting and (len(self._tasks) < self._upto or self._full()):
+        while self._waiting and (len(self._tasks) < UNDER_WAY or self._full()):
             self._start()
         if self._waiting:
             self._set_timer()

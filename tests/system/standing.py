@@ -12,6 +12,7 @@ import grpc
 
 from libs.kafka.groups import Groups
 from libs.kafka.options import Options
+from services.propagation.fleet.shards import SHARD_HEADER
 from tests.system.giant_site import VIEW
 from tests.system.shard_fleet import GROUP, SHARDS, TOPIC, Fleet
 from tools.dev.servers.process import Process, ServerError
@@ -19,8 +20,6 @@ from wellspring.propagation.v1 import propagation_admin_pb2, propagation_admin_p
 from wellspring_client import aio
 from wellspring_client.errors import WellspringError
 
-SHARD = "wellspring-shard"
-"""The metadata by which a call is for one shard alone."""
 _CALL_S = 5.0
 _LOOK_S = 60.0
 _MOST = 5
@@ -55,7 +54,7 @@ async def _looked(fleet: Fleet) -> AsyncIterator[str]:
     for engine, address in zip(fleet.engines, fleet.addresses, strict=True):
         async with grpc.aio.insecure_channel(address) as channel:
             for shard in range(SHARDS):
-                yield f"{engine.name}, its shard {shard}: {await _status(channel, [(SHARD, str(shard))])}"
+                yield f"{engine.name}, its shard {shard}: {await _status(channel, [(SHARD_HEADER, str(shard))])}"
             yield f"{engine.name}, all shards through it: {await _status(channel, [])}"
     groups = Groups(Options(tuple(fleet.kafka.address.split(","))))
     try:

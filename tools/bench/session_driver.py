@@ -7,30 +7,22 @@ requests made. No cryptography, nothing is decided, each answer is only counted.
 """
 
 import argparse
-import itertools
-import json
 import os
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.io.libevreactor import LibevConnection
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import BatchStatement, BatchType, tuple_factory
+from cassandra.query import BatchStatement, BatchType
 
-from tools.bench.storage_driver import PROTOCOL_VERSION, Flight, Then
+from tools.bench.driver_alone import After, Flight, Then, connected, serve
 
 KEYSPACE = "logins_alone"
 BATCH = 3
 """Logins that the nodes' thresholds let into one batch."""
 TOGETHER = 12
 """Logins of one piece of work."""
-_PATIENCE_S = 60.0
 _LIVES_S = 86_400
 
 _TABLES = (
@@ -84,27 +76,7 @@ class Logins:
     """A session of the driver, with the tables and the statements."""
 
     def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        profile = ExecutionProfile(
-            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy("dc1")),
-            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-            request_timeout=_PATIENCE_S,
-            row_factory=tuple_factory,
-        )
-        self.cluster = Cluster(
-            [host],
-            port=int(port),
-            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            protocol_version=PROTOCOL_VERSION,
-            connection_class=LibevConnection,
-            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            connect_timeout=_PATIENCE_S,
-            control_connection_timeout=_PATIENCE_S,
-        )
-        session = self._session = self.cluster.connect()
-        replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
-        session.execute(f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}")
-        session.set_keyspace(KEYSPACE)
+        session = self.session = connected(address, KEYSPACE)
         for table in _TABLES:
             session.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} WITH compaction = {{'class': 'UnifiedCompactionStrategy'}}"
@@ -113,34 +85,26 @@ class Logins:
         self._epochs, self._creations = session.prepare(_EPOCHS), session.prepare(_CREATIONS)
         self._failed: BaseException | None = None
 
-    def run(self, count: int, width: int) -> dict[str, float]:
+    def run(self, _: str, count: int, width: int) -> dict[str, float]:
         """At least ``count`` logins, about ``width`` of them under way: logins a second, CPU for one, latencies of
         pieces. Raises SystemExit when one failed, or was not there afterwards."""
         pieces = -(-count // TOGETHER)
         flight = Flight(pieces, max(1, width // TOGETHER), self._begin)
-        before_s = time.process_time()
-        seconds = flight.run()
-        used_s = time.process_time() - before_s
+        figures = flight.figures(pieces * TOGETHER)
         if self._failed is not None:
             raise SystemExit(f"the driver alone failed: {self._failed}")
-        ordered = sorted(flight.latencies_s)
-        return {
-            "per_s": pieces * TOGETHER / seconds,
-            "cpu_us": used_s * 1e6 / (pieces * TOGETHER),
-            "p50_ms": ordered[len(ordered) // 2] * 1e3,
-            "p99_ms": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1e3,
-        }
+        return figures
 
     def _begin(self, number: int, then: Then) -> None:
         logins = [new_login() for _ in range(TOGETHER)]
         epochs = self._epochs.bind((_REALM, [one.subject for one in logins]))
         creations = self._creations.bind(([one.request for one in logins],))
-        written = _After(TOGETHER // BATCH, lambda: self._look(epochs, creations, then))
+        written = After(TOGETHER // BATCH, lambda: self._look(epochs, creations, then))
         for first in range(0, TOGETHER, BATCH):
             self._send(self._batch(logins[first : first + BATCH]), written)
 
     def _look(self, epochs: Any, creations: Any, then: Then) -> None:
-        looked = _After(2, then)
+        looked = After(2, then)
         self._send(epochs, looked)
         self._send(creations, looked, rows=TOGETHER)
 
@@ -163,20 +127,7 @@ class Logins:
             self._failed = error
             then()
 
-        self._session.execute_async(statement).add_callbacks(sent, lost)
-
-
-class _After:
-    """Calls ``then`` when it was called so often."""
-
-    def __init__(self, often: int, then: Then) -> None:
-        self._called = itertools.count(1).__next__  # atomic, whichever thread calls
-        self._often = often
-        self._then = then
-
-    def __call__(self) -> None:
-        if self._called() == self._often:
-            self._then()
+        self.session.execute_async(statement).add_callbacks(sent, lost)
 
 
 def main() -> int:
@@ -184,12 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
     logins = Logins(parser.parse_args().address)
-    try:
-        for line in sys.stdin:
-            _, count, width = line.split()
-            print(json.dumps(logins.run(int(count), int(width))), flush=True)
-    finally:
-        logins.cluster.shutdown()
+    serve(logins.session, logins.run)
     return 0
 
 

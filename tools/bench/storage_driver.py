@@ -9,97 +9,24 @@ process of its own: each line of standard input names a work and how often; each
 
 import argparse
 import itertools
-import json
 import os
-import socket
 import sys
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-from cassandra.io.libevreactor import LibevConnection
-from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
-from cassandra.query import BatchStatement, BatchType, tuple_factory
+from cassandra.query import BatchStatement, BatchType
 
+from tools.bench.driver_alone import After, Flight, Then, connected, serve
 from tools.bench.storage_rows import STEP, Rows
 
 KEYSPACE = "driver_alone"
-PROTOCOL_VERSION = 4
-"""The driver loses bytes of a segment that arrives in two reads with version 5."""
-_PATIENCE_S = 60.0
-
-Then = Callable[[], None]
-"""Called, on the driver's thread, when a piece of work is done."""
-
-
-class Flight:
-    """``count`` pieces of work, ``width`` of them under way until none is left."""
-
-    def __init__(self, count: int, width: int, begin: Callable[[int, Then], None]) -> None:
-        """``begin(number, then)`` begins a piece and has ``then`` called at its end."""
-        self._count = count
-        self._width = min(width, count)
-        self._begin = begin
-        self._next = 0
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self.latencies_s: list[float] = []
-
-    def run(self) -> float:
-        """All of it; wall seconds."""
-        began = time.perf_counter()
-        for _ in range(self._width):
-            self._step()
-        if not self._done.wait(_PATIENCE_S + self._count):
-            raise SystemExit("the driver did not come to an end")
-        return time.perf_counter() - began
-
-    def _step(self) -> None:
-        with self._lock:
-            number = self._next
-            self._next += 1
-        if number >= self._count:
-            return
-        began = time.perf_counter()
-
-        def ended() -> None:
-            self.latencies_s.append(time.perf_counter() - began)
-            if len(self.latencies_s) == self._count:
-                self._done.set()
-            else:
-                self._step()
-
-        self._begin(number, ended)
 
 
 class Driver:
     """A session, its statements, and what has been written."""
 
     def __init__(self, address: str, mode: str, value_bytes: int, item_bytes: int, batch: int) -> None:
-        host, _, port = address.rpartition(":")
-        profile = ExecutionProfile(
-            load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy("dc1")),
-            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
-            request_timeout=_PATIENCE_S,
-            row_factory=tuple_factory,
-        )
-        self.cluster = Cluster(
-            [host],
-            port=int(port),
-            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            protocol_version=PROTOCOL_VERSION,
-            connection_class=LibevConnection,
-            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            connect_timeout=_PATIENCE_S,
-            control_connection_timeout=_PATIENCE_S,
-        )
-        session = self._session = self.cluster.connect()
-        replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
-        session.execute(f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}")
-        session.set_keyspace(KEYSPACE)
+        session = self.session = connected(address, KEYSPACE)
         session.execute("CREATE TABLE IF NOT EXISTS records (record blob PRIMARY KEY, value blob)")
         columns = "record blob, key blob, value blob, PRIMARY KEY (record, key)"
         session.execute(f"CREATE TABLE IF NOT EXISTS items ({columns})")
@@ -127,10 +54,9 @@ class Driver:
             "put_rows": lambda: self._steps(STEP),
             "batch_rows": lambda: self._steps(self._batch),
         }
+        items = count * (STEP if work == "put_rows" else self._batch if work.startswith("batch") else 1)
         flight = Flight(count, width, begin[work]())
-        before_s = time.process_time()
-        seconds = flight.run()
-        used_s = time.process_time() - before_s
+        figures = flight.figures(items)
         if self._failed is not None:
             raise SystemExit(f"the driver alone failed: {self._failed}")
         if work == "put":
@@ -139,18 +65,11 @@ class Driver:
             self._records += count * self._batch
         elif work == "batch_items":
             self._wide += count
-        items = count * (STEP if work == "put_rows" else self._batch if work.startswith("batch") else 1)
-        ordered = sorted(flight.latencies_s)
-        return {
-            "per_s": items / seconds,
-            "cpu_us": used_s * 1e6 / items,
-            "p50_ms": ordered[len(ordered) // 2] * 1e3,
-            "p99_ms": ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] * 1e3,
-        }
+        return figures
 
     def _send(self, statement: Any, then: Then, *, answered: bool) -> None:
         """``answered``: there must be a row, and it must not begin with false."""
-        asked = self._session.execute_async(statement)
+        asked = self.session.execute_async(statement)
         asked.add_callbacks(self._sent, self._lost, (then, answered), errback_args=(then,))
 
     def _sent(self, rows: Any, then: Then, answered: bool) -> None:
@@ -184,12 +103,7 @@ class Driver:
         first, batch = self._records, self._batch
 
         def begin(number: int, then: Then) -> None:
-            ended = itertools.count(1).__next__  # atomic, whichever thread calls
-
-            def one() -> None:
-                if ended() == batch:
-                    then()
-
+            one = After(batch, then)
             for record in range(first + number * batch, first + (number + 1) * batch):
                 self._write(record, one)
 
@@ -198,7 +112,7 @@ class Driver:
     def _steps(self, size: int) -> Callable[[int, Then], None]:
         rows = self._rows
         if rows is None:
-            rows = self._rows = Rows(self._session, len(self._value), self._failed_by)
+            rows = self._rows = Rows(self.session, len(self._value), self._failed_by)
         return lambda _, then: rows.step([b"record-%09d" % next(self._stepped) for _ in range(size)], then)
 
     def _items(self) -> Callable[[int, Then], None]:
@@ -224,12 +138,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, required=True)
     asked = parser.parse_args()
     driver = Driver(asked.address, asked.mode, asked.value_bytes, asked.item_bytes, asked.batch)
-    try:
-        for line in sys.stdin:
-            work, count, width = line.split()
-            print(json.dumps(driver.run(work, int(count), int(width))), flush=True)
-    finally:
-        driver.cluster.shutdown()
+    serve(driver.session, driver.run)
     return 0
 
 

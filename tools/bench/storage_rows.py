@@ -8,7 +8,6 @@ there is nothing: what ours takes beyond this is Python and gRPC, what this take
 
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -17,6 +16,7 @@ from cassandra import ConsistencyLevel
 from cassandra.query import BatchStatement, BatchType
 
 from libs.cassandra import binding
+from tools.bench.driver_alone import After, Then
 
 STEP: Final = 16
 """Single puts that share a step when 64 are under way at two servers: 15 of 64, measured."""
@@ -40,7 +40,6 @@ _TABLES: Final = (
     " PRIMARY KEY ((space, lane, slot), seq))",
 )
 
-Then = Callable[[], None]
 Write = tuple[Any, Sequence[Any]]
 
 
@@ -111,14 +110,7 @@ class Rows:
 
     def _all(self, requests: Sequence[Sequence[Write]], then: Then) -> None:
         """One batch for each of the requests; ``then`` after the last answer."""
-        left, ended = threading.Lock(), itertools.count(1)
-
-        def one() -> None:
-            with left:
-                last = next(ended) == len(requests)
-            if last:
-                then()
-
+        one = After(len(requests), then)
         for writes in requests:
             batch = BatchStatement(BatchType.UNLOGGED, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
             for prepared, values in writes:

@@ -19,9 +19,6 @@ from services.storage.store.interface import Write
 MOST_BYTES: Final = 32 << 10
 """Of a value that goes with others: of such, several fit into a request."""
 
-UNDER_WAY: Final = 1
-"""Steps that are not full, as long as they end in time. A second one would take the first few that come behind the
-answers of the one before: of 64 callers, a quarter of all steps had one put (0147)."""
 PATIENCE_S: Final = 0.1
 """For a step under way: it is three requests one after the other, and what is decided on many records."""
 
@@ -97,7 +94,7 @@ class Puts:
         def full() -> bool:
             return len(waiting) >= MOST
 
-        turns = Turns(waiting, take, idle, full=full, patience_s=self._patience_s, under_way=UNDER_WAY)
+        turns = Turns(waiting, take, idle, full=full, patience_s=self._patience_s)
         return _Queue(waiting, turns)
 
     def _take(self, waiting: dict[bytes, _Asked]) -> list[_Asked]:
