@@ -3,13 +3,12 @@
 Each round is the driver's and then ours, with as many requests under way: the node is as warm for one as for the other.
 The driver reads one row by its key, and writes one, plainly; a second one is given all that a login writes and reads,
 in requests as ours are (`session_driver.py`). The servers, on either server engine, validate tokens from the store and
-from their warm answers, and log subjects in; with Redis in front the same once more. The best of the rounds counts.
-Calls are shared out to the servers, each its half.
+from their warm answers, and log subjects in; with Redis in front the same once more. The best of the rounds counts,
+and a ratio is of rounds that took turns. Calls are shared out to the servers, each its half.
 """
 
 import argparse
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from tools.bench.rpc import Started, cpu_s, started
 from tools.bench.rpc_load import CONNECTIONS, Outcome, run_load
 from tools.bench.session_raw import ROW_BYTES
 from tools.bench.session_world import SERVICE, cluster_server, creates, tokens, validations
+from tools.bench.warming import warm_up
 from tools.dev.servers.cassandra import Cassandra
 from tools.dev.servers.redis import Redis
 
@@ -30,9 +30,10 @@ IN_FLIGHT = 64
 ENGINES = (("grpcio", ""), ("native", "_native"))
 """Server engines, and what the figures' names end with."""
 _TRIAL = 64
-"""Calls of the first trials; of later ones as many as fill _TRIAL_S, of which there are _TRIALS at least."""
-_TRIALS = 2
+"""Calls of the first trials; of later ones as many as fill _TRIAL_S."""
 _TRIAL_S = 0.5
+_COMPARED = ("per_s", "p99_ms")
+"""Figures of a driver's that are kept for each work of ours beside it, too."""
 _SESSIONS = 1_000
 _ROWS: dict[str, str | int] = {"mode": "LWW", "value-bytes": ROW_BYTES, "item-bytes": 1, "batch": 1}
 """What the driver writes and reads."""
@@ -71,22 +72,26 @@ class SessionClusterBench:
                         with self._servers(node.address, "grpcio", warm=warm, redis=redis.address) as running:
                             self._validate(raw, running, name)
         for name, ours, peer in (
-            ("validate_ratio", "validate_store_per_s", "driver_get_per_s"),
-            ("validate_warm_ratio", "validate_warm_per_s", "driver_get_per_s"),
-            ("p99_ratio", "validate_store_p99_ms", "driver_get_p99_ms"),
-            ("create_ratio", "create_per_s", "driver_put_per_s"),
-            ("create_rows_ratio", "create_per_s", "driver_login_per_s"),
-            ("validate_native_ratio", "validate_store_native_per_s", "driver_get_per_s"),
-            ("validate_warm_native_ratio", "validate_warm_native_per_s", "driver_get_per_s"),
-            ("p99_native_ratio", "validate_store_native_p99_ms", "driver_get_p99_ms"),
-            ("create_native_ratio", "create_native_per_s", "driver_put_per_s"),
-            ("create_native_rows_ratio", "create_native_per_s", "driver_login_per_s"),
-            ("validate_cached_ratio", "validate_cached_per_s", "driver_get_per_s"),
-            ("validate_cached_warm_ratio", "validate_cached_warm_per_s", "driver_get_per_s"),
+            ("validate", "validate_store", "get"),
+            ("validate_warm", "validate_warm", "get"),
+            ("create", "create", "put"),
+            ("create_rows", "create", "login"),
+            ("validate_native", "validate_store_native", "get"),
+            ("validate_warm_native", "validate_warm_native", "get"),
+            ("create_native", "create_native", "put"),
+            ("create_native_rows", "create_native", "login"),
+            ("validate_cached", "validate_cached", "get"),
+            ("validate_cached_warm", "validate_cached_warm", "get"),
         ):
-            if ours in figures:
-                figures[name] = round(figures[ours] / max(figures[peer], 0.001), 3)
+            if f"{ours}_per_s" in figures:
+                figures[f"{name}_ratio"] = self._ratio(ours, peer, "per_s")
+        for name, ours in (("p99_ratio", "validate_store"), ("p99_native_ratio", "validate_store_native")):
+            figures[name] = self._ratio(ours, "get", "p99_ms")
         return figures
+
+    def _ratio(self, ours: str, peer: str, kind: str) -> float:
+        """Of a work of ours by the driver's in the rounds that took turns with it."""
+        return round(self._figures[f"{ours}_{kind}"] / max(self._figures[f"{ours}_driver_{peer}_{kind}"], 0.001), 3)
 
     @contextmanager
     def _servers(self, address: str, engine: str, *, warm: int, redis: str = "") -> Iterator[list[Started]]:
@@ -102,44 +107,49 @@ class SessionClusterBench:
     def _rounds(
         self, peers: Mapping[str, Driver], running: Sequence[Started], name: str, method: str, make: Make
     ) -> None:
-        """Rounds of the drivers' works, by their names, and of ours, each as many calls as fill its time, after trials
-        in turn for as long as all are to warm up: the node compiles what it runs often, and our statements are more."""
-        seconds = self._asked.seconds
-        extra = len(running) * CONNECTIONS
-        ends = time.monotonic() + self._asked.warm_up
-        counts = dict.fromkeys(peers, 0)
-        calls = trials = 0
-        while trials < _TRIALS or time.monotonic() < ends:
-            piece = min(1.0, _TRIAL_S / seconds)
-            for peer, raw in peers.items():
-                found = raw.round(peer, max(_TRIAL, int(counts[peer] * piece)), IN_FLIGHT)
-                counts[peer] = int(found["per_s"] * seconds)
-            some = max(_TRIAL, int(calls * piece))
-            trial = _call(running, method, make(some + extra), some)
-            calls = int(trial.calls / trial.seconds * seconds)
-            trials += 1
-        calls = max(_TRIAL, calls)
+        """Rounds of the drivers' works, by their names, and of ours, in turn, when the node is warm for all of them."""
+        works = {peer: partial(self._alone, raw, peer) for peer, raw in peers.items()}
+        works[name] = partial(self._ours, running, method, make)
+        counts = dict.fromkeys(works, _TRIAL)
+
+        def trial() -> list[float]:
+            costs = []
+            for work, run in works.items():
+                found = run(counts[work])
+                counts[work] = max(_TRIAL, int(found["per_s"] * _TRIAL_S))
+                costs.append(found["node_cpu_us"])
+            return costs
+
+        warm_up(trial, self._asked.warm_up)
         for _ in range(self._asked.rounds):
-            for peer, raw in peers.items():
-                node_s, count = cpu_s(self._node), max(_TRIAL, counts[peer])
-                keep_best(self._figures, f"driver_{peer}", raw.round(peer, count, IN_FLIGHT))
-                driver_us = (cpu_s(self._node) - node_s) * 1e6 / count
-                keep_best(self._figures, f"driver_{peer}", {"node_cpu_us": driver_us})
-            node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
-            outcome = _call(running, method, make(calls + extra), calls)
-            keep_best(
-                self._figures,
-                name,
-                {
-                    "per_s": outcome.calls / outcome.seconds,
-                    "cpu_us": (sum(one.cpu_s() for one in running) - servers_s) * 1e6 / (calls + extra),
-                    "node_cpu_us": (cpu_s(self._node) - node_s) * 1e6 / (calls + extra),
-                    "p50_ms": outcome.quantile_ms(0.5),
-                    "p99_ms": outcome.quantile_ms(0.99),
-                },
-            )
-        beside = ", ".join(f"the driver's {peer} {self._figures[f'driver_{peer}_per_s']:,}" for peer in peers)
+            for work, run in works.items():
+                found = run(max(_TRIAL, int(counts[work] / _TRIAL_S * self._asked.seconds)))
+                if work in peers:
+                    keep_best(self._figures, f"driver_{work}", found)
+                    keep_best(self._figures, f"{name}_driver_{work}", {kind: found[kind] for kind in _COMPARED})
+                else:
+                    keep_best(self._figures, work, found)
+        beside = ", ".join(f"the driver's {peer} {self._figures[f'{name}_driver_{peer}_per_s']:,}" for peer in peers)
         log(f"{name}: {self._figures[f'{name}_per_s']:,} a second, {beside}")
+
+    def _alone(self, raw: Driver, work: str, count: int) -> dict[str, float]:
+        """Figures of a round of a driver's."""
+        node_s = cpu_s(self._node)
+        found = raw.round(work, count, IN_FLIGHT)
+        return {**found, "node_cpu_us": (cpu_s(self._node) - node_s) * 1e6 / count}
+
+    def _ours(self, running: Sequence[Started], method: str, make: Make, count: int) -> dict[str, float]:
+        """Figures of a round of ours."""
+        calls = count + len(running) * CONNECTIONS  # one on each connection comes before those that count
+        node_s, servers_s = cpu_s(self._node), sum(one.cpu_s() for one in running)
+        outcome = _call(running, method, make(calls), count)
+        return {
+            "per_s": outcome.calls / outcome.seconds,
+            "cpu_us": (sum(one.cpu_s() for one in running) - servers_s) * 1e6 / calls,
+            "node_cpu_us": (cpu_s(self._node) - node_s) * 1e6 / calls,
+            "p50_ms": outcome.quantile_ms(0.5),
+            "p99_ms": outcome.quantile_ms(0.99),
+        }
 
 
 def _again(requests: Sequence[bytes], count: int) -> Sequence[bytes]:

@@ -21,19 +21,17 @@ def test_a_small_run_has_every_figure() -> None:
     told = json.loads(done.stdout.splitlines()[-1])
     for name, peer in (OURS | CACHED).items():
         for whose in (name, f"driver_{peer}"):
-            for kind in ("per_s", "p50_ms", "p99_ms", "node_cpu_s_per_10k"):
+            for kind in ("per_s", "p50_ms", "p99_ms"):
                 assert told[f"{whose}_{kind}"] > 0
-    for ratio, name in (
-        ("validate_ratio", "validate_store"),
-        ("create_ratio", "create"),
-        ("validate_native_ratio", "validate_store_native"),
-        ("create_native_ratio", "create_native"),
-        ("validate_cached_ratio", "validate_cached"),
-    ):
-        per_s = told[f"driver_{(OURS | CACHED)[name]}_per_s"]
-        assert told[ratio] == pytest.approx(told[f"{name}_per_s"] / per_s, abs=0.001)
-    for engine in ("", "_native"):
-        alone = told["driver_login_per_s"]
-        assert alone > 0 and told["driver_login_cpu_s_per_10k"] > 0 and told["driver_login_node_cpu_s_per_10k"] > 0
-        assert told[f"create{engine}_rows_ratio"] == pytest.approx(told[f"create{engine}_per_s"] / alone, abs=0.001)
+            assert told[f"{whose}_node_cpu_s_per_10k"] >= 0  # by hundredths of a second, as many as a round takes here
+    pairs = {"create": ("create", "put"), "create_rows": ("create", "login"), "validate": ("validate_store", "get")}
+    pairs |= {
+        f"{name}_native": (f"{ours}_native", peer) for name, (ours, peer) in pairs.items() if name != "create_rows"
+    }
+    pairs |= {"create_native_rows": ("create_native", "login"), "validate_cached": ("validate_cached", "get")}
+    for ratio, (ours, peer) in pairs.items():
+        beside = told[f"{ours}_driver_{peer}_per_s"]
+        assert 0 < beside <= told[f"driver_{peer}_per_s"]
+        assert told[f"{ratio}_ratio"] == pytest.approx(told[f"{ours}_per_s"] / beside, abs=0.001)
+    assert told["driver_login_cpu_s_per_10k"] > 0 and told["driver_login_node_cpu_s_per_10k"] >= 0
     assert told["p99_ratio"] > 0 and told["p99_native_ratio"] > 0 and told["servers"] == 2

@@ -7,8 +7,6 @@ matter here.
 """
 
 import argparse
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tools.bench.cluster_driver import Driver, keep_best
@@ -18,21 +16,16 @@ from tools.bench.rpc_load import CONNECTIONS
 from tools.bench.storage_calls import IN_FLIGHT, TRIAL, Work, call
 from tools.bench.storage_rows import STEP
 from tools.bench.storage_world import Requests, check, check_many, cluster_server
+from tools.bench.warming import warm_up
 from tools.dev.servers.cassandra import Cassandra
 
 BATCHES_IN_FLIGHT = 8
 """Batches under way at once: 800 writes."""
-_TRIALS = 2
-"""At least: the first one tells nothing."""
 _TRIAL_S = 0.5
 SINGLES = ("put", "get")
 BATCHES = ("batch_records", "batch_items")
 ROWS = {"put": "put_rows", "batch_records": "batch_rows"}
 """What the driver alone does with the rows that ours have, by what it does with one cell."""
-_LONGEST = 4
-"""Times the warm-up asked for that it takes at most."""
-_SETTLED = 0.9
-"""A work is warm when it costs the node no less than this share of what it cost some trials before."""
 
 
 class ClusterBench:
@@ -153,34 +146,24 @@ class _WorkBench:
         }
 
     def warm_up(self, warm_up_s: float, seconds: float) -> None:
-        """Trials, in turn, for as long as asked for, and then until ours cost the node no less than before: it compiles
-        what it runs often, and our statements are many. Afterwards a round has so many ``seconds``."""
-        began_s = time.monotonic()
-        costs: list[float] = []
-        while True:
-            self._trial("driver", self.driver(), _TRIAL_S)
-            found = self.ours()
-            self._trial("ours", found, _TRIAL_S)
-            costs.append(found["node_cpu_us"])
-            if self.rows is not None:
-                self._trial("rows", self.driver_rows(), _TRIAL_S)
-            took_s = time.monotonic() - began_s
-            if len(costs) < _TRIALS or took_s < warm_up_s:
-                continue
-            if settled(costs) or took_s >= _LONGEST * warm_up_s:
-                break
+        """Runs all that is compared until the node is warm for it. Afterwards a round has so many ``seconds``."""
+        warm_up(self._tried, warm_up_s)
         for name in self._calls:
             self._calls[name] = max(self._least, int(self._calls[name] * seconds / _TRIAL_S))
 
-    def _trial(self, name: str, found: dict[str, float], seconds: float) -> None:
-        self._calls[name] = max(self._least, int(found["per_s"] * seconds / self._work.items))
+    def _tried(self) -> list[float]:
+        """A trial of each, in turn: what one cost the node."""
+        works = {"driver": self.driver, "ours": self.ours}
+        if self.rows is not None:
+            works["rows"] = self.driver_rows
+        costs = []
+        for name, work in works.items():
+            found = work()
+            self._calls[name] = max(self._least, int(found["per_s"] * _TRIAL_S / self._work.items))
+            costs.append(found["node_cpu_us"])
+        return costs
 
     def _by_driver(self, work: str, calls: int, width: int, items: int) -> dict[str, float]:
         before = cpu_s(self._node)
         found = self._driver.round(work, calls, width)
         return {**found, "node_cpu_us": (cpu_s(self._node) - before) * 1e6 / items}
-
-
-def settled(costs: Sequence[float]) -> bool:
-    """Whether a work is warm, by what its trials cost the node."""
-    return len(costs) >= 6 and sum(costs[-3:]) >= _SETTLED * sum(costs[-6:-3])

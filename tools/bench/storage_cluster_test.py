@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from libs.rpc.testing.harness import environment
-from tools.bench.storage_cluster import BATCHES, ROWS, SINGLES, settled
+from tools.bench.storage_cluster import BATCHES, ROWS, SINGLES
+from tools.bench.warming import settled, warm_up
 
 
 def test_a_small_run_has_every_figure() -> None:
@@ -32,6 +33,18 @@ def test_a_small_run_has_every_figure() -> None:
 def test_a_work_is_warm_when_it_costs_the_node_no_less_than_before() -> None:
     assert not settled([9, 8, 7, 6, 5]) and not settled([9, 8, 7, 6, 5, 4])
     assert settled([9, 8, 7, 5, 5, 5, 5, 4, 5]) and not settled([5, 5, 5, 4, 4, 4])
+
+
+@pytest.mark.parametrize(("asked_s", "takes"), [(0, 2), (2, 8), (6, 20), (40, 40)])
+def test_all_works_are_run_until_the_last_is_warm_but_not_for_ever(asked_s: int, takes: int) -> None:
+    costs: list[tuple[float, float]] = []
+
+    def trial() -> tuple[float, float]:
+        costs.append((5, max(5, 20 - len(costs))))  # falls until the sixteenth; a second each
+        return costs[-1]
+
+    warm_up(trial, asked_s, lambda: len(costs))
+    assert len(costs) == takes
 
 
 def test_ycsb_runs_beside_the_driver() -> None:
