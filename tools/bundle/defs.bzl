@@ -1,4 +1,9 @@
-"""bundle: one deterministic tar.gz of a py_binary with all that it needs but Python itself."""
+"""bundle: one deterministic tar.gz of a py_binary with all that it needs but Python itself; wheel: one of a py_library."""
+
+_STAMPED = select({
+    "//conditions:default": False,
+    "//tools/bundle:stamped": True,
+})
 
 def _entry(file):
     return file.short_path + "\t" + file.path
@@ -78,9 +83,82 @@ def bundle(name, binary, main, program = "", **kwargs):
         binary = binary,
         main = main,
         program = program,
-        stamped = select({
-            "//conditions:default": False,
-            "//tools/bundle:stamped": True,
-        }),
+        stamped = _STAMPED,
+        **dict({"visibility": ["//visibility:public"]}, **kwargs)
+    )
+
+def _wheel_impl(ctx):
+    out = ctx.actions.declare_directory(ctx.attr.name)
+    library = ctx.attr.library
+    runfiles = library[DefaultInfo].default_runfiles.files
+    files = ctx.actions.args()
+    files.set_param_file_format("multiline")
+    files.use_param_file("--files=%s", use_always = True)
+    files.add_all([f for f in runfiles.to_list() if not f.short_path.startswith("../")], map_each = _entry)
+    args = ctx.actions.args()
+    args.add("--out", out.path)
+    args.add("--workspace", ctx.workspace_name)
+    args.add("--project", ctx.file.project)
+    args.add("--readme", ctx.file.readme)
+    args.add("--licence", ctx.file.licence)
+    args.add_all(library[PyInfo].imports, before_each = "--import")
+    inputs = [ctx.file.project, ctx.file.readme, ctx.file.licence]
+    if ctx.attr.stamped:
+        args.add("--status", ctx.info_file)
+        inputs.append(ctx.info_file)
+    ctx.actions.run(
+        arguments = [args, files],
+        executable = ctx.executable._tool,
+        inputs = depset(inputs, transitive = [runfiles]),
+        mnemonic = "Wheel",
+        outputs = [out],
+        progress_message = "Building the wheel of %{label}",
+    )
+    return [DefaultInfo(files = depset([out]))]
+
+_wheel = rule(
+    implementation = _wheel_impl,
+    attrs = {
+        "library": attr.label(
+            mandatory = True,
+            providers = [PyInfo],
+        ),
+        "licence": attr.label(
+            allow_single_file = True,
+            default = "//:LICENSE",
+        ),
+        "project": attr.label(
+            allow_single_file = [".toml"],
+            mandatory = True,
+        ),
+        "readme": attr.label(
+            allow_single_file = [".md"],
+            mandatory = True,
+        ),
+        "stamped": attr.bool(),
+        "_tool": attr.label(
+            cfg = "exec",
+            default = "//tools/bundle:make_wheel",
+            executable = True,
+        ),
+    },
+)
+
+def wheel(name, library, project, readme, **kwargs):
+    """A folder <name> with one wheel: what `library` needs of this repository; with --stamp the version is the commit's.
+
+    Args:
+      name: the target's name.
+      library: a py_library.
+      project: its pyproject.toml, which names the packages that it needs beside.
+      readme: the page that the wheel shows.
+      **kwargs: as for every rule.
+    """
+    _wheel(
+        name = name,
+        library = library,
+        project = project,
+        readme = readme,
+        stamped = _STAMPED,
         **dict({"visibility": ["//visibility:public"]}, **kwargs)
     )
