@@ -1,4 +1,4 @@
-"""A real node: answers, bounds, failures told apart, migrations by two at once."""
+"""A real node: answers, bounds, failures told apart, migrations by two at once; and who it does not let in."""
 
 import asyncio
 import socket
@@ -14,8 +14,12 @@ from libs.cassandra.errors import OutcomeUnknown
 from libs.cassandra.gathering import Gathered, Kind
 from libs.cassandra.options import Options
 from libs.cassandra.session import LOCAL_QUORUM, SERIAL, Session, opened
+from libs.cassandra.testing.guarded import EXPIRED, FOREIGN, HOST, Guarded
+from libs.config.cassandra import cassandra_options
 from libs.errors.errors import FailedPrecondition, Internal, InvalidArgument, Unavailable
 from tools.dev.servers.cassandra import Cassandra
+from tools.dev.servers.cassandra_config import PASSWORD, USER
+from wellspring.config.v1 import backend_pb2
 
 FIRST = "-- What is kept.\nCREATE TABLE {keyspace}.cells (id int PRIMARY KEY, value blob);\n"
 SECOND = "ALTER TABLE {keyspace}.cells ADD note text;\n\nCREATE TABLE {keyspace}.more (id int PRIMARY KEY);\n"
@@ -24,15 +28,28 @@ GET = "SELECT value FROM cells WHERE id = ?"
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Cassandra]:
-    with Cassandra() as cassandra:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Guarded:
+    return Guarded(tmp_path_factory.mktemp("guarded"))
+
+
+@pytest.fixture(scope="module")
+def node(guarded: Guarded) -> Iterator[Cassandra]:
+    with Cassandra(guard=guarded.guard) as cassandra:
         yield cassandra
 
 
 def options(node: Cassandra, keyspace: str = "", **others: Any) -> Options:
     points = tuple((host, node.port) for host in node.contact_points)
-    given = {"request_timeout_s": 60.0, **others}
+    given = {"request_timeout_s": 60.0, "username": USER, "password": PASSWORD, **others}
     return Options(points, keyspace or f"k{uuid.uuid4().hex[:12]}", "dc1", **given)
+
+
+def configured(node: Cassandra, *, port: Any = 0, **settings: Any) -> Options:
+    """What a configuration with these settings becomes; by default at the port with TLS."""
+    given = {"keyspace": f"k{uuid.uuid4().hex[:12]}", "local_datacentre": "dc1", "max_in_flight": 64, **settings}
+    config = backend_pb2.Cassandra(contact_points=[f"{HOST}:{port or node.tls_port}"], **given)
+    config.request_timeout.FromSeconds(60)
+    return cassandra_options(config)
 
 
 def folder(path: Path, *texts: str) -> list[migrations.Migration]:
@@ -67,6 +84,64 @@ def test_many_at_once_come_back_each_to_its_own(node: Cassandra, tmp_path: Path)
         assert sorted(seen) == [(n, b"%d" % n) for n in range(count)]
 
     play(story, options(node, max_in_flight=64), tmp_path)
+
+
+def test_over_tls_all_is_as_it_was_sent(node: Cassandra, guarded: Guarded, tmp_path: Path) -> None:
+    """Of many requests and of large ones, which are cut into pieces for the socket and joined again."""
+
+    async def story(session: Session) -> None:
+        put, get = await session.prepare(PUT, write=True), await session.prepare(GET, write=False)
+        values = [bytes([n % 256]) * (n * 997) for n in range(400)] + [b"large" * 200_000]
+        await asyncio.gather(*(session.execute(put, (10, value, n)) for n, value in enumerate(values)))
+        rows = await asyncio.gather(*(session.execute(get, (n,)) for n in range(len(values))))
+        assert rows == [[(value,)] for value in values]
+
+    play(story, configured(node, tls=guarded.tls(), **guarded.login()), tmp_path)
+
+
+def test_who_is_not_let_in_is_told_by_which_setting(
+    node: Cassandra, guarded: Guarded, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    known = guarded.login()
+    own = "tls.certificate_file, tls.key_file: a node"
+    cases: list[tuple[str, str, dict[str, Any]]] = [
+        ("STORE_DENIED", "username, password_file: it asks for a user", {"tls": guarded.tls()}),
+        (
+            "STORE_DENIED",
+            "username, password_file: it refuses the user 'cassandra' with this password",
+            {"tls": guarded.tls(), **guarded.login(password="planted-secret")},
+        ),
+        (
+            "STORE_DENIED",
+            "username, password_file: it refuses the user 'nobody' with this password",
+            {"tls": guarded.tls(), **guarded.login("nobody", "planted-secret")},
+        ),
+        ("STORE_UNREACHABLE", "tls.ca_file: a node's certificate is not signed by", {"tls": guarded.tls(ca=FOREIGN)}),
+        (
+            "STORE_UNREACHABLE",
+            "tls.server_name: a node's certificate does not carry 'db.example'",
+            {"tls": guarded.tls(server_name="db.example")},
+        ),
+        ("STORE_DENIED", own, {"tls": guarded.tls(None)}),
+        ("STORE_DENIED", own, {"tls": guarded.tls(EXPIRED)}),
+        ("STORE_DENIED", own, {"tls": guarded.tls(FOREIGN)}),
+        ("STORE_UNREACHABLE", "tls: a node breaks off connections without it", {}),
+        ("STORE_UNREACHABLE", "tls: what listens there does not speak TLS", {"port": node.port, "tls": guarded.tls()}),
+        (
+            "STORE_UNREACHABLE",
+            "local_datacentre: there is no 'atlantis'; there is dc1",
+            {"tls": guarded.tls(), "local_datacentre": "atlantis", **known},
+        ),
+    ]
+    for reason, why, settings in cases:
+        with pytest.raises(Unavailable) as refused:
+            asyncio.run(Session.open(configured(node, **settings), keyspace=False))
+        assert why in refused.value.message, settings
+        assert refused.value.reason == reason
+        said = refused.value.message.partition("): ")[2]
+        assert "SSL" not in said and "Error" not in said and "\n" not in said
+    assert "planted-secret" not in caplog.text and "planted-secret" not in str(refused.value)
 
 
 def test_a_request_of_several_segments_does_not_wait_for_what_was_sent_before_to_be_acknowledged(

@@ -25,6 +25,7 @@ from libs.cassandra.deadlines import Deadlines
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
 from libs.cassandra.policies import Resend
+from libs.cassandra.refusals import refusal
 from libs.cassandra.routing import Replicas, Routed
 from libs.errors.errors import Unavailable
 
@@ -88,17 +89,12 @@ class Session:
             cluster = await asyncio.to_thread(_cluster, options)  # looks names up
             raw = await asyncio.to_thread(cluster.connect, options.keyspace if keyspace else None)
         except Exception as error:
+            known = set[str]()
             if cluster is not None:
+                known = {host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter}
                 await asyncio.to_thread(cluster.shutdown)
-            logger.warning("cannot connect to Cassandra", exc_info=error)
-            places = ", ".join(f"{host}:{port}" for host, port in options.contact_points)
-            what = f"keyspace {options.keyspace!r} of the " if keyspace else ""
-            raise Unavailable(
-                f"the {what}Cassandra cluster at {places} cannot be opened (local data centre"
-                f" {options.local_datacentre!r}): it must run, know that data centre and this user, and have had its"
-                " migrations",
-                reason="STORE_UNREACHABLE",
-            ) from error
+            logger.info("cannot connect to Cassandra", exc_info=error)
+            raise refusal(error, options, known, keyspace=keyspace) from error
         return cls(cluster, raw, options, asyncio.get_running_loop())
 
     async def prepare(self, cql: str, *, write: bool) -> Statement:

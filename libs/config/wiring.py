@@ -108,15 +108,27 @@ def password(path: str, field: str) -> str:
 
 
 def client_tls(config: server_pb2.ClientTls, field: str) -> ssl.SSLContext:
-    """What the files of the configuration at ``field`` make for a client. Raises ConfigError."""
+    """What the files of the configuration at ``field`` make for a client. Raises ConfigError, which names the file."""
+    if bool(config.certificate_file) != bool(config.key_file):
+        missing = "certificate_file" if config.key_file else "key_file"
+        raise _wrong(f"{field}.{missing}", "is missing", "certificate_file and key_file go together")
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
-        if config.certificate_file:
-            context.load_cert_chain(config.certificate_file, config.key_file)
     except (OSError, ssl.SSLError):
-        wanted = "PEM files with certificates and their key"
-        raise ConfigError([Mistake("", 0, 0, field, "cannot be used", wanted)]) from None
+        raise _wrong(f"{field}.ca_file", "cannot be used", "a PEM file with certificates") from None
+    if config.certificate_file:
+        try:
+            # Without a password of its own the library would ask for it at the terminal.
+            context.load_cert_chain(config.certificate_file, config.key_file, password=lambda: "")
+        except (OSError, ssl.SSLError):
+            files = f"{field}.certificate_file, {field}.key_file"
+            wanted = "a PEM file with the certificate, and one with its key, which no password locks"
+            raise _wrong(files, "cannot be used", wanted) from None
     return context
+
+
+def _wrong(field: str, what: str, allowed: str) -> ConfigError:
+    return ConfigError([Mistake("", 0, 0, field, what, allowed)])
 
 
 def page_tokens(config: backend_pb2.PageTokens, clock: Clock, own_key: Callable[[], bytes]) -> PageTokens:

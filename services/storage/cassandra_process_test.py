@@ -1,4 +1,5 @@
-"""Real servers on a real cluster: migrations are asked for, two servers are one store, and kill -9 loses nothing."""
+"""Real servers on a real cluster, which they reach by TLS and with a password: migrations are asked for, two servers
+are one store, kill -9 loses nothing, and who is not let in says why."""
 
 import asyncio
 import json
@@ -12,6 +13,7 @@ from functools import partial
 import grpc
 import pytest
 
+from libs.cassandra.testing.guarded import EXPIRED, FOREIGN, HOST, Guarded
 from services.storage.rig import put
 from services.storage.server_process import environment
 from tools.dev.servers.cassandra import Cassandra
@@ -23,18 +25,25 @@ PATIENT = 60
 
 
 @pytest.fixture(scope="module")
-def given() -> Iterator[list[str]]:
-    running = os.environ.get("WELLSPRING_CASSANDRA")
-    if running:
-        yield words(running)
-        return
-    with Cassandra() as node:
-        yield words(node.address)
+def guarded(tmp_path_factory) -> Guarded:
+    return Guarded(tmp_path_factory.mktemp("guarded"))
 
 
-def words(address: str) -> list[str]:
-    """The settings of a server on the node at ``address``."""
+@pytest.fixture(scope="module")
+def address(guarded: Guarded) -> Iterator[str]:
+    with Cassandra(guard=guarded.guard) as node:
+        yield f"{HOST}:{node.tls_port}"
+
+
+@pytest.fixture(scope="module")
+def given(guarded: Guarded, address: str) -> list[str]:
+    return words(address, tls=guarded.tls(), **guarded.login())
+
+
+def words(address: str, **more: object) -> list[str]:
+    """The settings of a server on the node at ``address``; ``more`` of the cluster's."""
     cassandra = {
+        **more,
         "contact_points": [address],
         "keyspace": f"process_{os.getpid()}",
         "local_datacentre": "dc1",
@@ -95,6 +104,22 @@ def test_a_server_without_its_tables_says_what_to_do(given):
     assert (again.returncode, again.stdout) == (0, "nothing is missing\n"), again.stderr
     embedded = run("services.storage.migrate", ["--set", "backend.embedded.path=/nowhere"])
     assert embedded.returncode == 78 and "only the backend cassandra" in embedded.stderr
+
+
+def test_a_server_that_is_not_let_in_says_by_which_setting(guarded, address):
+    known = guarded.login()
+    for setting, settings in (
+        ("username, password_file: it refuses", {"tls": guarded.tls(), **guarded.login(password="planted-secret")}),
+        ("tls.ca_file: a node's certificate is not signed", {"tls": guarded.tls(ca=FOREIGN), **known}),
+        ("tls.certificate_file, tls.key_file: a node", {"tls": guarded.tls(EXPIRED), **known}),
+        ("tls: a node breaks off", known),
+    ):
+        refused = run("services.storage.main", words(address, **settings))
+        assert refused.returncode != 0 and setting in refused.stderr, refused.stderr
+        assert "planted-secret" not in refused.stderr + refused.stdout
+        assert "Traceback" not in refused.stderr
+    refused = run("services.storage.migrate", words(address))
+    assert refused.returncode == 1 and "tls: a node breaks off" in refused.stderr, refused.stderr
 
 
 def test_two_servers_are_one_store_and_one_may_be_killed(given):

@@ -1,6 +1,7 @@
 """Real servers on a real cluster: two are one service, and kill -9 of one loses no login and no revocation."""
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import uuid
 import grpc
 import pytest
 
+from libs.cassandra.testing.guarded import EXPIRED, FOREIGN
 from libs.rpc.testing.harness import details
 from services.session.conformance import node
 from services.session.conformance.process import Process
@@ -24,13 +26,8 @@ ENOUGH = 20
 """Logins before the kill."""
 
 
-def backend():
-    given = node.options()
-    (host, port), *_ = given.contact_points
-    where = (
-        f"contact_points: ['{host}:{port}'], keyspace: {given.keyspace}, local_datacentre: dc1, request_timeout: 30s"
-    )
-    return f"{{cassandra: {{{where}}}}}"
+def backend(**other):
+    return json.dumps({"cassandra": {**node.settings(), **other}})
 
 
 async def create(stub, subject):
@@ -223,3 +220,18 @@ def test_migrations_that_were_applied_are_not_missing(tmp_path):
         [sys.executable, "-m", "services.session.migrate", *command[3:]], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stdout) == (0, "nothing is missing\n"), done.stderr
+
+
+def test_a_server_that_is_not_let_in_says_by_which_setting(tmp_path):
+    if not node.options().username:
+        pytest.skip("the node that runs already lets in everybody")
+    _, files = node.guarded()
+    (tmp_path / "wrong").write_text("planted-secret")
+    for setting, other in (
+        ("username, password_file: it refuses", {"password_file": str(tmp_path / "wrong")}),
+        ("tls.ca_file: a node's certificate is not signed", {"tls": files.tls(ca=FOREIGN)}),
+        ("tls.certificate_file, tls.key_file: a node", {"tls": files.tls(EXPIRED)}),
+    ):
+        status, words = Process(tmp_path, backend=backend(**other)).fails()
+        assert status and setting in words, words
+        assert "planted-secret" not in words and "Traceback" not in words

@@ -1,24 +1,29 @@
 """The Cassandra node of a run: one for all of its tests, started when the first of them asks, ended with the process.
 
-``WELLSPRING_CASSANDRA=host:port`` in the environment names one that runs already.
+It lets in only who has a password, at a port of its own by TLS. ``WELLSPRING_CASSANDRA=host:port`` in the environment
+names one that runs already, and lets in everybody.
 """
 
 import asyncio
 import atexit
 import functools
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from libs.cassandra import migrations
 from libs.cassandra.options import Options
 from libs.cassandra.session import Session as Connection
+from libs.cassandra.testing.guarded import Guarded
 from services.session.cassandra.cluster import Cluster
 from services.session.cassandra.statements import Statements
 from services.session.cassandra.store import MIGRATIONS, CassandraStore
 from tools.dev.servers.cassandra import Cassandra
+from tools.dev.servers.cassandra_config import PASSWORD, USER
 
 _Result = TypeVar("_Result")
 _KEYSPACE: Final = f"conformance_{os.getpid()}"
@@ -32,14 +37,38 @@ def options() -> Options:
     running = os.environ.get("WELLSPRING_CASSANDRA")
     if running:
         host, port = running.split(":")
+        user = password = ""
     else:
-        node = Cassandra(commit_log="periodic", settings={"auto_snapshot": False})
-        node.__enter__()
-        atexit.register(node.__exit__, None, None, None)
+        node, _ = guarded()
         host, port = node.contact_points[0], str(node.port)
-    given = Options(((host, int(port)),), _KEYSPACE, "dc1", request_timeout_s=60.0, hedge_after_s=_HEDGE_S)
+        user, password = USER, PASSWORD
+    points = ((host, int(port)),)
+    given = Options(points, _KEYSPACE, "dc1", user, password, request_timeout_s=60.0, hedge_after_s=_HEDGE_S)
     _run(migrations.apply(given, migrations.read(MIGRATIONS)))
     return given
+
+
+@functools.cache
+def guarded() -> tuple[Cassandra, Guarded]:
+    """The node that was started for this run, and the files of those it lets in."""
+    folder = tempfile.TemporaryDirectory()
+    files = Guarded(Path(folder.name))
+    node = Cassandra(commit_log="periodic", settings={"auto_snapshot": False}, guard=files.guard)
+    node.__enter__()
+    atexit.register(folder.cleanup)
+    atexit.register(node.__exit__, None, None, None)
+    return node, files
+
+
+def settings() -> dict[str, object]:
+    """Where a server's configuration finds the keyspace: by TLS and with the password, unless it runs already."""
+    given = options()
+    ((host, port),) = given.contact_points
+    where = {"keyspace": given.keyspace, "local_datacentre": "dc1", "request_timeout": "30s"}
+    if not given.username:
+        return {**where, "contact_points": [f"{host}:{port}"]}
+    node, files = guarded()
+    return {**where, "contact_points": [f"{host}:{node.tls_port}"], "tls": files.tls(), **files.login()}
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:

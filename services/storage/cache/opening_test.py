@@ -82,5 +82,5 @@ def test_files_are_read_or_named(tmp_path):
         redis_options(backend_pb2.Redis(address="a", password_file=str(tmp_path / "none")))
     (tmp_path / "noise.pem").write_text("no certificate")
     tls.ca_file = str(tmp_path / "noise.pem")
-    with pytest.raises(ConfigError, match=r"redis\.tls: cannot be used"):
+    with pytest.raises(ConfigError, match=r"redis\.tls\.ca_file: cannot be used"):
         redis_options(backend_pb2.Redis(address="a", tls=tls))

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from cassandra import DriverException, OperationTimedOut
+from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import ConstantReconnectionPolicy, WhiteListRoundRobinPolicy
 
 from tools.dev.servers import cassandra_config, locate
-from tools.dev.servers.cassandra_config import CommitLog
+from tools.dev.servers.cassandra_config import PASSWORD, USER, CommitLog, Guard
 from tools.dev.servers.link import Link
 from tools.dev.servers.ports import free_port
 from tools.dev.servers.process import START_TIMEOUT_S, Process
@@ -74,10 +75,12 @@ class Cassandra(Server):
         *,
         measured: bool = False,
         links: bool = False,
+        guard: Guard | None = None,
     ) -> None:
         """`datacenters`: name -> number of nodes (default {"dc1": 1}); `settings` are added to cassandra.yaml. With
         `measured`, nodes compile what they run as deployed ones do; without it they are sooner at work. With `links`,
-        a node is reached by other nodes, and by clients of another one's, over a link that can be cut (`links`)."""
+        a node is reached by other nodes, and by clients of another one's, over a link that can be cut (`links`). With
+        a `guard` it is for callers who have a password, and speaks TLS at `tls_port` beside."""
         datacenters = dict(datacenters or {"dc1": 1})
         if not all(1 <= n <= 250 for n in datacenters.values()):
             raise ValueError(f"datacenters is {datacenters}; each needs 1 to 250 nodes")
@@ -90,6 +93,10 @@ class Cassandra(Server):
         self.address = f"{self.contact_points[0]}:{self.port}"
         self.nodes: list[Node] = []
         self.links: list[Link] = []
+        self.guard = guard
+        self.tls_port = free_port(*self.contact_points) if guard is not None else 0
+        guarded = guard.settings(self.tls_port) if guard is not None else {}
+        quick = [*([] if measured else [locate.QUICK]), *([guard.java_option] if guard is not None else [])]
         common = cassandra_config.Common(
             seed=self._fronts[self.contact_points[0]],
             alone=len(hosts) == 1,
@@ -97,8 +104,8 @@ class Cassandra(Server):
             storage_port=free_port(*self.contact_points, *self._fronts.values()),
             heap_mib=heap_mib,
             commit_log=commit_log,
-            settings=dict(settings or {}),
-            java_options=(*([] if measured else [locate.QUICK]), *java_options),
+            settings={**guarded, **(settings or {})},
+            java_options=(*quick, *java_options),
         )
         for (host, dc), token in zip(hosts, cassandra_config.tokens(datacenters), strict=True):
             directory = self.directory / host
@@ -122,6 +129,9 @@ class Cassandra(Server):
         if len(self.nodes) > 1:
             for node in self.nodes:
                 node.wait_ready(partial(self._sees_all, node), self.timeout_s, every_s=0.5)
+        if self.guard is not None:  # a node makes the user only after it answers
+            for node in self.nodes:
+                node.wait_ready(partial(self._lets_in, node), self.timeout_s, every_s=0.2)
 
     def in_datacenter(self, name: str) -> list[Node]:
         """The nodes of the data centre `name`; KeyError when there is none."""
@@ -133,6 +143,7 @@ class Cassandra(Server):
     def connect(self, node: Node | None = None, request_timeout_s: float = 30.0) -> Session:
         """A session that sends all to `node` (default the first). The caller ends it by session.cluster.shutdown()."""
         host = (node or self.nodes[0]).host
+        login = PlainTextAuthProvider(USER, PASSWORD) if self.guard is not None else None
         profile = ExecutionProfile(
             load_balancing_policy=WhiteListRoundRobinPolicy([host]), request_timeout=request_timeout_s
         )
@@ -142,6 +153,7 @@ class Cassandra(Server):
             protocol_version=PROTOCOL_VERSION,
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             reconnection_policy=ConstantReconnectionPolicy(0.5, None),
+            auth_provider=login,
             connect_timeout=request_timeout_s,
             control_connection_timeout=request_timeout_s,
         )
@@ -150,6 +162,13 @@ class Cassandra(Server):
         except BaseException:
             cluster.shutdown()
             raise
+
+    def _lets_in(self, node: Node) -> bool:
+        try:
+            self.connect(node, request_timeout_s=10).cluster.shutdown()
+        except (NoHostAvailable, OperationTimedOut, DriverException):
+            return False
+        return True
 
     def _sees_all(self, node: Node) -> bool:
         """Whether `node` knows every other node, its data centre and tokens, and agrees with them on the schema."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Final, Literal
 
 from tools.dev.servers import locate
 
@@ -65,6 +65,38 @@ PATIENT: dict[str, object] = {
 }
 """Settings of a node without others, which waits for nobody but itself, and of those whose tests are of no outage: on a
 busy machine they take their time, and give nothing up."""
+
+
+USER: Final = "cassandra"
+PASSWORD: Final = USER
+"""The user that a guarded cluster has from its first start, and may do everything."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Makes a cluster ask for USER and PASSWORD, and nodes speak TLS on a port of its own, with callers whose
+    certificate `ca` has signed. PEM files: `identity` is the nodes' key and certificate in one, for their addresses."""
+
+    identity: str
+    ca: str
+    java_option: ClassVar[str] = "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4"
+    """Users come and go with a test, and their passwords are cheap to check."""
+
+    def settings(self, tls_port: int) -> dict[str, object]:
+        """What it adds to cassandra.yaml."""
+        return {
+            "authenticator": "PasswordAuthenticator",
+            "role_manager": "CassandraRoleManager",
+            "native_transport_port_ssl": tls_port,
+            "client_encryption_options": {
+                "enabled": True,
+                "optional": False,
+                "require_client_auth": True,
+                "ssl_context_factory": {"class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory"},
+                "keystore": self.identity,
+                "truststore": self.ca,
+            },
+        }
 
 
 @dataclass(frozen=True)
