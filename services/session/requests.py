@@ -70,14 +70,15 @@ def assurance(given: pb.Assurance, *, anonymous: bool = False) -> Assurance:
         return Assurance(0, (), 0)
     if not 1 <= given.level <= 3:
         raise InvalidArgument.field("assurance.level", f"is {given.level}; 1 to 3 are allowed")
-    if len(given.methods) > MAX_METHODS:
+    methods = tuple(given.methods)
+    if len(methods) > MAX_METHODS:
         raise InvalidArgument.field("assurance.methods", f"at most {MAX_METHODS} are allowed")
-    for at, method in enumerate(given.methods):
+    for at, method in enumerate(methods):
         if not 1 <= len(method) <= MAX_METHOD_CHARS or not method.isprintable():
             what = f"1 to {MAX_METHOD_CHARS} printable characters are allowed"
             raise InvalidArgument.field(f"assurance.methods[{at}]", what)
     auth_us = micros(given.auth_time, "assurance.auth_time") if given.HasField("auth_time") else 0
-    return Assurance(given.level, tuple(given.methods), auth_us)
+    return Assurance(given.level, methods, auth_us)
 
 
 def micros(time: Timestamp, path: str) -> int:
@@ -90,9 +91,10 @@ def micros(time: Timestamp, path: str) -> int:
 
 def values(given: Mapping[str, bytes], path: str) -> dict[str, bytes]:
     """Data by key."""
-    for key in given:
+    read = dict(given)
+    for key in read:
         check_key(key, f"{path}[key]")
-    return dict(given)
+    return read
 
 
 def operations(given: Sequence[pb.DataOperation]) -> list[Operation]:

@@ -50,6 +50,8 @@ class Warm:
 
     async def find(self, realm: Realm, caller: str, token: bytes, *, touch: bool) -> pb.ValidateResponse | None:
         """The answer as it would be made now, if it is known."""
+        if not self._kept:
+            return None
         name = realm.name, caller, self._digest(token)
         kept = self._kept.get(name)
         if kept is None:

@@ -13,7 +13,7 @@ what the guard saw.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from libs.errors.errors import WellspringError
 from services.session.cassandra.catalog import Catalog
@@ -32,6 +32,9 @@ partitions (5 KiB), of which keys, times and names take their part."""
 _ROW_BYTES: Final = 100
 _BESIDE_BYTES: Final = 900
 """About what a session's head and its rows in other tables take, and each of its own rows beside its value."""
+
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 Orphan = Callable[[Created, Session | None], End]
 
@@ -115,7 +118,7 @@ class Creating:
         self, session: Session, request: bytes, created: Created, orphan: Orphan, ends: list[End]
     ) -> bool:
         """Whether a session that was written may be answered; `ends`: with what it made before this one, too."""
-        counters, rows = await asyncio.gather(
+        counters, rows = await both(
             self._here.revocations.asked_epoch(session.realm, session.subject), self._catalog.asked_creations(request)
         )
         orphans, latest = await self._others([Created(*row) for row in rows], session, created, orphan)
@@ -142,3 +145,19 @@ class Creating:
         await self._remove(session.realm, [session.handle])
         await self._here.subjects.leave([session])
         await self._catalog.forget(request, session.handle)
+
+
+async def both(first: "asyncio.Future[_First]", second: "asyncio.Future[_Second]") -> tuple[_First, _Second]:
+    """What two futures bring, both under way already: as by `asyncio.gather`, which takes a login several times as
+    long. The first failure is raised; another one is told to nobody."""
+    try:
+        return await first, await second
+    except BaseException:
+        second.add_done_callback(_forget)
+        raise
+
+
+def _forget(future: "asyncio.Future[Any]") -> None:
+    """Asks why it failed: the event loop tells of failures that nobody asked for."""
+    if not future.cancelled():
+        future.exception()

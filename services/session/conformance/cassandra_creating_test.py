@@ -3,11 +3,13 @@ that are apart, in realms that count a subject's sessions and in those that do n
 
 import asyncio
 import contextlib
+import gc
 from types import SimpleNamespace
 
 import pytest
 
-from services.session.cassandra.creating import SMALL_BYTES
+from libs.errors.errors import Unavailable
+from services.session.cassandra.creating import SMALL_BYTES, both
 from services.session.conformance import node
 from services.session.conformance.cassandra_servers_test import Dies, two
 from services.session.conformance.verbs import data, refused, step_up, valid
@@ -250,3 +252,23 @@ def test_a_session_of_before_whose_key_is_its_subjects_opens_rotates_its_key_and
         assert await store.subject_key("web", who) is None
 
     two(test)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_of_two_looks_that_fail_one_failure_is_told_to_the_caller_and_none_to_the_log(caplog, cancelled):
+    async def test():
+        looks = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        waiting = asyncio.create_task(both(*looks))
+        await asyncio.sleep(0)
+        if cancelled:
+            waiting.cancel()
+        else:
+            looks[0].set_exception(Unavailable("the first"))
+        with pytest.raises(asyncio.CancelledError if cancelled else Unavailable):
+            await waiting
+        looks[1].set_exception(Unavailable("the second"))
+        await asyncio.sleep(0)
+
+    asyncio.run(test())
+    gc.collect()
+    assert not caplog.records

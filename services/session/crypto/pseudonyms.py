@@ -24,8 +24,7 @@ def item_name(keyring: Keyring, realm: str, handle: str, name: str) -> bytes:
 
 def request_name(keyring: Keyring, realm: str, caller: str, verb: str, request_id: str) -> bytes:
     """What the store keeps of a request_id: 16 bytes, other ones for another caller or verb."""
-    parts = (realm, caller, verb, request_id)
-    text = b"request\0" + b"\0".join(part.encode() for part in parts)
+    text = f"request\0{realm}\0{caller}\0{verb}\0{request_id}".encode()
     return keyring.active("pseudonym").mac(text)[:16]
 
 
