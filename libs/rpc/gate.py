@@ -125,6 +125,8 @@ class Gate:
             self._log(call, code, seconds)
         if call.span is not None and self._tracing is not None:
             self._tracing.end(call.span, code)
+        # The task of the call holds this context, and the call its task: a cycle that only the collector would end.
+        current_call.set(None)
 
     def explain(self, call: Call, error: Exception) -> Failure:
         """What the caller is told of ``error``: a typed one as it is, any other as INTERNAL with an incident."""

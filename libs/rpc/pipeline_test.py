@@ -1,6 +1,7 @@
 """The pipeline over both engines: every stage refuses what it must, in order, and gives back what it took."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from libs.errors import errors
 from libs.errors.errors import Code
+from libs.rpc.call import Call
 from libs.rpc.policy import Policy
 from libs.rpc.testing.harness import ENGINES, Running, details, echo_server
 from wellspring.bench.v1 import echo_pb2 as pb
@@ -323,5 +325,19 @@ def test_the_callers_metadata_reaches_the_servicer(engine: str) -> None:
             other = running.servicer.last_call
             assert other is not None
             assert len(other.request_id) == 16 and other.request_id != "y" * 65
+
+    asyncio.run(main())
+
+
+def test_a_call_that_has_ended_is_freed_at_once_and_does_not_wait_for_the_collector(engine: str) -> None:
+    async def main() -> None:
+        async with echo_server(engine=engine) as running:
+            gc.collect()
+            gc.disable()
+            try:
+                await running.stub.SayBatch(pb.SayBatchRequest(payloads=[b"1"]), timeout=20)
+                await until(lambda: not [one for one in gc.get_objects() if type(one) is Call])
+            finally:
+                gc.enable()
 
     asyncio.run(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import gc
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from libs.cassandra.limits import BatchLimits
 from libs.errors.errors import Unavailable
 from services.storage.cassandra.lww.spreading import BucketSize
 from services.storage.cassandra.store import CassandraStore, Timing
+from services.storage.cassandra.view import View
 from services.storage.domain.model import Command, Mode, Outcome, Put, Receipt, WriteToken
 from services.storage.domain.namespace import Namespace, Settings
 from services.storage.store.interface import Write
@@ -107,3 +109,13 @@ def test_where_either_does_not_arrive_nothing_is_written(failing: str) -> None:
     session.failing = failing
     results = put(session, [b"%03d" % number for number in range(100)])
     assert {type(result) for result in results} == {Unavailable} and not session.arrived["lww_put"]
+
+
+def test_what_a_step_read_is_freed_with_it_and_does_not_wait_for_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        put(Session(), [b"a", b"b"])
+        assert not [one for one in gc.get_objects() if isinstance(one, View)]
+    finally:
+        gc.enable()

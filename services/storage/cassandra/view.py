@@ -4,8 +4,8 @@ The engine of the one-machine backend (``store/local.py``) runs on it unchanged:
 of what was not loaded raises ``NotLoaded``; the step is then loaded further and run again on a fresh view.
 """
 
-from collections.abc import Awaitable, Generator, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 from libs.embedded.family import bounds
 from libs.errors.errors import WellspringError
@@ -34,6 +34,7 @@ from services.storage.store.turn import parse_token
 
 _LANE = 8
 _FINISHED = 0xFFFFFFFF
+_KINDS: Final = {"items": ITEMS, "tombs": TOMBS, "history": HISTORY}
 _KEPT = 10_000
 """Namespaces whose rows are kept."""
 
@@ -147,9 +148,9 @@ class Records(Family):
 class PartRows(Family):
     """Rows that lie in their record's partition: items, tombstones, earlier versions."""
 
-    def __init__(self, view: "View", name: str, kind: int) -> None:
+    def __init__(self, view: "View", name: str) -> None:
         super().__init__(view, name)
-        self.kind = kind
+        self.kind = _KINDS[name]
 
     def get(self, key: bytes) -> bytes | None:
         place, rest = split(key)
@@ -271,6 +272,18 @@ class Meta(Family):
             self.view.meta[key] = value
 
 
+_FAMILIES: Final[dict[str, Callable[["View", str], Family]]] = {
+    "records": Records,
+    **dict.fromkeys(_KINDS, PartRows),
+    "tokens": Tokens,
+    "feed": Feed,
+    "samples": SampleKeys,
+    "due": Due,
+    "chunks": Chunks,
+    "meta": Meta,
+}
+
+
 class Batch:
     """Changes in order."""
 
@@ -330,18 +343,6 @@ class View:
         for space, account in spaces:
             self.meta[layout.META_NAMESPACE + space.name.encode()] = _row(space)
             self.meta[usage_key(space.number)] = account.usage_row()
-        self._families: dict[str, Family] = {
-            "records": Records(self, "records"),
-            "items": PartRows(self, "items", ITEMS),
-            "tombs": PartRows(self, "tombs", TOMBS),
-            "history": PartRows(self, "history", HISTORY),
-            "tokens": Tokens(self, "tokens"),
-            "feed": Feed(self, "feed"),
-            "samples": SampleKeys(self, "samples"),
-            "due": Due(self, "due"),
-            "chunks": Chunks(self, "chunks"),
-            "meta": Meta(self, "meta"),
-        }
 
     def partition(self, place: Place) -> Partition:
         """A partition, of a step that writes its own copy."""
@@ -352,7 +353,7 @@ class View:
         return found
 
     def family(self, name: str) -> Family:
-        return self._families[name]
+        return _FAMILIES[name](self, name)  # not kept: two that hold each other wait for the collector
 
     def batch(self) -> Batch:
         return Batch()
