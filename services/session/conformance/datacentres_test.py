@@ -112,6 +112,30 @@ def test_ses_12_what_has_not_arrived_is_read_at_home_and_is_unavailable_without_
     played(test)
 
 
+def test_ses_05_a_token_of_before_that_comes_back_in_the_other_data_centre_ends_the_family_in_both():
+    async def test(east, west):
+        grace_s = east.realm().policy.rotation_grace_us / 1e6
+        for one, other in ((east, west), (west, east)):
+            made = await one.create("alice")
+            child = await rotate(one, made.token)
+            await valid(other, made.token)
+            await one.clock.advance(grace_s + 1)
+            await valid(other, child.token)
+            with stopped(one.name):
+                # What is not good here is asked for at home: nobody is told no, and nothing ends.
+                await refused(other, made.token, HomeUnreachable)
+                await valid(other, child.token)
+            await whole(east, west)
+            assert not other.events.of("session_theft")
+            await refused(other, made.token)
+            assert [theft["handle"] for theft in other.events.of("session_theft")] == [made.session.handle]
+            await refused(other, child.token)
+            await one.hears(other)
+            await refused(one, child.token)
+
+    played(test)
+
+
 def test_ses_09_revocations_of_all_in_both_data_centres_at_once_do_not_undo_each_other():
     async def test(east, west):
         name = east.realm().name
