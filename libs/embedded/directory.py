@@ -53,8 +53,9 @@ class DataDirectory:
         return self.path / "unverified"
 
     @classmethod
-    def acquire(cls, path: Path, *, schema: str, version: int) -> "DataDirectory":
-        """Create or open ``path`` for data of the service ``schema`` in ``version`` and lock it.
+    def acquire(cls, path: Path, *, schema: str, version: int, oldest: int | None = None) -> "DataDirectory":
+        """Create or open ``path`` for data of the service ``schema`` in ``version`` and lock it. Data of a version from
+        ``oldest`` on (None: ``version`` alone) is that of ``version`` from then on.
 
         Raises DirectoryInUse (naming the process), WrongDirectory (saying what is there and what is allowed),
         StoreUnavailable (not a directory, not writable) or DiskFull. Nothing is left behind when it raises, except an
@@ -65,7 +66,7 @@ class DataDirectory:
             refuse_strangers(path, schema=schema, ours=_OURS_BEFORE_FORMAT)
         lock_fd = _lock(path)
         try:
-            _check_format(path, schema, version)
+            _check_format(path, schema, version, version if oldest is None else oldest)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -148,22 +149,23 @@ def _lock(path: Path) -> int:
     return fd
 
 
-def _check_format(path: Path, schema: str, version: int) -> None:
+def _check_format(path: Path, schema: str, version: int, oldest: int) -> None:
     if not (path / _FORMAT).exists():
         _create_format(path, schema, version)
         return
     found = _described(path)
     _check_schema(path, found, schema)
-    if found["layout"] != _LAYOUT or found["version"] != version:
+    there = found["version"]
+    assert isinstance(there, int)  # as parsed
+    if found["layout"] != _LAYOUT or not oldest <= there <= version:
+        allowed = str(version) if oldest == version else f"{oldest} to {version}"
         raise WrongDirectory(
-            f"{path} holds data in version {found['version']} (layout {found['layout']}); this release reads"
-            f" version {version} (layout {_LAYOUT}) only: run the release that wrote it, or configure a new directory",
-            metadata={
-                "path": str(path),
-                "found": str(found["version"]),
-                "allowed": str(version),
-            },
+            f"{path} holds data in version {there} (layout {found['layout']}); this release reads"
+            f" version {allowed} (layout {_LAYOUT}) only: run the release that wrote it, or configure a new directory",
+            metadata={"path": str(path), "found": str(there), "allowed": allowed},
         )
+    if there < version:
+        _describe(path, schema, version, "taking over")
 
 
 def _described(path: Path) -> dict[str, object]:
@@ -204,7 +206,11 @@ def _parse(text: str, file: Path) -> dict[str, object]:
 
 def _create_format(path: Path, schema: str, version: int) -> None:
     refuse_strangers(path, schema=schema, ours=_OURS_BEFORE_FORMAT)
+    _describe(path, schema, version, "creating")
+
+
+def _describe(path: Path, schema: str, version: int, doing: str) -> None:
     try:
         write_format(path, schema=schema, version=version)
     except OSError as error:
-        raise translate(error, f"creating the data directory {path}") from error
+        raise translate(error, f"{doing} the data directory {path}") from error

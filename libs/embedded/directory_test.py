@@ -83,6 +83,30 @@ def test_of_another_version(tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_of_a_version_before_that_is_read_too(tmp_path):
+    def taken_over(version, oldest):
+        families = [FamilySpec("a")]
+        return EmbeddedStore.open(
+            tmp_path, schema="storage", version=version, oldest=oldest, families=families, settings=SMALL
+        )
+
+    with opened(tmp_path, version=2) as store:
+        batch = store.batch()
+        batch.put(store.family("a"), b"key", b"value")
+        store.write_through(batch)
+    before = tree(tmp_path)
+    for version, oldest, allowed in ((4, 3, "3 to 4"), (1, 1, "1")):
+        with pytest.raises(WrongDirectory, match=rf"in version 2 .* reads version {allowed} ") as caught:
+            taken_over(version, oldest)
+        assert caught.value.metadata["allowed"] == allowed
+    assert tree(tmp_path) == before
+    for _ in range(2):
+        with taken_over(3, 2) as store:
+            assert store.family("a").get(b"key") == b"value"
+    with pytest.raises(WrongDirectory, match=r"in version 3 .* reads version 2 "):
+        opened(tmp_path, version=2)  # what wrote it would not know what has been written since
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -69,18 +69,20 @@ class EmbeddedStore:
         schema: str,
         version: int,
         families: Sequence[FamilySpec],
+        oldest: int | None = None,
         settings: Settings | None = None,
         free: Callable[[Path], int] = free_bytes,
     ) -> "EmbeddedStore":
         """Create or open the data directory ``path`` for data of the service ``schema`` in its format ``version``, and
         hold it.
 
-        ``families`` are all that the version has; one that the directory lacks is created. ``free`` tells the free
-        bytes of a disk. Blocks while what a crash left in the log is recovered. Raises DirectoryInUse, WrongDirectory,
-        StoreUnavailable, DiskFull or StoreDamaged; each says what is there and what to do.
+        Data of a format from ``oldest`` on (None: of ``version`` alone) is taken over as it is; what wrote it opens it
+        no more. ``families`` are all that the version has; one that the directory lacks is created. ``free`` tells the
+        free bytes of a disk. Blocks while what a crash left in the log is recovered. Raises DirectoryInUse,
+        WrongDirectory, StoreUnavailable, DiskFull or StoreDamaged; each says what is there and what to do.
         """
         tuned = settings or Settings()
-        directory = DataDirectory.acquire(Path(path), schema=schema, version=version)
+        directory = DataDirectory.acquire(Path(path), schema=schema, version=version, oldest=oldest)
         try:
             if free(directory.path) < tuned.reserve_bytes // 8:
                 raise DiskFull(

@@ -18,8 +18,8 @@ from typing import Any
 import rocksdict
 
 _KEY = b"0000record-%09d"
-_ROW_HEAD, _TOKEN_KEY, _TOKEN, _CHANGE_KEY, _CHANGE = bytes(78), b"t" * 24, bytes(45), b"c000%08d", bytes(63)
-"""Of the size that the service's rows have beside the value."""
+_ROW_HEAD, _TOKENS_KEY, _TOKEN, _CHANGES_KEY, _CHANGE = bytes(78), b"t%027d", bytes(18), b"c000%08d", bytes(7)
+"""Of the size that the service's rows have beside the value; those of tokens and of changes are for each record."""
 
 
 class Raw:
@@ -60,18 +60,18 @@ class Raw:
         return self._in_flight * self._batch
 
     def batches_of_rows(self) -> int:
-        """As many batches of what the service writes of a record, after a look for what was there: its row, that of its
-        token, and that of its change."""
+        """As many batches of what the service writes, after a look for what was there: the row of each record, and one
+        each of their tokens and their changes."""
         for _ in range(self._in_flight):
             numbers = range(self._next, self._next + self._batch)
             keys = [_KEY % number for number in numbers]
             batch = rocksdict.WriteBatch(raw_mode=True)
             if any(self._db.get(keys)):
                 raise SystemExit("rocksdict has a key that was not put")
-            for key, number in zip(keys, numbers, strict=True):
+            for key in keys:
                 batch.put(key, self._row)
-                batch.put(_TOKEN_KEY + key, _TOKEN)
-                batch.put(_CHANGE_KEY % number, _CHANGE)
+            batch.put(_TOKENS_KEY % self._next, b"".join([_TOKEN + key for key in keys]))
+            batch.put(_CHANGES_KEY % self._next, b"".join([_CHANGE + key for key in keys]))
             self._db.write(batch)
             self._next += self._batch
         self._db.flush_wal(True)

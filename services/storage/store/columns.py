@@ -1,7 +1,8 @@
 """Puts that are alike, taken in columns: what they share is found out once, and what is left is joining bytes.
 
-It writes byte for byte what the quick path of single puts (``flat.py``) would, in less than half of the time; a put
-that it does not take is left to that. ``columns_test.py`` holds the two against each other.
+It writes of each record byte for byte what the quick path of single puts (``flat.py``) would, and of all of them
+together one row of tokens and one of changes (``runs.py``); a put that it does not take is left to that path.
+``columns_test.py`` holds the two against each other.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,14 @@ from typing import Final, NamedTuple
 
 from services.storage.domain.model import ConditionKind, Outcome, Receipt
 from services.storage.domain.versions import token_version
-from services.storage.store import events, layout, rows
+from services.storage.store import layout, rows, runs
 from services.storage.store.alike import Alike
-from services.storage.store.flat import TOKEN, FlatPuts, Lane
+from services.storage.store.flat import FlatPuts, Lane
 from services.storage.store.ledger import Account
 from services.storage.store.record import FLAT_ONLY, INLINE_SIZE, ORDERED, ROW
+from services.storage.store.runs import Run
 
 _APPLIED: Final = Outcome.APPLIED
-_APPLIED_NUMBER: Final = Outcome.APPLIED.value
 _tuple: Final = tuple.__new__
 
 
@@ -27,30 +28,31 @@ def take(
     puts: Alike,
     places: Sequence[bytes],
     stored: Sequence[bytes | None],
-    token_keys: Sequence[bytes],
+    token_head: bytes,
     remembered: Sequence[bytes | None],
+    *,
+    apart: bool,
 ) -> list[Receipt | None]:
     """Gives ``flat`` the rows of these puts and counts them in ``account``, the lane's; None in the place of each that
     is not plain, not new or too late, for which nothing was done.
 
-    ``places`` are the keys of the records and ``stored`` their rows, ``token_keys`` and ``remembered`` those of the
-    puts' tokens. Drift has been checked.
+    ``places`` are the keys of the records and ``stored`` their rows; ``token_head`` is what the keys of the puts'
+    tokens have in common, and ``remembered`` are their rows. ``apart``: the row that these tokens would share is there
+    already, with those of other records. Drift has been checked.
     """
     taken: list[Receipt | None] = [None] * len(puts)
     if not _plain(lane, puts):
         return taken
     mould = _Mould(puts, flat.now_us)
-    version, number, sequence, bodies = mould.version, lane.number, account.sequence, puts.bodies
-    starts = {size: mould.starts(size) for size in set(map(len, puts.records))}
+    version, sequence = mould.version, account.sequence
+    made: list[bool] = []
     pieces = {size: mould.piece(size) for size in set(map(len, puts.values))}
-    created = grown = 0
+    grown = 0
     for index, (record, value, place, row) in enumerate(zip(puts.records, puts.values, places, stored, strict=True)):
-        piece, start = pieces[len(value)], starts[len(record)]
+        piece = pieces[len(value)]
         if piece is None or remembered[index] is not None:
             continue
         if row is None:
-            created += 1
-            before = start.created
             if layout.sampled(record):
                 flat.samples.append((place, b""))
         else:
@@ -58,15 +60,17 @@ def take(
             if was is None:
                 continue
             grown -= was
-            before = start.replaced
         sequence += 1
-        head, end, size = piece
+        head, size = piece
         grown += size
         flat.records.append((place, head + value))
-        flat.feed.append((layout.feed_key(number, sequence), before + record + end))
-        flat.tokens.append((token_keys[index], TOKEN.pack(bodies[index], _APPLIED_NUMBER, version, 0, sequence)))
+        made.append(row is None)
         taken[index] = _tuple(Receipt, (_APPLIED, version, 0, sequence, None))
-    if sequence > account.sequence:
+    if made:
+        run = _run(version, puts, made, taken)
+        flat.feed.append(runs.change_row(lane.number, sequence, run, flat.now_us, puts.pattern.content_type))
+        flat.tokens += runs.token_rows(token_head, run, account.sequence + 1, apart=apart)
+        created = sum(made)
         account.sequence = sequence
         account.records += created
         account.items += created
@@ -74,6 +78,16 @@ def take(
         account.newest = max(account.newest, version)
         account.newest_token_us = max(account.newest_token_us, puts.token.time_us)
     return taken
+
+
+def _run(version: bytes, puts: Alike, made: list[bool], taken: Sequence[Receipt | None]) -> Run:
+    """The puts that were taken."""
+    records, bodies, sizes = puts.records, puts.bodies, list(map(len, puts.values))
+    if len(made) < len(taken):
+        at = [index for index, receipt in enumerate(taken) if receipt is not None]
+        records, bodies = [records[index] for index in at], [bodies[index] for index in at]
+        sizes = [sizes[index] for index in at]
+    return Run(version, records, bodies, made, sizes)
 
 
 def _plain(lane: Lane, puts: Alike) -> bool:
@@ -85,19 +99,10 @@ def _plain(lane: Lane, puts: Alike) -> bool:
 
 
 class _Piece(NamedTuple):
-    """What puts of one size share: what stands before the value in the record's row, what ends the row of the change,
-    and the size that is charged."""
+    """What puts of one size share: what stands before the value in the record's row, and the size that is charged."""
 
     head: bytes
-    end: bytes
     size: int
-
-
-class _Starts(NamedTuple):
-    """What begins the row of a change that made its record, and of one that did not."""
-
-    created: bytes
-    replaced: bytes
 
 
 class _Mould:
@@ -108,13 +113,8 @@ class _Mould:
         self.version = token_version(puts.token) if condition is None else condition.operand
         self._ordered = 0 if condition is None else ORDERED
         self._now_us = now_us
-        self._kind, attributes = puts.pattern.content_type, puts.pattern.attributes
-        self._meta = rows.meta(self._kind, attributes) if self._kind or attributes else b""
-
-    def starts(self, record_size: int) -> _Starts:
-        """Those of records whose names have this size."""
-        made, replaced = (events.plain_start(self.version, new, self._now_us, record_size) for new in (True, False))
-        return _Starts(made, replaced)
+        kind, attributes = puts.pattern.content_type, puts.pattern.attributes
+        self._meta = rows.meta(kind, attributes) if kind or attributes else b""
 
     def piece(self, value_size: int) -> _Piece | None:
         """That of puts whose values have this size; None when they are too large to lie in their records' rows."""
@@ -123,7 +123,7 @@ class _Mould:
             return None
         head = ROW.pack(FLAT_ONLY | self._ordered, self.version, 1, 1, 0, 0, size)
         cell = rows.header(self.version, self._now_us, self._ordered, 1 if self._meta else 0)
-        return _Piece(head + cell + self._meta, events.plain_end(self._kind, value_size), size)
+        return _Piece(head + cell + self._meta, size)
 
     def replaces(self, row: bytes) -> int | None:
         """The size that a record's row was charged with, when one of these puts takes the place of all that it has."""

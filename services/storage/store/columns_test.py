@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,9 +21,8 @@ from services.storage.domain.model import (
     WriteToken,
 )
 from services.storage.domain.namespace import Namespace, Settings
-from services.storage.store import columns, layout
+from services.storage.store import columns, events, layout, runs
 from services.storage.store.alike import Alike
-from services.storage.store.events import decode
 from services.storage.store.interface import Write
 from services.storage.store.local import LocalOptions, LocalStore
 from services.storage.store.memory import MemoryKv
@@ -43,7 +42,12 @@ def batches(seed: int, space: Namespace) -> list[Alike]:
             old = chance.choice([made[-1], chance.choice(made)])
             keep = chance.randrange(1, len(old) + 1)
             values = [b"other" if chance.random() < 0.2 else value for value in old.values[:keep]]
-            made.append(alike(space, old.token, old.pattern, list(old.records[:keep]), values))
+            records = list(old.records[:keep])
+            if chance.random() < 0.5:  # the same token with records that it did not come with before
+                more = [b"n%d" % n for n in chance.sample(range(30), 5)]
+                records += [record for record in more if record not in records]
+                values += [b"more"] * (len(records) - len(values))
+            made.append(alike(space, old.token, old.pattern, records, values))
             continue
         token = WriteToken(START_US + number * 10 + chance.randrange(-40, 40), chance.randbytes(16))
         pattern = Put(b"", b"")
@@ -92,9 +96,9 @@ def play(mode: Mode, seed: int, take: Take, each: Callable[[Alike], Any]) -> tup
     """What was answered, what the store holds in the end, and how many were taken in columns."""
     taken = 0
 
-    def counting(*arguments: Any) -> list[Receipt | None]:
+    def counting(*arguments: Any, **named: Any) -> list[Receipt | None]:
         nonlocal taken
-        receipts = take(*arguments)
+        receipts = take(*arguments, **named)
         taken += sum(receipt is not None for receipt in receipts)
         return receipts
 
@@ -112,29 +116,39 @@ def play(mode: Mode, seed: int, take: Take, each: Callable[[Alike], Any]) -> tup
             while await store.sweep(now_us, 1000):
                 pass
         held = {name: dict(sorted(family.values.items())) for name, family in kv._families.items()}
-        check_feed(held, space.number)
+        held["tokens"] = dict(each_token(held["tokens"]))
+        check_feed(kv, held["tokens"], space.number)
         return answers, held
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "take", counting)
         answers, held = asyncio.run(story())
     # Those of one batch that are not plain come behind the others: the same changes, with other numbers.
-    held["feed"] = sorted(held["feed"].values())
+    held["feed"] = sorted(events.encode(change) for row in held["feed"].values() for change in runs.changes(row))
     held["tokens"] = {key: parse_token(row)._replace(sequence=0) for key, row in held["tokens"].items()}
     return answers, held, taken
 
 
-def check_feed(held: dict[str, Any], number: int) -> None:
+def each_token(held: dict[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and rows of tokens, those that share a row each for itself."""
+    for key, row in held.items():
+        if len(key) > layout.TOKEN_HEAD:
+            yield key, row
+        else:
+            yield from ((key + record, own) for record, own in runs.tokens(row))
+
+
+def check_feed(kv: MemoryKv, tokens: dict[bytes, bytes], number: int) -> None:
     """A put that is remembered with a place in the feed has its change there."""
-    for key, row in held["tokens"].items():
+    for key, row in tokens.items():
         token = parse_token(row)
         if token.sequence:
-            change = decode(held["feed"][layout.feed_key(number, token.sequence)])
-            assert change.version == token.version
+            change = runs.change(kv.family("feed"), number, token.sequence)
+            assert change is not None and change.version == token.version
             assert key == layout.token_key(number, layout.token_time(key), key[12:28], change.record)
 
 
-def not_at_all(*arguments: Any) -> list[Receipt | None]:
+def not_at_all(*arguments: Any, apart: bool) -> list[Receipt | None]:
     return [None] * len(arguments[3])
 
 

@@ -35,7 +35,14 @@ def open_store(
 ) -> LocalStore:
     """Opens or creates the data directory ``path``. Raises what ``EmbeddedStore.open`` raises; each error says what is
     there and what to do."""
-    kv = EmbeddedStore.open(path, schema="storage", version=layout.FORMAT_VERSION, families=_SPECS, settings=settings)
+    kv = EmbeddedStore.open(
+        path,
+        schema="storage",
+        version=layout.FORMAT_VERSION,
+        oldest=layout.OLDEST_FORMAT,
+        families=_SPECS,
+        settings=settings,
+    )
     try:
         return LocalStore(kv, clock_us, options, gather=True)
     except BaseException:

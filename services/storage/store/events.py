@@ -2,6 +2,8 @@
 
 version 16 · flags 1 · time 8 · item count 4 · items named 2 · annotations 2 · length 2 · record
 (length 2 · key · flags 1 · size 8 · length 1 · media type)… · (length 2 · key · length 2 · text)…
+
+The changes of a run of puts are one row with the same head (runs.py).
 """
 
 import struct
@@ -16,6 +18,9 @@ _U16 = struct.Struct(">H")
 _CREATED: Final = 1
 _DELETED: Final = 2
 _IN_DOUBT: Final = 4
+_RUN: Final = 8
+
+HEAD_SIZE: Final = _EVENT.size
 
 
 def encode(event: ChangeEvent) -> bytes:
@@ -85,6 +90,27 @@ def decode(row: bytes) -> ChangeEvent:
         pairs.append((key.decode(), text.decode()))
     created, deleted, in_doubt = bool(flags & _CREATED), bool(flags & _DELETED), bool(flags & _IN_DOUBT)
     return ChangeEvent(record, version, tuple(items), count, created, deleted, time_us, tuple(pairs), in_doubt)
+
+
+def run_head(version: bytes, time_us: int, count: int, kind_size: int) -> bytes:
+    """The head of a run of ``count`` changes, whose media type has ``kind_size`` bytes."""
+    return _EVENT.pack(version, _RUN, time_us, count, 0, 0, kind_size)
+
+
+def is_run(row: bytes) -> bool:
+    """Whether the row holds a run of changes."""
+    return bool(row[16] & _RUN)
+
+
+def run_count(row: bytes) -> int:
+    """How many changes the row holds."""
+    return int(_EVENT.unpack_from(row)[3]) if is_run(row) else 1
+
+
+def parse_run(row: bytes) -> tuple[bytes, int, int, int]:
+    """Version, time, count and size of the media type of a run."""
+    version, _, time_us, count, _, _, kind_size = _EVENT.unpack_from(row)
+    return version, time_us, count, kind_size
 
 
 def event_version(row: bytes) -> bytes:

@@ -2,13 +2,13 @@
 
 import asyncio
 import struct
-from itertools import islice
 from typing import Final
 
 from services.storage.domain.errors import ResumeTokenExpired
+from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Receipt
 from services.storage.domain.namespace import Namespace
-from services.storage.store import events, layout
+from services.storage.store import layout, runs
 from services.storage.store.families import Families
 from services.storage.store.interface import FeedPage
 from services.storage.store.ledger import Ledger
@@ -31,7 +31,7 @@ class FeedReader:
         sequence = self._ledger.account(number).sequence
         if from_beginning:
             first = self._families.feed.first(layout.prefix(number))
-            sequence = sequence if first is None else layout.feed_sequence(first[0]) - 1
+            sequence = sequence if first is None else runs.first_sequence(*first) - 1
         await self._settling.settle()
         return _CURSOR.pack(number, sequence)
 
@@ -45,12 +45,9 @@ class FeedReader:
                 " then watch anew",
                 metadata={"namespace": namespace.name},
             )
-        prefix, start = layout.prefix(number), layout.feed_key(number, seen + 1)
-        found = list(islice(self._families.feed.scan(prefix, start=start), max_events))
+        found, last = self._after(number, seen, max_events)
         await self._settling.settle()
-        last = layout.feed_sequence(found[-1][0]) if found else seen
-        changes = [events.decode(row) for _, row in found]
-        return FeedPage(changes, _CURSOR.pack(number, last), len(found) == max_events)
+        return FeedPage(found, _CURSOR.pack(number, last), len(found) == max_events)
 
     async def grown(self, namespace: Namespace, cursor: bytes, timeout_s: float) -> bool:
         """As ``Store.feed_grown``."""
@@ -79,10 +76,24 @@ class FeedReader:
         """As ``Store.feed_cursor``."""
         return _CURSOR.pack(namespace.number, receipt.sequence)
 
+    def _after(self, number: int, seen: int, limit: int) -> tuple[list[ChangeEvent], int]:
+        """The first changes behind ``seen``, and the sequence of the last of them."""
+        found: list[ChangeEvent] = []
+        for key, row in self._families.feed.scan(layout.prefix(number), start=layout.feed_key(number, seen + 1)):
+            first = runs.first_sequence(key, row)
+            held = runs.changes(row)
+            begin = max(0, seen + 1 - first)
+            end = begin + limit - len(found)
+            found += held[begin:end]
+            seen = min(layout.feed_sequence(key), first + end - 1)
+            if len(found) == limit:
+                break
+        return found, seen
+
     def _trimmed(self, number: int) -> int:
         """The sequence of the last change that is no longer kept; 0 when all are."""
         first = self._families.feed.first(layout.prefix(number))
-        return 0 if first is None else layout.feed_sequence(first[0]) - 1
+        return 0 if first is None else runs.first_sequence(*first) - 1
 
     @staticmethod
     def _sequence(namespace: Namespace, cursor: bytes) -> int:

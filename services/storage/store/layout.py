@@ -6,8 +6,9 @@ numbers are big-endian: bytewise order is their order.
     records   number, record                       the record's row: counts, and its flat item when small
     items     number, escaped record, item key     one item (all that do not lie in the record's row)
     tombs     number, escaped record, item key     stamp of a deleted item (LWW), until its grace is over
-    tokens    number, time, nonce, record          what a mutation answered, for its retries
-    feed      number, sequence                     one change
+    tokens    number, time, nonce, record          what a mutation answered, for its retries; without a record, what
+                                                   puts of one request did (runs.py)
+    feed      number, sequence                     one change, or a run of them whose last has this sequence
     due       time, number, kind, rest             what the sweeper must look at, when
     history   number, escaped record, escaped key, inverted version   an earlier version
     samples   number, record                       one record key of about 1,024, for SplitRanges
@@ -19,7 +20,9 @@ import struct
 import zlib
 from typing import Final
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+OLDEST_FORMAT: Final = 1
+"""One row for each token and each change; read as it is."""
 FAMILIES: Final = (
     "records",
     "items",
@@ -39,6 +42,8 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _TOKEN = struct.Struct(">IQ16s")
 _FEED = struct.Struct(">IQ")
+TOKEN_HEAD: Final = _TOKEN.size
+"""What the keys of a request's tokens have in common: all but the record."""
 _DUE = struct.Struct(">QIB")
 _CHUNK = struct.Struct(">I16sI")
 

@@ -8,7 +8,7 @@ from services.storage.domain.errors import ItemNotFound, VersionNotFound
 from services.storage.domain.model import Command, Item, Mode, Outcome, Put, Receipt, Selection, WriteToken
 from services.storage.domain.namespace import Namespace
 from services.storage.domain.versions import assigned_version, token_version
-from services.storage.store import events, layout, rows
+from services.storage.store import layout, rows, runs
 from services.storage.store.families import Families, Operation
 from services.storage.store.history import History, Past, version_in
 from services.storage.store.interface import KeptVersion, Remembered
@@ -53,11 +53,11 @@ class PastReader:
         stored = self._writer.load(number, record)
         if not found.sequence:
             return Remembered(found.version, not stored.alive(self._clock_us()) or stored.version <= found.version)
-        change = self._families.feed.get(layout.feed_key(number, found.sequence))
+        change = runs.change(self._families.feed, number, found.sequence)
         if change is None:
             return Remembered(found.version, stored.version <= found.version)
         current = True
-        for item in events.decode(change).items:
+        for item in change.items:
             row = stored.item_row(item.key)
             known = None if row is None else rows.known(row)
             there = visible(known, self._clock_us())

@@ -12,7 +12,7 @@ from services.storage.domain.errors import NamespaceNotFound, TokenReused
 from services.storage.domain.model import Command, Cost, Outcome, Receipt
 from services.storage.domain.namespace import Namespace
 from services.storage.domain.versions import check_drift
-from services.storage.store import columns, layout
+from services.storage.store import columns, layout, runs
 from services.storage.store.alike import Alike
 from services.storage.store.families import Operation, fill
 from services.storage.store.flat import TOKEN, FlatPuts, Lane, token_row
@@ -78,7 +78,7 @@ class Turn:
             if place in touched:
                 self._submit(results, pending)
             if place in before:
-                row, token_row = families.records.get(place), families.tokens.get(tokens[index])
+                row, token_row = families.records.get(place), runs.remembered(families.tokens, [tokens[index]])[0]
             try:
                 results.append(self._one(lanes[index], write.command, place, row, tokens[index], token_row, plan))
                 pending.append(index)
@@ -101,13 +101,16 @@ class Turn:
         lane, records, token = self._lane(writes.namespace), writes.records, writes.token
         places = [lane.prefix + record for record in records]
         head = layout.token_key(lane.number, token.time_us, token.nonce, b"")
-        tokens = [head + record for record in records]
         families = self._writer.families
         rows = families.records.get_many(places)
-        known = families.tokens.get_many(tokens) if token.time_us <= lane.seen_us else [None] * len(tokens)
+        known: list[bytes | None] = [None] * len(records)
+        apart = False
+        if token.time_us <= lane.seen_us:
+            known = runs.remembered(families.tokens, [head + record for record in records])
+            apart = families.tokens.get(head) is not None
         taken: Sequence[Receipt | None] = [None] * len(records)
         if lane.account is not None and lane.first_us <= token.time_us <= lane.last_us:
-            taken = columns.take(self._flat, lane, lane.account, writes, places, rows, tokens, known)
+            taken = columns.take(self._flat, lane, lane.account, writes, places, rows, head, known, apart=apart)
         self._grows = self._grows or any(taken)
         results: list[Receipt | WellspringError] = []
         pending: list[int] = []
@@ -115,7 +118,8 @@ class Turn:
             try:
                 if receipt is None:
                     command = writes[index].command
-                    receipt = self._one(lane, command, places[index], rows[index], tokens[index], known[index], None)
+                    key = head + command.record
+                    receipt = self._one(lane, command, places[index], rows[index], key, known[index], None)
                 results.append(receipt)
                 pending.append(index)
             except WellspringError as error:
@@ -151,10 +155,9 @@ class Turn:
         family = self._writer.families.tokens
         asked = [index for index, lane in enumerate(lanes) if writes[index][1][1][0] <= lane.seen_us]
         found: list[bytes | None] = [None] * len(tokens)
-        if len(asked) == 1:
-            found[asked[0]] = family.get(tokens[asked[0]])
-        elif asked:
-            for index, row in zip(asked, family.get_many([tokens[index] for index in asked]), strict=True):
+        if asked:
+            rows = runs.remembered(family, [tokens[index] for index in asked])
+            for index, row in zip(asked, rows, strict=True):
                 found[index] = row
         return found
 

@@ -12,7 +12,7 @@ from services.storage.domain.errors import QuotaExceeded
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.model import Command, Receipt, WriteToken
 from services.storage.domain.namespace import Namespace
-from services.storage.store import events, layout
+from services.storage.store import events, layout, runs
 from services.storage.store.apply import Application
 from services.storage.store.catalog import Catalog
 from services.storage.store.families import Families, Operation
@@ -74,7 +74,8 @@ class Writer:
 
     def token(self, number: int, record: bytes, token: WriteToken) -> Token | None:
         """What is remembered of a token."""
-        row = self.families.tokens.get(layout.token_key(number, token.time_us, token.nonce, record))
+        key = layout.token_key(number, token.time_us, token.nonce, record)
+        row = runs.remembered(self.families.tokens, [key])[0]
         return None if row is None else parse_token(row)
 
     def apply(
