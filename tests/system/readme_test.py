@@ -1,16 +1,18 @@
-"""The README's first feature runs as it is written."""
+"""The README's first feature runs as it is written, where nothing of ours is installed but the SDK's wheel."""
 
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from tools.platform.layout import Layout, Route, fixed_ports
 from tools.platform.platform import Platform
 from tools.platform.ports import free_base
 
-README = Path(os.path.abspath(__file__)).parents[2] / "README.md"
+ROOT = Path(os.path.abspath(__file__)).parents[2]
+README = ROOT / "README.md"
 STORAGE = "127.0.0.1:7101"
 
 
@@ -21,6 +23,12 @@ def test_the_first_feature_runs_as_written(tmp_path):
     with Platform(layout) as platform:
         file = tmp_path / "feature.py"
         file.write_text(program.replace(STORAGE, platform.addresses["storage"]), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run([sys.executable, str(file)], env=environment, capture_output=True, text=True, timeout=60)
+        (wheel,) = (ROOT / "libs/client/wheel").glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(tmp_path / "site")
+        paths = [str(tmp_path / "site"), *(path for path in sys.path if "/pypi/" in path)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        done = subprocess.run(
+            [sys.executable, "-P", str(file)], env=environment, capture_output=True, text=True, timeout=60
+        )
     assert (done.returncode, done.stdout) == (0, "b'monday' b'water the plants, twice'\n"), done.stderr
