@@ -96,6 +96,23 @@ def empty() -> None:
             raw.execute(f"TRUNCATE {table}", timeout=120)
 
 
+def rows() -> bytes:
+    """Every value of every row of the keyspace."""
+    _, raw, _ = _connected()
+    values = (
+        value for table in _tables() for row in raw.execute(f"SELECT * FROM {table}", timeout=120) for value in row
+    )
+    return b"\0".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
+
+
+def commit_log() -> bytes:
+    """What the node's commit log holds; nothing of one that ran already."""
+    if os.environ.get("WELLSPRING_CASSANDRA"):
+        return b""
+    found = sorted((guarded()[0].nodes[0].directory / "commitlog").glob("*.log"))
+    return b"".join(path.read_bytes().rstrip(b"\0") for path in found)
+
+
 def again(store: CassandraStore) -> CassandraStore:
     """Another server's store, over the same tables: it knows nothing of the first one."""
     there = store._cluster
