@@ -29,10 +29,15 @@ from libs.kafka.options import Options
 RENEW_S = 30.0
 """A transaction is ended and the next one begun after this: those who read committed would wait for it."""
 _CALL_S = 10.0
-"""A call of the library is made again after this, as long as it can be: a partition may be without a leader."""
+"""A call of the library is made again after this: a partition may be without a leader. It is not once the brokers have
+waited for the transaction as long as they do."""
 _POLL_S = 0.1
 _QUEUE_KIB = 131_072
 _CLOSING_S = 5.0
+
+
+class _NotEnded(Exception):
+    """A transaction could not be ended for as long as the brokers keep one."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,7 @@ class TransactionalProducer:
         """`timeout_s`: so long the brokers wait for a transaction to go on before they end it. Use `open`."""
         self._loop = asyncio.get_running_loop()
         self._topic, self._partition, self._name = topic, partition, name
+        self._timeout_s = timeout_s
         self._heard = Hearing()
         self._producer = confluent_kafka.Producer(
             {
@@ -171,6 +177,8 @@ class TransactionalProducer:
                 elif time.monotonic() - self._began_s > RENEW_S:
                     self._renew()
             self._end()
+        except _NotEnded:
+            self._tell(partial(self._fail, self._not_ended()))
         except (KafkaException, SystemError) as error:
             # SystemError is what the library makes of a fatal error that it had to tell just before it called back.
             told = error.__cause__ if isinstance(error, SystemError) else error
@@ -248,6 +256,8 @@ class TransactionalProducer:
             self._tell(partial(self._done, done))
 
     def _again(self, call: Callable[[float], None]) -> None:
+        """Raises KafkaException, _NotEnded."""
+        end_s = time.monotonic() + self._timeout_s
         while True:
             try:
                 call(_CALL_S)
@@ -258,6 +268,14 @@ class TransactionalProducer:
                     raise
                 if self._heard.refusal is not None or self._ending.is_set():
                     raise
+                if time.monotonic() >= end_s:
+                    raise _NotEnded from None
+
+    def _not_ended(self) -> DeliveryUnknown:
+        return DeliveryUnknown(
+            f"the brokers did not end a transaction of {self._name} on the topic {self._topic} within"
+            f" {self._timeout_s:g} s: what was not acknowledged may be in the topic"
+        )
 
     def _why(self, error: KafkaError) -> WellspringError:
         if error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -14,6 +15,7 @@ from libs.kafka.transactions import TransactionalProducer
 PATIENCE_S = 60.0
 FENCED = KafkaError(KafkaError._FENCED, "fenced", fatal=True)
 STATE = KafkaError(KafkaError._STATE, "no transaction is open")
+AWAY = KafkaError(KafkaError._TIMED_OUT, "no coordinator answers", retriable=True)
 FAILED = KafkaError(KafkaError._MSG_TIMED_OUT, "timed out", txn_requires_abort=True)
 
 
@@ -120,9 +122,10 @@ def play(monkeypatch):
 
     monkeypatch.setattr(transactions.confluent_kafka, "Producer", library)
 
-    def run(body):
+    def run(body, timeout_s=60.0):
         async def main():
-            producer = await TransactionalProducer.open(Options(("nowhere:1",)), "topic", 0, "name")
+            options = Options(("nowhere:1",))
+            producer = await TransactionalProducer.open(options, "topic", 0, "name", timeout_s=timeout_s)
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await body(producer, made[0])
@@ -260,6 +263,36 @@ def test_a_fatal_error_that_the_library_told_while_it_called_back_is_told(play, 
 
     play(body)
     assert [type(one.exc_value) for one in escaped] == ([] if told is Fenced else [SystemError])
+
+
+@pytest.mark.parametrize("where", ["aborting", "committing"])
+def test_a_transaction_that_brokers_never_end_is_given_up_when_they_have(play, monkeypatch, where):
+    calls = []
+
+    def away():
+        calls.append(where)
+        time.sleep(0.01)
+        raise KafkaException(AWAY)
+
+    async def body(producer, library):
+        library.holding = True
+        waiting = producer.append([b"1"])
+        setattr(library, where, away)
+        if where == "aborting":
+            library.failing = True
+            library.holding = False
+        else:
+            monkeypatch.setattr(transactions, "RENEW_S", 0.0)
+        with pytest.raises(
+            DeliveryUnknown, match=r"did not end a transaction of name on the topic topic within 0\.1 s"
+        ):
+            await waiting
+        await producer.failed.wait()
+        with pytest.raises(DeliveryUnknown):
+            await producer.append([b"2"])
+        assert len(calls) > 1 and b"2" not in library.sent
+
+    play(body, timeout_s=0.1)
 
 
 def test_what_is_under_way_at_the_end_is_waited_for_and_nothing_is_taken_after_it(play):
