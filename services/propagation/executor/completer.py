@@ -1,4 +1,5 @@
-"""Tells the engine what became of slices: one request for all that has ended while the last one was under way.
+"""Tells the engine what became of slices: one request for all that has ended while the last one was under way, or for
+a second where it is answered so late: of several engines one may stand still, and the others are told meanwhile.
 
 A request costs the engine as much as two hundred pages in it, so small slices are gathered for a moment while more of
 them are on their way. First turns are told at once.
@@ -23,6 +24,8 @@ _MOST_TOGETHER = 64
 """Of reports in one request: 4 MiB hold that many slices with long lists of dependencies."""
 GATHER_ITEMS = 800
 GATHER_S = 0.04
+LATE_S = 1.0
+"""A request that is not answered then is waited for beside the next ones."""
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ class Completer:
                 self._items = 0
                 while self._waiting:
                     taken, self._waiting = self._waiting[:_MOST_TOGETHER], self._waiting[_MOST_TOGETHER:]
-                    await self._tell(taken)
+                    await asyncio.wait([group.create_task(self._tell(taken))], timeout=LATE_S)
 
     async def _tell(self, taken: list[_Told]) -> None:
         # The numbers of leases begin anew with each life of the engine: only both together name one.

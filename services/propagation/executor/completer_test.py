@@ -4,7 +4,7 @@ import asyncio
 from functools import partial
 
 from libs.clock.virtual import VirtualClock
-from services.propagation.executor.completer import GATHER_ITEMS, GATHER_S, Completer, Counters
+from services.propagation.executor.completer import GATHER_ITEMS, GATHER_S, LATE_S, Completer, Counters
 from services.propagation.executor.pages import Item
 from services.propagation.executor.slices import Report
 from wellspring.propagation.v1 import work_pb2
@@ -98,6 +98,24 @@ def test_a_first_turn_is_told_beside_a_request_that_is_under_way():
     asked, counters = told(test, takes_s=0.5)
     assert asked == [(0.0, [1], 10), (0.1, [3], 1), (0.5, [2], 10)]
     assert counters.done == 21
+
+
+def test_an_engine_that_stands_still_is_waited_for_beside_the_next_requests():
+    answered = []
+
+    async def test(completer, engine):
+        completer.tell(work_pb2.Batch(lease_id=1), report(0, 10), partial(answered.append, 1))
+        await asyncio.sleep(0.1)
+        engine.takes_s = 0.0
+        for lease in (2, 3):
+            completer.tell(work_pb2.Batch(lease_id=lease), report(10 * lease, 10), partial(answered.append, lease))
+        await asyncio.sleep(LATE_S)
+        assert sorted(answered) == [2, 3]
+        await asyncio.sleep(10)
+
+    asked, counters = told(test, takes_s=10.0)
+    assert asked == [(0.0, [1], 10), (LATE_S, [2, 3], 20)]
+    assert counters.done == 30 and sorted(answered) == [1, 2, 3]
 
 
 def test_leases_of_two_lives_of_the_engine_are_told_apart():
