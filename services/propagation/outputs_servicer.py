@@ -6,6 +6,7 @@ import struct
 from libs.errors.errors import InvalidArgument
 from libs.paging.paging import PageTokens
 from libs.rpc.call import Call
+from services.propagation import packing
 from services.propagation.domain import outputs
 from services.propagation.domain.engine import Engine
 from services.propagation.domain.names import split_names
@@ -34,14 +35,9 @@ class OutputsServicer:
         """Makes pages pending under a root of their own; durable when answered."""
         if len(request.reason.encode()) > _MAX_REASON_BYTES:
             raise InvalidArgument.field("reason", f"at most {_MAX_REASON_BYTES:,} bytes are allowed")
-        asked = Rerender(
-            request.id,
-            request.view,
-            split_names(request.names, "names"),
-            request.publish_unchanged,
-            request.lane,
-            request.reason,
-        )
+        names = split_names(request.names, "names")
+        gone = packing.versions(request.gone_versions, "gone_versions")
+        asked = Rerender(request.id, request.view, names, request.publish_unchanged, request.lane, request.reason, gone)
         begun, durable = rerender(self._engine.shard, asked)
         if durable is not None:
             await durable

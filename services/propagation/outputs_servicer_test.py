@@ -227,3 +227,17 @@ def test_n26_what_a_change_says_beside_its_fields_survives_and_a_bad_one_is_refu
             assert path_of(bad.status) == "changes[0]"
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("names", "versions"), [(b"page/1", b"short"), (b"page/1\0page/2", bytes(16))])
+def test_versions_of_pages_that_are_gone_are_whole_and_one_for_each_name(names, versions):
+    async def main():
+        async with served() as site:
+            request = admin_pb2.RerenderRequest(
+                id="gone", view="html", names=names, publish_unchanged=True, gone_versions=versions
+            )
+            error = await refused(site.admin.Rerender(request))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "gone_versions" in (error.details() or "")
+
+    asyncio.run(main())

@@ -11,6 +11,7 @@ from services.propagation.store.interface import Bytes16, Numbers
 from wellspring.propagation.v1 import propagation_pb2, work_pb2
 from wellspring_client import packed
 
+VERSION_BYTES = 16
 _TAB = b"\t"
 
 
@@ -37,6 +38,13 @@ def hashes(field: bytes, count: int, path: str) -> Bytes16:
             path, f"is {len(field):,} bytes long; {count:,} hashes of {packed.HASH_BYTES} bytes are expected"
         )
     return np.frombuffer(field, "V16")
+
+
+def versions(field: bytes, path: str) -> list[bytes]:
+    """Of 16 bytes each. Raises BatchInvalid."""
+    if len(field) % VERSION_BYTES:
+        raise BatchInvalid.field(path, f"is {len(field):,} bytes long; whole versions of {VERSION_BYTES} are allowed")
+    return [field[at : at + VERSION_BYTES] for at in range(0, len(field), VERSION_BYTES)]
 
 
 def inputs(field: bytes, path: str) -> tuple[list[bytes], list[str] | str]:

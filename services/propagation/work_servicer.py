@@ -109,6 +109,7 @@ class WorkServicer:
             accepted_hashes=lease.hashes.tobytes(),
             views_revision=lease.revision,
             attempts=np.array(grant.attempts, "<u4").tobytes(),
+            gone_versions=grant.gone.tobytes() if grant.gone is not None else b"",
         )
 
     async def Complete(self, request: work_pb2.CompleteRequest, call: Call) -> work_pb2.CompleteResponse:

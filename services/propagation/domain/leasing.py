@@ -1,19 +1,19 @@
 """Giving leases: which items an executor gets next, and what it must know to render them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pyroaring import BitMap
 
-from services.propagation.domain import superseding
+from services.propagation.domain import gone, superseding
 from services.propagation.domain.leases import Lease
 from services.propagation.domain.paths import resource_name
 from services.propagation.domain.roots import Group, Root
 from services.propagation.domain.scheduler import Turns
 from services.propagation.domain.shard import Shard
 from services.propagation.domain.views import View
-from services.propagation.store.interface import Held
+from services.propagation.store.interface import Bytes16, Held
 from services.propagation.store.numbers import to_numbers
 
 
@@ -28,13 +28,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease with all that goes to the executor. `attempts` are (index in the lease's ids, failures before)."""
+    """A lease with all that goes to the executor. `attempts` are (index in the lease's ids, failures before); `gone`
+    are the versions as of which pages are gone at their home, None where none is (gone.py)."""
 
     lease: Lease
     names: bytes
     roots: list[tuple[Root, list[Seen]]]
     attempts: list[tuple[int, int]]
     rendered_version: bytes
+    gone: Bytes16 | None
 
 
 def lease(shard: Shard, executor: str, capacity: Mapping[int, int], *, first_turns: bool = False) -> list[Grant]:
@@ -187,6 +189,7 @@ def _grant(
     now_s = shard.now_s()
     sequence = shard.sequence.next(shard.clock.time_ns())
     lease_id, fencing = shard.leases.identity()
+    published = [root for root in shard.index.of(view, items) if root.record.publish_unchanged]
     granted = Lease(
         id=lease_id,
         fencing=fencing,
@@ -199,7 +202,7 @@ def _grant(
         ids=ids,
         items=items,
         remaining=items.copy(),
-        hashes=_accepted(shard, view, ids, items),
+        hashes=_accepted(shard, view, ids, items, published),
         parts=parts,
         suspected=suspected,
     )
@@ -210,19 +213,20 @@ def _grant(
         roots=_wanted(shard, view, items),
         attempts=_attempts(shard, view, ids, items),
         rendered_version=shard.sequence.version(sequence),
+        gone=gone.versions(shard.store, view, ids, items, published),
     )
 
 
-def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap) -> np.ndarray:
-    """Hashes of the last accepted renders, zeros for what must be stored and purged whatever its bytes are."""
+def _accepted(shard: Shard, view: int, ids: np.ndarray, items: BitMap, published: Sequence[Root]) -> np.ndarray:
+    """Hashes of the last accepted renders, zeros for what must be stored and purged whatever its bytes are: for all
+    roots or for those that publish what is unchanged."""
     hashes = shard.store.hashes(view, ids)
     forced = shard.unsure.of(view) & items
-    for root in shard.index.of(view, items):
-        if root.record.publish_unchanged:
-            # Only what was asked for. What follows from it is cut off as ever, or a settled cycle would go round.
-            for group in root.of_view(view):
-                if group.level == 1:
-                    forced |= group.pending & items
+    for root in published:
+        # Only what was asked for. What follows from it is cut off as ever, or a settled cycle would go round.
+        for group in root.of_view(view):
+            if group.level == 1:
+                forced |= group.pending & items
     if forced:
         hashes = hashes.copy()
         hashes[np.searchsorted(ids, to_numbers(forced))] = np.void(bytes(16))

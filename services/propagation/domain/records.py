@@ -6,7 +6,9 @@ Kinds of records, all keyed by the root's sequence (8 bytes, so that key order i
 * `tally`: counters, rewritten with each commit that moves them;
 * `active`: an empty mark while the root is unfinished, so that a restart finds it;
 * `fanout`: keyed by (root, a sequence of its own), inputs that changed under the root, when, and at which causal level
-  their dependents are. From it, the edges and the `rendered_at` columns follow the root's pending sets.
+  their dependents are. From it, the edges and the `rendered_at` columns follow the root's pending sets;
+* `gone`: of a root that takes pages which are gone at their home, as of which versions (gone.py), while it is
+  unfinished or has dead letters.
 
 `change` maps a change's id to (sequence, digest), for the window of remembrance.
 """
@@ -27,6 +29,7 @@ ROOT = "root"
 TALLY = "tally"
 ACTIVE = "active"
 FANOUT = "fanout"
+GONE = "gone"
 CHANGE_ID = "change"
 
 EVERY_VIEW = 0xFFFF
@@ -139,6 +142,8 @@ class RootRecord:
         if self.state.finished:
             commit.delete_record(ACTIVE, key)
             commit.delete_records(FANOUT, key)
+            if self.publish_unchanged and self.state is not State.DONE_WITH_FAILURES:
+                commit.delete_record(GONE, key)
         else:
             commit.put_record(ACTIVE, key, b"")
 

@@ -16,6 +16,7 @@ from services.propagation.domain import reopening
 from services.propagation.domain.change import Cause, Change
 from services.propagation.domain.errors import ChangeIdReused
 from services.propagation.domain.fanout import want, want_all
+from services.propagation.domain.gone import Gone
 from services.propagation.domain.names import WORD_RULE, check_change_id, is_word
 from services.propagation.domain.publish import check_room
 from services.propagation.domain.records import RootRecord, State, Tally, find_change_id, put_id, read_root
@@ -30,7 +31,8 @@ KIND = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Rerender:
-    """What is asked for; no `names` means all that the view has rendered."""
+    """What is asked for; no `names` means all that the view has rendered. `gone_versions`, of each name or of none: as
+    of which versions (16 bytes) the home of the view told that the pages are gone."""
 
     id: str
     view: str
@@ -38,11 +40,13 @@ class Rerender:
     publish_unchanged: bool = False
     lane: str = ""
     reason: str = ""
+    gone_versions: Sequence[bytes] = ()
 
     def digest(self) -> bytes:
         """16 bytes that tell it from another one with the same id."""
         head = "\0".join((self.view, str(self.publish_unchanged), self.lane)).encode()
-        return hashlib.blake2b(head + b"\0\0" + b"\0".join(self.names), digest_size=16).digest()
+        told = b"\0\0" + b"".join(self.gone_versions) if self.gone_versions else b""
+        return hashlib.blake2b(head + b"\0\0" + b"\0".join(self.names) + told, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,12 @@ def rerender(shard: Shard, asked: Rerender) -> tuple[Begun, Awaitable[None] | No
     step = shard.step()
     root = _root(step, asked, known[0] if known is not None else 0)
     if asked.names:
-        items = to_set(step.commit.intern_resources(chosen))
+        numbers = step.commit.intern_resources(chosen)
+        items = to_set(numbers)
         want(step, root, 1, root.sequence, view, items)
+        if asked.gone_versions:
+            told_gone = dict(zip(asked.names, asked.gone_versions, strict=True))
+            Gone.of(numbers, [told_gone[name] for name in chosen]).put(step.commit, root.sequence)
         pages = len(items)
     else:
         pages = want_all(step, root, root.sequence, view)
@@ -96,6 +104,12 @@ def _check(asked: Rerender) -> None:
     check_change_id(asked.id, "id")
     if len(asked.names) > MAX_NAMES:
         raise InvalidArgument.field("names", f"holds {len(asked.names):,} names; at most {MAX_NAMES:,} are allowed")
+    if asked.gone_versions and (len(asked.gone_versions) != len(asked.names) or not asked.publish_unchanged):
+        raise InvalidArgument.field(
+            "gone_versions",
+            f"are {len(asked.gone_versions):,} for {len(asked.names):,} names;"
+            " one for each is allowed, with publish_unchanged",
+        )
     if asked.lane and not is_word(asked.lane):
         raise InvalidArgument.field("lane", f"is no lane; {WORD_RULE}")
 

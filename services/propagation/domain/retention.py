@@ -6,7 +6,7 @@ A change repeated after the window is taken for a new one; being no newer than w
 """
 
 from services.propagation.domain import finished
-from services.propagation.domain.records import CHANGE_ID, FANOUT, ROOT, TALLY, RootRecord
+from services.propagation.domain.records import CHANGE_ID, FANOUT, GONE, ROOT, TALLY, RootRecord
 from services.propagation.domain.sequence import decode, encode
 from services.propagation.domain.shard import Shard, Step
 
@@ -30,6 +30,8 @@ def forget(shard: Shard) -> int:
         step.commit.delete_record(ROOT, key)
         step.commit.delete_record(TALLY, key)
         step.commit.delete_records(FANOUT, key)
+        if record.publish_unchanged:
+            step.commit.delete_record(GONE, key)
         step.commit.delete_record(CHANGE_ID, record.change.id.encode())
         forgotten += 1
         last = record.sequence

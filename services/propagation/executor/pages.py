@@ -13,6 +13,7 @@ DEFAULT_RENDER_TIMEOUT_S = 30.0
 # As propagation.proto says of resources and aspects: one bad name would have the whole completion refused.
 MAX_NAME_BYTES = 1024
 MAX_CONTENT_TYPE = 128
+_VERSION_BYTES = 16
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _ASPECT = re.compile(r"([a-z][a-z0-9_-]{0,63})?")
 _TAG = re.compile(r"[!-~]+")
@@ -26,18 +27,19 @@ Dependencies = tuple[tuple[str, str], ...]
 
 class Item(NamedTuple):
     """A resource to render. `accepted_hash` is that of its last accepted completion (zeros: none); `attempts` failed
-    before."""
+    before. `gone_version`: as of which version its home told that it is gone (empty: it did not)."""
 
     id: int
     resource: str
     accepted_hash: bytes
     attempts: int = 0
+    gone_version: bytes = b""
 
 
 @dataclass(slots=True)
 class Page:
     """What a renderer made. `dependencies` None: the renderer does not know, and those declared before stay.
-    `stored_as` is the version that the store has it under already."""
+    `stored_as` is the version that the store has it under already, or as of which it is gone there; empty: unknown."""
 
     body: bytes
     content_type: str
@@ -82,7 +84,13 @@ def items_of(batch: work_pb2.Batch) -> list[Item]:
     before = dict(zip(attempts[::2], attempts[1::2], strict=True))
     accepted = [hashes[at : at + packed.HASH_BYTES] for at in range(0, len(hashes), packed.HASH_BYTES)]
     tried = [before.get(at, 0) for at in range(len(ids))] if before else [0] * len(ids)
-    return list(map(Item._make, zip(ids, names, accepted, tried, strict=True)))
+    ends = _ends(batch.gone_versions) if batch.gone_versions else [b""] * len(ids)
+    return list(map(Item._make, zip(ids, names, accepted, tried, ends, strict=True)))
+
+
+def _ends(versions: bytes) -> list[bytes]:
+    found = [versions[at : at + _VERSION_BYTES] for at in range(0, len(versions), _VERSION_BYTES)]
+    return [version if any(version) else b"" for version in found]
 
 
 def check_page(page: Page, item: Item, view: work_pb2.View, max_output_bytes: int) -> RenderFailed | None:

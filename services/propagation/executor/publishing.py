@@ -50,7 +50,7 @@ class Publisher:
         problems: list[Problem | None] = [None] * len(changed)
         places: dict[bytes, list[int]] = {}
         for at, one in enumerate(changed):
-            # Of a page that is gone no version is left: caches forget whatever they have.
+            # Of a page that is gone it may be unknown as of which version: caches forget whatever they have.
             places.setdefault(one.page.stored_as, []).append(at)
         for version, alike in places.items():
             told = await self._publish([changed[at] for at in alike], version, documents, caches, cause)

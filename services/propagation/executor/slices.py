@@ -85,7 +85,7 @@ async def run_slice(
                 continue
             report.size_bytes += len(outcome.body)
             hashed = output_hash(None if outcome.missing else outcome.body, outcome.content_type, outcome.tags)
-            if outcome.stored_as:
+            if outcome.stored_as and not outcome.missing:
                 hashed = taken_hash(hashed, outcome.stored_as)
             if hashed == item.accepted_hash:
                 report.done.append((item, hashed, outcome.dependencies))

@@ -2,13 +2,14 @@
 
 The engine lends a page once the store here has it, so that nothing older is taken; the page is known by the version
 that it was rendered and stored with, and is purged with that. A newer version is purged though its bytes are those of
-the last one taken: what the store had between the two may lie in the caches (decision 0144).
+the last one taken: what the store had between the two may lie in the caches (decision 0144). A page that is gone is
+purged with the version as of which its home told so: the store here may yet show what came before (decision 0153).
 """
 
 import time
 from collections.abc import Sequence
 
-from services.propagation.executor.pages import Item, Outcome, Page, RenderFailed
+from services.propagation.executor.pages import Item, Outcome, Page, RenderFailed, SawOlder
 from services.propagation.executor.ports import Stored
 from services.propagation.executor.renderers import Slice
 from services.propagation.executor.templates import EffectTemplates
@@ -40,14 +41,17 @@ class TakeRenderer:
             return [RenderFailed(error.reason or "STORE_UNAVAILABLE", error.message) for _ in items]
         finally:
             given.seconds += time.perf_counter() - began_s
-        return list(map(_page, found))
+        return list(map(_page, items, found))
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
-def _page(stored: Stored | None) -> Page:
-    """The page as it lies there. Its inputs are known at home."""
+def _page(item: Item, stored: Stored | None) -> Page | SawOlder:
+    """The page as it lies there. Its inputs are known at home. One that came back and is gone again may come here after
+    it was told of."""
     if stored is None:
-        return Page(b"", "text/plain", None, (), missing=True)
+        return Page(b"", "text/plain", None, (), missing=True, stored_as=item.gone_version)
+    if stored.version < item.gone_version:
+        return SawOlder()
     return Page(stored.body, stored.content_type, None, stored.tags, stored_as=stored.version)

@@ -3,13 +3,14 @@
 import asyncio
 
 from services.propagation.executor.hashing import GONE, output_hash, taken_hash
-from services.propagation.executor.pages import Item
+from services.propagation.executor.pages import Item, items_of
 from services.propagation.executor.ports import Stored
 from services.propagation.executor.runtimes import ViewRuntime, make_publisher, make_renderer
 from services.propagation.executor.slices import run_slice
 from services.propagation.executor.sources import Sources
 from services.propagation.targets.targets import Targets
 from wellspring.propagation.v1 import work_pb2
+from wellspring_client import packed
 from wellspring_client.errors import Unavailable
 
 NONE = bytes(16)
@@ -59,9 +60,9 @@ def run(world, *items):
     return asyncio.run(go())
 
 
-def item(number, name, accepted=NONE):
+def item(number, name, accepted=NONE, gone_version=b""):
     """A page to take."""
-    return Item(number, f"wiki/page/{name}", accepted)
+    return Item(number, f"wiki/page/{name}", accepted, gone_version=gone_version)
 
 
 def version(number):
@@ -114,6 +115,31 @@ def test_a_page_that_is_gone_leaves_the_caches_whatever_they_have():
     report = run(world, item(1, "A", output_hash(b"a", "text/html", [])))
     assert [one[1] for one in report.done] == [GONE]
     assert {purge.min_version for purge in world.purges} == {b""}
+
+
+def test_a_page_that_is_gone_is_purged_with_the_version_of_its_end_and_one_that_is_back_with_its_own():
+    world = World()
+    world.lies = {b"B": Stored(b"b", "text/html", (), version(9))}
+    report = run(world, item(1, "A", gone_version=version(7)), item(2, "B", gone_version=version(8)), item(3, "C"))
+    assert [one[1] == GONE for one in report.done] == [True, False, True]
+    by_path = {purge.path: purge.min_version for purge in world.purges if not purge.tags}
+    assert by_path == {"/wiki/A": version(7), "/wiki/B": version(9), "/wiki/C": b""}
+
+
+def test_a_page_that_is_older_than_its_end_is_waited_for():
+    world = World()
+    world.lies = {b"A": Stored(b"a", "text/html", (), version(6))}
+    pages = [item(1, "A", gone_version=version(7)), item(2, "A", gone_version=version(6))]
+    report = run(world, *pages)
+    assert (report.saw_older, [one[0] for one in report.done]) == (pages[:1], pages[1:])
+    assert {purge.min_version for purge in world.purges} == {version(6)}
+
+
+def test_a_batch_says_of_each_page_as_of_which_version_it_is_gone():
+    batch = work_pb2.Batch(ids=packed.encode_ids([1, 2]), names=b"A\0B", accepted_hashes=NONE * 2)
+    assert [one.gone_version for one in items_of(batch)] == [b"", b""]
+    batch.gone_versions = NONE + version(7)
+    assert [one.gone_version for one in items_of(batch)] == [b"", version(7)]
 
 
 def test_a_store_that_is_away_is_tried_again():

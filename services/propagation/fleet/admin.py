@@ -1,12 +1,14 @@
 """PropagationAdmin over all shards: views are put into each, rules into the first, dead letters and outputs are listed
 shard after shard."""
 
+from itertools import zip_longest
 from typing import Any
 
 from google.protobuf.message import Message
 
 from libs.errors.errors import InvalidArgument
 from libs.rpc.call import Call
+from services.propagation import packing
 from services.propagation.domain.names import split_names
 from services.propagation.fleet import growth, ids
 from services.propagation.fleet.costs import together
@@ -111,14 +113,23 @@ class FleetAdmin:
 
     async def Rerender(self, request: admin_pb2.RerenderRequest, call: Call) -> admin_pb2.RerenderResponse:
         """Each page by its shard, all under one root."""
+        names, gone = split_names(request.names, "names"), packing.versions(request.gone_versions, "gone_versions")
+        if gone and len(gone) != len(names):
+            raise InvalidArgument.field(
+                "gone_versions", f"are {len(gone):,} for {len(names):,} names; one each is allowed"
+            )
         mine: dict[int, list[bytes]] = {}
-        for name in split_names(request.names, "names"):
-            mine.setdefault(self._shards.of(name.decode()), []).append(name)
+        mine_gone: dict[int, list[bytes]] = {}
+        for name, version in zip_longest(names, gone, fillvalue=b""):
+            shard = self._shards.of(name.decode())
+            mine.setdefault(shard, []).append(name)
+            mine_gone.setdefault(shard, []).append(version)
         requests: dict[int, Message] = {}
         for shard in mine or range(self._shards.count):
             requests[shard] = part = admin_pb2.RerenderRequest()
             part.CopyFrom(request)
             part.names = b"\0".join(mine.get(shard, ()))
+            part.gone_versions = b"".join(mine_gone.get(shard, ()))
         answers = await self._shards.ask_each(_SERVICE, "Rerender", requests, call)
         found = whole(answers)
         return admin_pb2.RerenderResponse(

@@ -31,6 +31,7 @@ class Begun:
             names=b"\0".join(asked.names),
             publish_unchanged=asked.publish_unchanged,
             reason=asked.reason,
+            gone_versions=b"".join(asked.gone_versions),
         )
         try:
             # A shard with older views would leave out what they do not cover.

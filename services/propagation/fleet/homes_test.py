@@ -88,8 +88,9 @@ async def taken(engine, pages):
 
 
 async def lent(engines, pages):
-    """Takes so many pages, all of one hash; answers with which hashes they were lent."""
+    """Takes so many pages, all of one hash; answers with which hashes they were lent, and as of which versions gone."""
     found = {}
+    gone = {}
     capacity = [work_pb2.LeaseRequest.Capacity(view="html", items=100)]
     async with asyncio.timeout(PATIENT_S):
         while len(found) < pages:
@@ -102,8 +103,9 @@ async def lent(engines, pages):
                     await engine.stubs.work.Complete(work_pb2.CompleteRequest(completions=[done]))
                     for at, name in enumerate(batch.names.decode().split("\0")):
                         found[name] = hashes[16 * at : 16 * at + 16]
+                        gone[name] = batch.gone_versions[16 * at : 16 * at + 16]
             await asyncio.sleep(0.02)
-    return set(found.values())
+    return set(found.values()), gone
 
 
 def test_pages_that_are_gone_are_taken_in_each_shard_whatever_they_were_and_others_by_what_they_were():
@@ -111,13 +113,16 @@ def test_pages_that_are_gone_are_taken_in_each_shard_whatever_they_were_and_othe
         async with pair() as (east, one, other):
             names = [f"w/{at}" for at in range(20)]
             assert {one.shards.of(name) for name in names} == set(range(SHARDS))
+            none = dict.fromkeys(names, b"")
             east.tell(*names)
-            assert await lent((one, other), len(names)) == {bytes(16)}
+            assert await lent((one, other), len(names)) == ({bytes(16)}, none)
             east.tell(*names)
-            assert await lent((one, other), len(names)) == {HASH}
+            assert await lent((one, other), len(names)) == ({HASH}, none)
             east.gone = True
-            east.tell(*names)
-            assert await lent((one, other), len(names)) == {bytes(16)}
+            east.tell(*names[:10])
+            east.tell(*names[10:])
+            ends = {name: bytes([2 if at < 10 else 3] * 16) for at, name in enumerate(names)}
+            assert await lent((one, other), len(names)) == ({bytes(16)}, ends)
 
     asyncio.run(main())
 

@@ -190,10 +190,11 @@ class Taking:
         """Has them taken, as often as it takes to begin with it.
 
         Of pages that are gone the store has no version by which one would be known that came and went since: their
-        purge is never cut off.
+        purge is never cut off, and has the version of their end as its minimum.
         """
         names = [page.resource.encode() for page in pages]
-        asked = Rerender(_id(view, pages), view, names, publish_unchanged=gone, reason=REASON)
+        ends = [page.version for page in pages] if gone else []
+        asked = Rerender(_id(view, pages), view, names, publish_unchanged=gone, reason=REASON, gone_versions=ends)
         while True:
             try:
                 await self._begin(asked)
@@ -251,7 +252,7 @@ def _id(view: str, pages: Sequence[Rendered]) -> str:
     """The same pages at the same versions begin one root, however often they are told."""
     digest = hashlib.blake2b(view.encode(), digest_size=16)
     for page in pages:
-        digest.update(b"\0" + page.resource.encode() + b"\0" + page.version + b"gone" * page.gone)
+        digest.update(b"\0" + page.resource.encode() + b"\0" + page.version + b"gone as of" * page.gone)
     return f"home/{digest.hexdigest()}"
 
 

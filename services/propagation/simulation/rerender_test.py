@@ -3,9 +3,10 @@
 import pytest
 
 from libs.errors.errors import InvalidArgument
-from services.propagation.domain import control
+from services.propagation.domain import control, dead_letters, retention
 from services.propagation.domain.errors import ChangeIdReused, IntakeFull, ViewNotFound
-from services.propagation.domain.records import State
+from services.propagation.domain.leasing import Grant
+from services.propagation.domain.records import GONE, State
 from services.propagation.domain.rerender import MAX_NAMES, Begun, Rerender, rerender
 from services.propagation.domain.shard import Settings
 from services.propagation.domain.views import RetryPolicy, View
@@ -196,3 +197,80 @@ def test_what_is_refused():
     small.edit("t")
     with pytest.raises(IntakeFull):
         begin(small, "page/0000")
+
+
+def version(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def told_gone(world: World, *names: str, at: int) -> Begun:
+    """Pages of another data centre, which told that they are gone."""
+    versions = [version(at + index) for index in range(len(names))]
+    return begin(world, *names, change_id=f"gone/{at}", publish_unchanged=True, gone_versions=versions)
+
+
+def gone_of(world: World, grant: Grant) -> dict[str, int]:
+    """By page, with which version its lease says that it is gone."""
+    names = grant.names.decode().split("\0")
+    told = grant.gone.tolist() if grant.gone is not None else [bytes(16)] * len(names)
+    return {name: int.from_bytes(one, "big") for name, one in zip(names, told, strict=True)}
+
+
+def kept(world: World) -> int:
+    return sum(1 for _ in world.engine.shard.store.records(GONE))
+
+
+def test_a_page_is_lent_with_the_newest_version_as_of_which_it_is_told_to_be_gone_over_crashes():
+    world = rendered_site(4)
+    told_gone(world, "page/0002", "page/0000", at=10)
+    told_gone(world, "page/0002", at=8)
+    begin(world, "page/0001", "page/0002", change_id="by hand", publish_unchanged=True)
+    world.crash()
+    (grant,) = world.lease(10)
+    assert gone_of(world, grant) == {"page/0000": 11, "page/0001": 0, "page/0002": 10}
+    told_gone(world, "page/0000", at=20)
+    world.complete(world.render(grant))
+    (grant,) = world.lease(10)
+    assert gone_of(world, grant) == {"page/0000": 20}
+    world.complete(world.render(grant))
+    assert not world.engine.shard.roots and kept(world) == 0
+    world.edit("t")
+    (grant,) = world.lease(10)
+    assert grant.gone is None, "what was told has been seen to"
+
+
+def test_a_dead_letter_keeps_the_version_as_of_which_its_page_is_gone():
+    world = rendered_site(2)
+    told_gone(world, "page/0000", "page/0001", at=10)
+    (grant,) = world.lease(10)
+    dead = [world.number("page/0000")]
+    world.complete(world.render(grant), failed=failures_of(dead, retryable=False))
+    assert world.record("gone/10").state is State.DONE_WITH_FAILURES
+    world.crash()
+    dead_letters.replay(world.engine.shard, dead_letters.Filter())
+    (grant,) = world.lease(10)
+    assert gone_of(world, grant) == {"page/0000": 10}
+    world.complete(world.render(grant))
+    assert kept(world) == 0
+
+
+def test_versions_of_dead_letters_are_forgotten_with_their_root():
+    world = rendered_site(1)
+    told_gone(world, "page/0000", at=10)
+    (grant,) = world.lease(10)
+    world.complete(world.render(grant), failed=failures_of(grant.lease.ids.tolist(), retryable=False))
+    assert kept(world) == 1
+    world.clock.advance(world.settings.remember_s + 1)
+    while retention.forget(world.engine.shard):
+        pass
+    assert kept(world) == 0
+
+
+def test_versions_of_pages_that_are_gone_are_for_each_name_and_publish_what_is_unchanged():
+    world = rendered_site(2)
+    for more in ({"publish_unchanged": True, "gone_versions": [version(1)]}, {"gone_versions": [version(1)] * 2}):
+        with pytest.raises(InvalidArgument, match="gone_versions"):
+            begin(world, "page/0000", "page/0001", **more)
+    told_gone(world, "page/0000", at=1)
+    with pytest.raises(ChangeIdReused):
+        begin(world, "page/0000", change_id="gone/1", publish_unchanged=True, gone_versions=[version(2)])
