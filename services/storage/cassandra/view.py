@@ -220,6 +220,10 @@ class Feed(Family):
             raise NotLoaded(FeedRow(number, lane, sequence))
         return self.view.loaded.feed[number, sequence]
 
+    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
+        # Of what lies at or behind a change no more than the change is asked for: each has a row of its own here.
+        return iter((low,) if len(low) > len(layout.prefix(0)) and not reverse else ())
+
 
 class SampleKeys(Family):
     """The sampled record keys."""
