@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from services.storage.domain.errors import ChecksumMismatch
+
 _LENGTH: Final = struct.Struct(">I")
 TOKEN_BYTES: Final = 24
 """Of the key under which a mutation is remembered: time and nonce."""
@@ -32,21 +34,34 @@ class Announced(NamedTuple):
 
 def changes(row: Sequence[Any]) -> Iterator[Announced]:
     """The changes of a row: (seq, record, event, void, records, mutation, events, told). Events that are fewer than
-    the records are those of the last ones."""
+    the records are those of the last ones; events that are damaged count as none. Raises ChecksumMismatch when it
+    cannot be said which records changed."""
     sequence, record, event, void, records, token, events, told = row
     if records is None:
         if record is not None:
             yield Announced(sequence, record, event, bool(void), 0, token or b"")
         return
-    names = unpacked(records)
-    settled = unpacked(events or b"")
+    try:
+        names = unpacked(records)
+    except struct.error:
+        raise ChecksumMismatch(
+            "a stored row of the feed is damaged: it cannot be said which records changed; metadata.sequence says"
+            " which row: watch from now on, and read the records that one follows anew",
+            metadata={"sequence": str(sequence)},
+        ) from None
+    try:
+        settled = unpacked(events or b"")
+    except struct.error:
+        settled = []
+    if len(settled) > len(names):
+        settled = []
     settled[:0] = [None] * (len(names) - len(settled))
     single: Mapping[int, bytes] = told or {}
     first = sequence - len(names) + 1
     tokens = [token[at : at + TOKEN_BYTES] for at in range(0, len(token), TOKEN_BYTES)]
     for at, name in enumerate(names):
         found = settled[at] if settled[at] is not None else single.get(first + at)
-        mine = tokens[at] if len(tokens) > 1 else token
+        mine = tokens[at] if len(tokens) == len(names) else token
         yield Announced(first + at, name or b"", found or None, found == VOID, sequence, mine)
 
 
@@ -61,7 +76,7 @@ def packed(values: Sequence[bytes | None]) -> bytes:
 
 
 def unpacked(value: bytes) -> list[bytes | None]:
-    """What :func:`packed` made."""
+    """What :func:`packed` made. Raises struct.error for what it did not make."""
     found: list[bytes | None] = []
     at = 0
     while at < len(value):
@@ -69,4 +84,6 @@ def unpacked(value: bytes) -> list[bytes | None]:
         at += _LENGTH.size
         found.append(value[at : at + length - 1] if length else None)
         at += max(0, length - 1)
+    if at > len(value):
+        raise struct.error("the last value is cut")
     return found

@@ -1,8 +1,11 @@
 """Rows of the feed as changes: one, or several that were announced together."""
 
+import struct
+
 import pytest
 
 from services.storage.cassandra.announced import VOID, Announced, change_at, changes, packed, unpacked
+from services.storage.domain.errors import ChecksumMismatch
 
 
 def row(sequence, *, record=None, event=None, void=None, records=None, token=None, events=None, told=None):
@@ -50,3 +53,24 @@ def test_a_change_is_found_in_the_first_row_behind_it():
     assert [sequence for sequence in range(5, 11) if change_at(rows, sequence) is not None] == [7, 8, 9]
     assert change_at([], 5) is None
     assert change_at([row(6, record=b"r", event=b"e")], 5) is None
+
+
+def test_what_is_cut_is_not_taken_for_less():
+    value = packed([b"first", None, b"last"])
+    for end in range(1, len(value)):
+        if end in (len(packed([b"first"])), len(packed([b"first", None]))):
+            continue
+        with pytest.raises(struct.error):
+            unpacked(value[:end])
+
+
+def test_damaged_events_are_none_and_damaged_names_are_told():
+    names = packed([b"a", b"b"])
+    for damaged in (b"\xff", packed([b"A", b"B"])[:-1], packed([b"A", b"B", b"C"]), b"\xff" + packed([b"A"])[1:]):
+        found = list(changes(row(9, records=names, token=b"t", events=damaged, told={8: b"told"})))
+        assert [(change.record, change.event) for change in found] == [(b"a", b"told"), (b"b", None)]
+    with pytest.raises(ChecksumMismatch) as told:
+        list(changes(row(9, records=names[:-1], token=b"t")))
+    assert told.value.metadata == {"sequence": "9"}
+    # Tokens that are not one for each are one for all, as far as is known.
+    assert [one.token for one in changes(row(9, records=names, token=bytes(71)))] == [bytes(71)] * 2

@@ -18,6 +18,7 @@ from libs.cassandra.session import LOCAL_QUORUM, Session
 from libs.errors.errors import FailedPrecondition, Unavailable, WellspringError
 from services.storage.cassandra import outbox
 from services.storage.cassandra.dues import Dues
+from services.storage.cassandra.family import Op
 from services.storage.cassandra.lanes import Intent, Lane
 from services.storage.cassandra.layout import chunk_part, index_shard
 from services.storage.cassandra.loader import Loader
@@ -26,7 +27,7 @@ from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS, TOKENS, T
 from services.storage.cassandra.scope import COMMIT, Scope
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.sums import HEAD_AT, ROW_AT, Sums
-from services.storage.cassandra.view import Op, split
+from services.storage.cassandra.view import split
 from services.storage.store import layout as keys
 
 _log = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from services.storage.cassandra.partition import Loaded, Partition
 from services.storage.cassandra.scope import COMMIT, check_home
 from services.storage.cassandra.statements import Statements
 from services.storage.cassandra.steps import Steps
+from services.storage.cassandra.telling import told
 from services.storage.domain.feed import ChangeEvent
 from services.storage.domain.namespace import Namespace
-from services.storage.store import events
 from services.storage.store.interface import FeedPage
 
 _POLL_S: Final = 0.5
@@ -127,7 +127,8 @@ class Feed:
                     break
             at = at.moved(change.lane, change.sequence)
             if event is not None:
-                found.append(events.decode(event))
+                values = (space.number, change.lane, change.sequence, change.record, event)
+                found.append(await told(self._datacentres, *values))
         return FeedPage(found, at.encode(), more)
 
     async def grown(self, space: Namespace, cursor: bytes, timeout_s: float) -> bool:

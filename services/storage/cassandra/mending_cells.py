@@ -12,7 +12,9 @@ from typing import Final, NamedTuple
 from libs.cassandra.session import LOCAL_QUORUM
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.checking import LWW, RECORDS, SPREAD, Cell, Spot
+from services.storage.cassandra.lww import own
 from services.storage.cassandra.lww.far import Datacentres
+from services.storage.cassandra.partition import HEAD
 from services.storage.cassandra.replicas import everywhere
 from services.storage.cassandra.sums import ORDERED_AT, Damaged, Sums, over
 
@@ -48,7 +50,7 @@ class MendingCells:
     async def _cell(self, spot: Spot, version: bytes, seen: set[_Seen]) -> Cell:
         stamp = max(one.stamp for one in seen)
         newest = [one.cell for one in seen if one.stamp == stamp]
-        opened = {cell: _opened(spot, version, cell) for cell in newest}
+        opened = {cell: _opened(spot, version, cell, stamp) for cell in newest}
         damaged = [cell for cell, whole in opened.items() if whole is None]
         if not damaged:
             return Cell(opened[max(newest)], stamp)
@@ -58,7 +60,7 @@ class MendingCells:
             return Cell(None, stamp)
         _log.critical("a stored item was damaged; a replica had it whole", extra=more)
         whole = opened[max(cell for cell in newest if cell not in damaged)] or b""
-        better = over(Sums(spot.place), spot.kind, spot.key, whole, _at(spot, version), max(damaged), version)
+        better = _better(spot, version, whole, max(damaged))
         if better is None:
             _log.warning("a damaged item stays where it is: its bytes come before those that are whole", extra=more)
         else:
@@ -74,12 +76,26 @@ class MendingCells:
             _log.warning("a damaged item could not be replaced", extra={"reason": error.reason})
 
 
+def _is_own(spot: Spot) -> bool:
+    """Whether its cells have no checksum."""
+    return spot.table == LWW and spot.kind == HEAD
+
+
+def _better(spot: Spot, version: bytes, whole: bytes, damaged: bytes) -> bytes | None:
+    """What takes the place of a damaged cell at the same timestamp, if there is anything that does."""
+    if _is_own(spot):
+        return whole if whole > damaged else None
+    return over(Sums(spot.place), spot.kind, spot.key, whole, _at(spot, version), damaged, version)
+
+
 def _at(spot: Spot, version: bytes) -> int:
     return ORDERED_AT if version else spot.at
 
 
-def _opened(spot: Spot, version: bytes, cell: bytes) -> bytes | None:
+def _opened(spot: Spot, version: bytes, cell: bytes, stamp: int) -> bytes | None:
     """The cell without its checksum; None when it is damaged."""
+    if _is_own(spot):
+        return cell if own.is_well(version, cell, stamp) else None
     try:
         return Sums(spot.place).opened(spot.kind, spot.key, cell, _at(spot, version), version=version)
     except Damaged:

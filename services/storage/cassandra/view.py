@@ -5,10 +5,11 @@ of what was not loaded raises ``NotLoaded``; the step is then loaded further and
 """
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from libs.embedded.family import bounds
 from libs.errors.errors import WellspringError
+from services.storage.cassandra.family import Family, Op
 from services.storage.cassandra.partition import (
     HISTORY,
     ITEMS,
@@ -27,80 +28,15 @@ from services.storage.cassandra.partition import (
     Rows,
     Samples,
 )
+from services.storage.cassandra.wanted import remembered
 from services.storage.domain.namespace import Namespace
 from services.storage.store import catalog, layout
 from services.storage.store.ledger import Account, usage_key
-from services.storage.store.turn import parse_token
 
-_LANE = 8
 _FINISHED = 0xFFFFFFFF
 _KINDS: Final = {"items": ITEMS, "tombs": TOMBS, "history": HISTORY}
 _KEPT = 10_000
 """Namespaces whose rows are kept."""
-
-
-class Op(NamedTuple):
-    """One row written: to a family, at its key there; None deletes it."""
-
-    family: str
-    key: bytes
-    value: bytes | None
-
-
-class Family:
-    """One family of a view. What a step never reads of a family is empty."""
-
-    def __init__(self, view: "View", name: str) -> None:
-        self.view = view
-        self.name = name
-
-    def get(self, key: bytes) -> bytes | None:
-        return None
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
-
-    def scan(
-        self,
-        prefix: bytes | None = None,
-        *,
-        start: bytes | None = None,
-        end: bytes | None = None,
-        reverse: bool = False,
-    ) -> Iterator[tuple[bytes, bytes]]:
-        low, high = bounds(prefix, start, end)
-        for key in self.keys(low, high, reverse):
-            value = self.get(key)
-            if value is not None:
-                yield key, value
-
-    def scan_keys(
-        self,
-        prefix: bytes | None = None,
-        *,
-        start: bytes | None = None,
-        end: bytes | None = None,
-        reverse: bool = False,
-    ) -> Iterator[bytes]:
-        low, high = bounds(prefix, start, end)
-        return self.keys(low, high, reverse)
-
-    def first(
-        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
-    ) -> tuple[bytes, bytes] | None:
-        return next(self.scan(prefix, start=start, end=end), None)
-
-    def last(
-        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
-    ) -> tuple[bytes, bytes] | None:
-        return next(self.scan(prefix, start=start, end=end, reverse=True), None)
-
-    def keys(self, low: bytes, high: bytes | None, reverse: bool) -> Iterator[bytes]:
-        """The keys in [low, high)."""
-        return iter(())
-
-    def apply(self, key: bytes, value: bytes | None) -> None:
-        """Shows a write of this step to what the step reads later."""
 
 
 class Records(Family):
@@ -197,8 +133,8 @@ class Tokens(Family):
         row = span.rows.get(rest)
         if row is None or int.from_bytes(rest[:8], "big") < self.view.forgotten_us:
             return None
-        row, lane = row[:-_LANE], row[-_LANE:]
-        self.view.lanes[parse_token(row).sequence] = int.from_bytes(lane, "big")
+        row, sequence, lane = remembered(place, row)
+        self.view.lanes[sequence] = lane
         return row
 
     def last(
@@ -209,7 +145,13 @@ class Tokens(Family):
 
 
 class Feed(Family):
-    """Single changes, for what became of a token."""
+    """Single changes, for what became of a token. Each has a row of its own, which is found by its key alone."""
+
+    def first(
+        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
+    ) -> tuple[bytes, bytes] | None:
+        row = None if start is None else self.get(start)
+        return None if start is None or row is None else (start, row)
 
     def get(self, key: bytes) -> bytes | None:
         number, sequence = _number(key), layout.feed_sequence(key)

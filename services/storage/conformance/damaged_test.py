@@ -2,15 +2,18 @@
 and deleted as others. What was written before there were checksums is read as ever."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from libs.cassandra.session import LOCAL_ONE, LOCAL_QUORUM
 from services.storage.cassandra.partition import HEAD, HISTORY, ITEMS
+from services.storage.cassandra.wanted import token_row
 from services.storage.conformance.cassandra_faults_test import play
 from services.storage.conformance.damage import Stored
 from services.storage.conformance.kit import Case, etag, keys, older_than, rendered
 from services.storage.domain.errors import ChecksumMismatch, ConditionFailed
-from services.storage.domain.model import Mode, Receipt
+from services.storage.domain.model import Mode, Receipt, Selection
 from services.storage.domain.namespace import Namespace, Retention
 from services.storage.store import layout
 from services.storage.store.interface import Page, Read, Write
@@ -192,5 +195,84 @@ def test_puts_of_one_call_are_read_with_their_checksums_too() -> None:
         )
         assert all(isinstance(result, Receipt) for result in results)
         assert await first.contents(space) == {record: {b"": b"2"} for record in records}
+
+    play(story)
+
+
+def test_the_own_row_of_an_lww_record_is_told_where_it_can_never_have_been_written() -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(Mode.LWW)
+        await second.store.namespaces()
+        store: Any = first.store
+        await first.put(space, b"r", {b"a": b"1", b"b": b"2"})
+        await first.delete(space, b"r", Selection(start=b"b", end=b"c"))
+        own = Stored(space, b"r", HEAD, b"")
+        place = (space.number, b"r", HEAD, b"")
+        read = store._statements.read["lww_stamped"]
+        ((_, _, more, (stamp, *_)),) = await store._session.execute(read, place, LOCAL_ONE)
+        ((name, tomb),) = more.items()
+        ranged = Stored(space, b"r", HEAD, b"", name)
+        whole, _ = await own.held(first)
+        for cell, was, damaged in ((own, whole, whole[:8] + b"\xff" + whole[9:]), (ranged, tomb, tomb[:-1] + b"\xff")):
+            await cell.put(first, damaged)
+            for work in (second.items(space, b"r"), second.put(space, b"r", {b"a": b"new"})):
+                with pytest.raises(ChecksumMismatch) as error:
+                    await work
+                assert error.value.metadata == {"record": b"r".hex()}
+            # The same again, a microsecond later, as its stamp says.
+            await cell.put(first, (stamp + 1).to_bytes(8, "big") + was[8:])
+        assert await second.items(space, b"r") == {b"a": b"1"}
+
+    play(story)
+
+
+@MODES
+def test_what_is_remembered_of_a_mutation_is_told_where_it_can_never_have_been_written(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        store: Any = first.store
+        command = first.command(b"r", {b"a": b"1"})
+        (receipt,) = await first.store.mutate([Write(space, command)])
+        assert isinstance(receipt, Receipt)
+        place = token_row(command)
+        cell, stamp = await Stored(space, b"r", *place).held(first)
+        write = store._statements.write["lww_put" if space.stamped else "mend_row"]
+        # Later, for of two cells with one timestamp the one that ends by itself stays.
+        values = (stamp + 1, cell[:16] + b"\xff" + cell[17:], space.number, b"r", *place)
+        await store._session.execute(write, values, LOCAL_QUORUM)
+        (again,) = await second.store.mutate([Write(space, command)])
+        assert isinstance(again, ChecksumMismatch) and again.metadata == {"record": b"r".hex()}
+        assert await second.items(space, b"r") == {b"a": b"1"}
+        await second.put(space, b"r", {b"a": b"2"})  # others go on
+
+    play(story)
+
+
+@MODES
+def test_a_damaged_change_of_the_feed_is_told_in_doubt_and_nobody_waits_behind_it(mode: Mode) -> None:
+    async def story(first: Case, second: Case) -> None:
+        space = await first.space(mode)
+        await second.store.namespaces()
+        store: Any = first.store
+        for record in (b"r1", b"r2", b"r3"):
+            await first.put(space, record, {b"a": b"1"})
+        start = await first.store.feed_start(space, from_beginning=True)
+        page = await first.store.feed(space, start, 10)  # settles them
+        assert [event.record for event in page.events] == [b"r1", b"r2", b"r3"]
+        rows = await store._session.run(
+            f"SELECT lane, slot, seq, event FROM {store._session.options.keyspace}.feed"
+            f" WHERE space = {space.number} ALLOW FILTERING"
+        )
+        lane, slot, sequence, event = next(row for row in rows if row[3] and b"r2" in row[3])
+        for damaged in (event[:-3], event.replace(b"r2", b"r9"), b"\xff" * 40):
+            write = store._statements.write["settle"]
+            await store._session.execute(write, (damaged, space.number, lane, slot, sequence), LOCAL_QUORUM)
+            page = await second.store.feed(space, start, 10)
+            assert [(one.record, one.in_doubt) for one in page.events] == [
+                (b"r1", False),
+                (b"r2", True),
+                (b"r3", False),
+            ]
 
     play(story)

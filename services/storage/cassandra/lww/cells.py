@@ -25,6 +25,7 @@ from services.storage.store import rows
 _STAMPED: Final = struct.Struct(">QB")
 _RANGE: Final = struct.Struct(">QB16sQH")
 _HEAD: Final = struct.Struct(">QB16s")
+HEAD_BYTES: Final = _HEAD.size
 _ITEM: Final = b"\0"
 _DEAD: Final = b"\1"
 _ORDERED: Final = 1

@@ -8,6 +8,7 @@ from libs.cassandra.session import Session
 from services.storage.cassandra.checking import Replicas
 from services.storage.cassandra.layout import record_key
 from services.storage.cassandra.loader import Loader
+from services.storage.cassandra.lww import own
 from services.storage.cassandra.lww.buckets import NOTE, decode_note
 from services.storage.cassandra.lww.cells import decode_cells, decode_head, decode_range
 from services.storage.cassandra.lww.places import Places, reached
@@ -41,6 +42,7 @@ class LwwLoader(Loader):
         whole: bool = False,
     ) -> None:
         super().__init__(session, statements, replicas)
+        self._replicas = replicas
         self._clock_us = clock_us
         self._grace_us = grace_us
         self._whole = whole
@@ -107,7 +109,7 @@ class LwwLoader(Loader):
 
     async def checked(self, place: Place, found: Sequence[Any]) -> Sequence[Any]:
         """Rows as :meth:`take` wants them."""
-        return await self._checking.lww(place, found)
+        return await own.checked(self._replicas, place, await self._checking.lww(place, found))
 
     def begun(self, place: Place, found: Sequence[Any], loaded: Loaded) -> None:
         """Takes in what :meth:`begin` brought."""

@@ -16,6 +16,7 @@ from libs.cassandra.session import LOCAL_QUORUM, Statement
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
+from services.storage.cassandra.family import Op
 from services.storage.cassandra.lanes import BESIDE_BYTES, Intent, Lane, row_bytes
 from services.storage.cassandra.layout import feed_slot, record_key
 from services.storage.cassandra.lww.burial import QUIET_US
@@ -25,7 +26,7 @@ from services.storage.cassandra.lww.settling import Happened
 from services.storage.cassandra.lww.steps import LwwSteps, Tools
 from services.storage.cassandra.lww.writing import Writes, Writing
 from services.storage.cassandra.partition import HEAD, ITEMS, Loaded, NotLoaded, Place, Range, Rows
-from services.storage.cassandra.view import Op, View, split
+from services.storage.cassandra.view import View, split
 from services.storage.cassandra.wanted import token_row
 from services.storage.domain.model import NO_VERSION, Receipt
 from services.storage.domain.namespace import Namespace
