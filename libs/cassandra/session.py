@@ -20,7 +20,7 @@ from cassandra.query import BatchStatement, BatchType, tuple_factory
 
 from libs.cassandra import binding
 from libs.cassandra.bridge import Bridge
-from libs.cassandra.connection import Connection
+from libs.cassandra.connection import Connection, ask
 from libs.cassandra.deadlines import Deadlines
 from libs.cassandra.errors import translate
 from libs.cassandra.options import Options
@@ -202,7 +202,7 @@ class Session:
         settle = self._bridge.settle
         async with self._room:
             try:
-                asked = self._raw.execute_async(bound, timeout=None, paging_state=state)
+                asked = ask(self._raw, bound, paging_state=state)
                 asked.add_callbacks(
                     lambda rows: settle(future, (rows, asked._paging_state), None),
                     lambda error: settle(future, None, error),
@@ -273,7 +273,7 @@ class Session:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         settle = self._bridge.settle
         to = {} if host is None else {"host": host}
-        asked = self._raw.execute_async(bound, timeout=None, **to)
+        asked = ask(self._raw, bound, **to)
         asked.add_callbacks(settle_rows, settle_error, callback_args=(settle, future), errback_args=(settle, future))
         self._deadlines.add(future, timeout_s)
         return future
