@@ -1,66 +1,79 @@
 """Turns: steps on the same thing come one after the other."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterable
+import collections
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
+_Waiting = collections.deque["asyncio.Future[None]"]
 
 
 class KeyedLocks(Generic[K]):
-    """One lock for each key that is being used."""
+    """One lock for each key that is being used: those who wait for it get it in the order in which they came."""
 
     def __init__(self) -> None:
-        self._locks: dict[K, tuple[asyncio.Lock, int]] = {}
+        self._locks: dict[K, _Waiting | None] = {}
 
     def hold(self, key: K) -> "_Held[K]":
         """``async with locks.hold(key):``."""
-        return _Held(self._locks, key)
+        return _Held(self, (key,))
 
     def held(self, key: K) -> bool:
         """Whether somebody holds it."""
         return key in self._locks
 
-    @contextlib.asynccontextmanager
-    async def hold_all(self, keys: Iterable[K]) -> AsyncIterator[None]:
+    def hold_all(self, keys: Iterable[K]) -> "_Held[K]":
         """Holds several keys at once. They are to come sorted, each once: then no two who do so wait for each other."""
-        held: list[_Held[K]] = []
+        return _Held(self, keys)
+
+    async def wait(self, key: K) -> None:
+        """Waits for a key that somebody holds, to hold it then."""
+        waiting = self._locks[key]
+        if waiting is None:
+            waiting = self._locks[key] = collections.deque()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
         try:
-            for key in keys:
-                one = self.hold(key)
-                await one.__aenter__()
-                held.append(one)
-            yield
-        finally:
-            for one in held:
-                one.release()
+            await turn
+        except BaseException:
+            if not turn.cancelled():
+                self.leave(key)  # it came at the very moment
+            raise
+
+    def leave(self, key: K) -> None:
+        """Gives a key to who waits for it."""
+        waiting = self._locks[key]
+        while waiting:
+            turn = waiting.popleft()
+            if not turn.done():  # else who waited went away
+                turn.set_result(None)
+                return
+        del self._locks[key]
 
 
 class _Held(Generic[K]):
-    def __init__(self, locks: dict[K, tuple[asyncio.Lock, int]], key: K) -> None:
+    def __init__(self, locks: KeyedLocks[K], keys: Iterable[K]) -> None:
         self._locks = locks
-        self._key = key
+        self._keys = keys
+        self._held: list[K] = []
 
     async def __aenter__(self) -> None:
-        lock, users = self._locks.get(self._key, (None, 0))
-        lock = lock or asyncio.Lock()
-        self._locks[self._key] = (lock, users + 1)
+        taken = self._locks._locks
         try:
-            await lock.acquire()
+            for key in self._keys:
+                if key in taken:
+                    await self._locks.wait(key)
+                else:
+                    taken[key] = None
+                self._held.append(key)
         except BaseException:
-            self._leave()
+            self._release()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self.release()
+        self._release()
 
-    def release(self) -> None:
-        """What ``__aexit__`` does, for who holds many."""
-        self._locks[self._key][0].release()
-        self._leave()
-
-    def _leave(self) -> None:
-        lock, users = self._locks.pop(self._key)
-        if users > 1:
-            self._locks[self._key] = (lock, users - 1)
+    def _release(self) -> None:
+        for key in self._held:
+            self._locks.leave(key)

@@ -49,3 +49,28 @@ def test_who_goes_away_while_it_waits_lets_go_of_what_it_holds():
         assert not locks._locks
 
     asyncio.run(run())
+
+
+def test_who_goes_away_at_the_very_moment_of_its_turn_leaves_it_to_the_next():
+    locks = KeyedLocks()
+    had = []
+
+    async def wait(name):
+        async with locks.hold("key"):
+            had.append(name)
+
+    async def run():
+        for early in (True, False):
+            async with asyncio.timeout(60):
+                async with locks.hold("key"):
+                    waiting = [asyncio.create_task(wait(name)) for name in "abc"]
+                    await asyncio.sleep(0)
+                    if early:  # its turn comes to one who is going
+                        waiting[0].cancel()
+                if not early:  # he goes when his turn has come
+                    waiting[0].cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            assert waiting[0].cancelled() and not locks._locks
+
+    asyncio.run(run())
+    assert had == ["b", "c"] * 2, "in the order in which they came"

@@ -39,6 +39,7 @@ class Session:
     def __init__(self) -> None:
         self.arrived: dict[str, list[Any]] = collections.defaultdict(list)
         self.batches: list[list[str]] = []
+        self.requests: list[list[Any]] = []
         self.early: set[bytes] = set()
         self.failing = ""
 
@@ -48,6 +49,7 @@ class Session:
     async def batch(self, writes: Any, *given: Any) -> list[Any]:
         names = [statement.name for statement, _ in writes]
         self.batches.append(names)
+        self.requests.append([(statement.name, values) for statement, values in writes])
         if "lww_put" in names:
             found = {values[2] for values in self.arrived["index"]}
             records = {values[3] for statement, values in writes if statement.name == "lww_put"}
@@ -67,7 +69,7 @@ class Session:
         return "all"
 
 
-def put(session: Session, records: list[bytes]) -> list[Receipt | Any]:
+def put(session: Session, records: list[bytes], value: bytes = b"value") -> list[Receipt | Any]:
     """What became of one put of each record, as one step."""
 
     async def run() -> list[Any]:
@@ -77,7 +79,7 @@ def put(session: Session, records: list[bytes]) -> list[Receipt | Any]:
         store._catalog.by_number[SPACE.number] = SPACE
         await store._tasks.start()
         token = WriteToken(NOW_US, bytes(16))
-        commands = [Command(record, token, (Put(b"", b"value"),), (), (0,), b"digest") for record in records]
+        commands = [Command(record, token, (Put(b"", value),), (), (0,), b"digest") for record in records]
         results = await store.mutate([Write(SPACE, command) for command in commands])
         await store._tasks.close()
         return results
@@ -93,6 +95,27 @@ def test_keys_are_in_the_index_and_changes_announced_before_records_are_written(
     assert [result.outcome for result in results] == [Outcome.APPLIED] * count
     assert not session.early
     assert sorted(values[2] for values in session.arrived["index"]) == records, "each once"
+
+
+def counted(request: list[Any]) -> int:
+    """A batch of new records as a node of Cassandra 5.0 counts it (by its own warnings): a partition, its rows, their
+    cells with times, what they hold, and the map of one of them."""
+    size = 29 * len({values[-3] for _, values in request})
+    for name, values in request:
+        cells = 2 if name == "lww_remember" else 1
+        size += 22 + len(values[-1]) + 20 * cells + 12 * (cells - 1)
+        size += sum(len(value) for value in values[:-4] if isinstance(value, bytes))
+    return size
+
+
+@pytest.mark.parametrize(("size", "length", "together"), [(1024, 16, 3), (800, 16, 4), (800, 900, 2), (10, 16, 10)])
+def test_records_share_requests_as_far_as_a_node_does_not_warn(size: int, length: int, together: int) -> None:
+    session = Session()
+    results = put(session, [b"%03d" % number + b"r" * (length - 3) for number in range(60)], bytes(size))
+    assert [result.outcome for result in results] == [Outcome.APPLIED] * 60
+    written = [request for request in session.requests if request[0][0] == "lww_put"]
+    assert {len(request) for request in written} == {3 * together}, "three rows each"
+    assert max(map(counted, written)) <= BatchLimits().bytes
 
 
 def test_keys_of_few_share_a_request_with_the_announcement() -> None:

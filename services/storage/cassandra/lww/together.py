@@ -8,11 +8,11 @@ the others. A record that takes more than its own cells to decide on is left to 
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from typing import Any, Final
 
 from libs.cassandra.errors import unknown
-from libs.cassandra.session import LOCAL_QUORUM, Statement
+from libs.cassandra.session import LOCAL_QUORUM
 from libs.errors.errors import WellspringError
 from services.storage.cassandra.accounts import Standing
 from services.storage.cassandra.commit import Change, late
@@ -39,10 +39,15 @@ _FEW: Final = 16
 """Records whose items are read by one request: of 1 MiB each at most."""
 _TRIES: Final = 3
 """Runs of the engine until all that is left is left to steps of their own."""
-_FULL: Final = 0.9
-"""How far a request fills what the nodes allow: its rows are measured by rule of thumb."""
-_ROW_BYTES: Final = 40
-"""What a row has beside its values."""
+_FULL: Final = 0.98
+"""How far a request fills what the nodes allow: another release may count a little more."""
+_RECORD_BYTES: Final = 29
+_ROW_BYTES: Final = (42, 42, 54, 74)
+"""What Cassandra 5 counts towards ``batch_size_warn_threshold`` beside keys of rows and bytes of cells: of a partition
+(not its own key), and of a row of which none, one, two or three values are bytes: one cell, one of a map, both.
+"""
+_INDEX_BYTES: Final = 40
+"""The same for a row of the index, of which several are in a partition: about."""
 _NAME_BYTES: Final = 4
 """What the row of several changes has of each beside its record's key and its token."""
 
@@ -142,7 +147,9 @@ class LwwTogether:
         not shared are read with these: they are not there where the record is not, unless they are taken for long."""
         command, loader = writes[0].command, self._steps.loader
         partitions = [loader.partition(place, loaded) for place in places]
-        tokens = {place: token_row(write.command) for place, write in zip(places, writes, strict=True)}
+        tokens = (
+            {} if shared else {place: token_row(write.command) for place, write in zip(places, writes, strict=True)}
+        )
         unseen = writes[0].namespace.settings.max_clock_drift_us <= _UNSEEN_US
         own = list(dict.fromkeys([(ITEMS, b""), (ITEMS, command.puts[0].key)]))
         first = [(HEAD, b""), *([token_row(command)] if shared else [])]
@@ -165,7 +172,7 @@ class LwwTogether:
         for partition in partitions:
             near.setdefault(self._replicas(partition), []).append(partition)
         pieces = [some[first : first + many] for some in near.values() for first in range(0, len(some), many)]
-        await asyncio.gather(*(self._cells_of(piece, rows(piece)) for piece in pieces))
+        await _all([self._cells_of(piece, rows(piece)) for piece in pieces])
 
     async def _cells_of(self, partitions: Sequence[LwwPartition], rows: list[tuple[int, bytes]]) -> None:
         found: dict[bytes, list[Any]] = {partition.place[1]: [] for partition in partitions}
@@ -224,7 +231,7 @@ class LwwTogether:
                 if part.error is None:
                     part.writes = part.writing.batch(part.intent)
             ready = [part for part in parts if part.error is None]
-            await asyncio.gather(*(self._send(some, lane) for some in self._requests(ready)))
+            await _all([self._send(some, lane) for some in self._requests(ready)])
         finally:
             for part in parts:
                 if part.intent is not None:
@@ -291,7 +298,7 @@ class LwwTogether:
         for part in parts:
             near = self._replicas(part.partition)
             some, size = filling.get(near, ([], 0))
-            more = sum(map(_size, part.writes))
+            more = _size(part.writes)
             if some and size + more <= self._bytes and len(some) < self._tools.limits.partitions:
                 some.append(part)
                 filling[near] = some, size + more
@@ -339,12 +346,20 @@ def _room(writes: Writes, most: int) -> int:
     return len(writes)
 
 
+async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Awaits all of it: one alone needs no task."""
+    if len(work) == 1:
+        await work[0]
+    elif work:
+        await asyncio.gather(*work)
+
+
 def _requests(writes: Writes, most: int) -> list[Writes]:
     """Small writes of few partitions, so many a request as ``most`` bytes hold."""
     requests: list[Writes] = []
     size = most
     for write in writes:
-        more = _size(write)
+        more = _INDEX_BYTES + sum([len(value) for value in write[1] if isinstance(value, bytes)])
         if size + more > most:
             requests.append([])
             size = 0
@@ -353,9 +368,13 @@ def _requests(writes: Writes, most: int) -> list[Writes]:
     return requests
 
 
-def _size(write: tuple[Statement, Sequence[Any]]) -> int:
-    """Of one row, about."""
-    return _ROW_BYTES + sum([len(value) for value in write[1] if isinstance(value, bytes)])
+def _size(writes: Writes) -> int:
+    """Of one record's rows, as Cassandra counts them. The values of a write end with the place of its row."""
+    size = _RECORD_BYTES
+    for _, values in writes:
+        cells = [len(value) for value in values[:-4] if isinstance(value, bytes)]
+        size += _ROW_BYTES[len(cells)] + len(values[-1]) + sum(cells)
+    return size
 
 
 def _place(family: str, key: bytes) -> Place:

@@ -93,7 +93,8 @@ class Writing:
         if head is None or head[0] != FLAT_ONLY:
             return False
         version, row = ROW.unpack_from(head)[1], head[ROW.size :]
-        if rows.is_dead(row, 0) or rows.known(row).ordered or rows.known(row).version != version:
+        known = rows.known(row)
+        if known.dead or known.ordered or known.version != version:
             return False
         self._plain(b"", version, row)
         self._add("lww_put", (self.stamp, encode_head(Head(self.stamp, version, False, False)), *place, HEAD, b""))
