@@ -145,13 +145,7 @@ class Tokens(Family):
 
 
 class Feed(Family):
-    """Single changes, for what became of a token. Each has a row of its own, which is found by its key alone."""
-
-    def first(
-        self, prefix: bytes | None = None, *, start: bytes | None = None, end: bytes | None = None
-    ) -> tuple[bytes, bytes] | None:
-        row = None if start is None else self.get(start)
-        return None if start is None or row is None else (start, row)
+    """Single changes, for what became of a token."""
 
     def get(self, key: bytes) -> bytes | None:
         number, sequence = _number(key), layout.feed_sequence(key)
