@@ -3,6 +3,7 @@ everything as it was."""
 
 import json
 import os
+import re
 import socket
 
 import pytest
@@ -257,7 +258,8 @@ def test_a_data_directory_of_another_service_or_version_is_refused_and_left_as_i
     format_file.write_text(newer)
     ended = refusal(service, store_config(service, tmp_path / "mine"), tmp_path)
     assert ended.status == CONFIG_STATUS
-    assert f"version {described['version'] + 1}" in ended.words and f"version {described['version']}" in ended.words
+    assert f"holds data in version {described['version'] + 1} (" in ended.words
+    assert re.search(rf"this release reads version (\d+ to )?{described['version']} \(", ended.words)
     assert format_file.read_text() == newer
 
     for damaged in ("", "{", "[]", '{"magic": "other"}', "\x00" * 100):
