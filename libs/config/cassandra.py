@@ -14,10 +14,7 @@ _PORT: Final = 9042
 
 def cassandra_options(config: backend_pb2.Cassandra) -> Options:
     """The cluster that a configuration names. Raises ConfigError for what cannot be read."""
-    if bool(config.username) != bool(config.password_file):
-        missing = "username" if config.password_file else "password_file"
-        together = "username and password_file go together"
-        raise ConfigError([Mistake("", 0, 0, f"backend.cassandra.{missing}", "is missing", together)])
+    wiring.refuse_half(config, "backend.cassandra", "username", "password_file")
     tls = wiring.client_tls(config.tls, "backend.cassandra.tls") if config.HasField("tls") else None
     return Options(
         contact_points=tuple(_address(point, index) for index, point in enumerate(config.contact_points)),

@@ -1,11 +1,14 @@
 """From a KafkaCluster message to the options of libs/kafka."""
 
 from pathlib import Path
+from typing import Final
 
 from libs.config import wiring
 from libs.config.mistakes import ConfigError, Mistake
 from libs.kafka.options import Options
 from wellspring.config.v1 import backend_pb2
+
+_SOURCE: Final = "the configuration"
 
 
 def kafka_options(config: backend_pb2.KafkaCluster, key: str) -> Options:
@@ -14,9 +17,7 @@ def kafka_options(config: backend_pb2.KafkaCluster, key: str) -> Options:
         host, colon, port = address.rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65536) or "," in address:
             raise _wrong(f"{key}.bootstrap_servers[{at}]", f"is {address!r}", "host:port is allowed")
-    if bool(config.username) != bool(config.password_file):
-        missing = "username" if config.password_file else "password_file"
-        raise _wrong(f"{key}.{missing}", "is missing", "username and password_file go together")
+    wiring.refuse_half(config, key, "username", "password_file", source=_SOURCE)
     tls = config.tls if config.HasField("tls") else None
     if tls is not None and tls.server_name:
         raise _wrong(f"{key}.tls.server_name", "is not kept", "certificates of brokers carry the names they are at")
@@ -46,4 +47,4 @@ def _read(key: str, path: str) -> str:
 
 
 def _wrong(key: str, what: str, allowed: str) -> ConfigError:
-    return ConfigError([Mistake("the configuration", 0, 0, key, what, allowed)])
+    return ConfigError([Mistake(_SOURCE, 0, 0, key, what, allowed)])

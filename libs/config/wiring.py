@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from libs.auth.options import AuthOptions
 from libs.clock.clock import Clock
@@ -107,11 +108,17 @@ def password(path: str, field: str) -> str:
         raise ConfigError([Mistake(path, 0, 0, field, "cannot be read", "a file with the password")]) from None
 
 
+def refuse_half(config: Message, field: str, first: str, second: str, *, source: str = "") -> None:
+    """Raises ConfigError when of two settings of the message at ``field`` one is there without the other."""
+    if bool(getattr(config, first)) != bool(getattr(config, second)):
+        missing = first if getattr(config, second) else second
+        allowed = f"{first} and {second} go together"
+        raise ConfigError([Mistake(source, 0, 0, f"{field}.{missing}", "is missing", allowed)])
+
+
 def client_tls(config: server_pb2.ClientTls, field: str) -> ssl.SSLContext:
     """What the files of the configuration at ``field`` make for a client. Raises ConfigError, which names the file."""
-    if bool(config.certificate_file) != bool(config.key_file):
-        missing = "certificate_file" if config.key_file else "key_file"
-        raise _wrong(f"{field}.{missing}", "is missing", "certificate_file and key_file go together")
+    refuse_half(config, field, "certificate_file", "key_file")
     try:
         context = ssl.create_default_context(cafile=config.ca_file)
     except (OSError, ssl.SSLError):

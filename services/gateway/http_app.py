@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
+from libs.ids.ids import VERSION_BYTES
 from libs.purge.naming import MINIMUM_HEADER, PURGE_TAGS_HEADER, VERSION_HEADER
 from services.gateway.domain.cache import Page, PageCache
 from services.gateway.domain.reads import ReadCounts
@@ -27,7 +28,6 @@ from services.gateway.metrics import CacheCollector
 from services.gateway.origin import Origin, OriginUnavailable
 
 TAGS_HEADER = "Surrogate-Key"
-VERSION_BYTES = 16
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

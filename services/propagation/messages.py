@@ -9,6 +9,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from libs.errors.errors import InvalidArgument, WellspringError
+from libs.ids.ids import VERSION_BYTES
 from libs.rpc.errors import to_status
 from services.propagation.domain import names
 from services.propagation.domain.change import Cause, Change
@@ -18,7 +19,6 @@ from services.propagation.domain.progress import Progress
 from services.propagation.domain.records import RootRecord
 from wellspring.propagation.v1 import propagation_pb2
 
-VERSION_BYTES = 16
 _MAX_ATTRIBUTES = 16
 _MAX_ATTRIBUTE_BYTES = 4096
 _CAUSE_LIMITS = (("kind", 64), ("causer", 256), ("request_id", 128))

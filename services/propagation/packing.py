@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from libs.ids.ids import VERSION_BYTES
 from services.propagation.domain import names
 from services.propagation.domain.edges import Declared
 from services.propagation.domain.errors import BatchInvalid, ResourceInvalid
@@ -11,7 +12,6 @@ from services.propagation.store.interface import Bytes16, Numbers
 from wellspring.propagation.v1 import propagation_pb2, work_pb2
 from wellspring_client import packed
 
-VERSION_BYTES = 16
 _TAB = b"\t"
 
 

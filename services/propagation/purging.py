@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from libs.errors.errors import Code, FailedPrecondition, InvalidArgument, NotFound
+from libs.ids.ids import VERSION_BYTES
 from libs.purge.caches import Caches, tag_purges
 from libs.purge.client import Purge, purge_of_url
 from services.propagation.domain.names import OUTPUT_PREFIX, check_resource
 from services.propagation.executor.templates import effects_of
 from wellspring.propagation.v1 import propagation_admin_pb2, work_pb2
 
-VERSION_BYTES = 16
 MAX_BYTES = 4096
 """Of a URL or a tag."""
 

@@ -8,38 +8,41 @@ _STAMPED = select({
 def _entry(file):
     return file.short_path + "\t" + file.path
 
-def _bundle_impl(ctx):
-    out = ctx.actions.declare_file(ctx.attr.name + ".tar.gz")
-    binary = ctx.attr.binary
-    runfiles = binary[DefaultInfo].default_runfiles.files
+def _run(ctx, out, runfiles, args, inputs, imports, mnemonic, doing):
+    """Has the tool make `out` of `runfiles`; with a stamp it is told the commit's."""
     files = ctx.actions.args()
     files.set_param_file_format("multiline")
     files.use_param_file("--files=%s", use_always = True)
-    left_out = [ctx.executable.binary.path]
-    files.add_all(
-        [f for f in runfiles.to_list() if f.path not in left_out and not f.short_path.startswith("../local_python/")],
-        map_each = _entry,
+    files.add_all(runfiles, map_each = _entry)
+    args.add("--workspace", ctx.workspace_name)
+    args.add_all(imports, before_each = "--import")
+    if ctx.attr.stamped:
+        args.add("--status", ctx.info_file)
+        inputs = inputs + [ctx.info_file]
+    ctx.actions.run(
+        arguments = [args, files],
+        executable = ctx.executable._tool,
+        inputs = depset(runfiles + inputs),
+        mnemonic = mnemonic,
+        outputs = [out],
+        progress_message = doing + " %{label}",
     )
+    return [DefaultInfo(files = depset([out]))]
+
+def _bundle_impl(ctx):
+    out = ctx.actions.declare_file(ctx.attr.name + ".tar.gz")
+    binary = ctx.attr.binary
+    runfiles = [
+        f
+        for f in binary[DefaultInfo].default_runfiles.files.to_list()
+        if f.path != ctx.executable.binary.path and not f.short_path.startswith("../local_python/")
+    ]
     args = ctx.actions.args()
     args.add("--out", out)
     args.add("--name", ctx.attr.program or binary.label.name)
     args.add("--main", ctx.file.main.short_path)
-    args.add("--workspace", ctx.workspace_name)
     args.add("--python", ctx.file._python)
-    args.add_all(binary[PyInfo].imports, before_each = "--import")
-    inputs = [ctx.file._python]
-    if ctx.attr.stamped:
-        args.add("--status", ctx.info_file)
-        inputs.append(ctx.info_file)
-    ctx.actions.run(
-        arguments = [args, files],
-        executable = ctx.executable._tool,
-        inputs = depset(inputs, transitive = [runfiles]),
-        mnemonic = "Bundle",
-        outputs = [out],
-        progress_message = "Bundling %{label}",
-    )
-    return [DefaultInfo(files = depset([out]))]
+    return _run(ctx, out, runfiles, args, [ctx.file._python], binary[PyInfo].imports, "Bundle", "Bundling")
 
 _bundle = rule(
     implementation = _bundle_impl,
@@ -90,31 +93,14 @@ def bundle(name, binary, main, program = "", **kwargs):
 def _wheel_impl(ctx):
     out = ctx.actions.declare_directory(ctx.attr.name)
     library = ctx.attr.library
-    runfiles = library[DefaultInfo].default_runfiles.files
-    files = ctx.actions.args()
-    files.set_param_file_format("multiline")
-    files.use_param_file("--files=%s", use_always = True)
-    files.add_all([f for f in runfiles.to_list() if not f.short_path.startswith("../")], map_each = _entry)
+    runfiles = [f for f in library[DefaultInfo].default_runfiles.files.to_list() if not f.short_path.startswith("../")]
     args = ctx.actions.args()
     args.add("--out", out.path)
-    args.add("--workspace", ctx.workspace_name)
     args.add("--project", ctx.file.project)
     args.add("--readme", ctx.file.readme)
     args.add("--licence", ctx.file.licence)
-    args.add_all(library[PyInfo].imports, before_each = "--import")
     inputs = [ctx.file.project, ctx.file.readme, ctx.file.licence]
-    if ctx.attr.stamped:
-        args.add("--status", ctx.info_file)
-        inputs.append(ctx.info_file)
-    ctx.actions.run(
-        arguments = [args, files],
-        executable = ctx.executable._tool,
-        inputs = depset(inputs, transitive = [runfiles]),
-        mnemonic = "Wheel",
-        outputs = [out],
-        progress_message = "Building the wheel of %{label}",
-    )
-    return [DefaultInfo(files = depset([out]))]
+    return _run(ctx, out, runfiles, args, inputs, library[PyInfo].imports, "Wheel", "Building the wheel of")
 
 _wheel = rule(
     implementation = _wheel_impl,

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import click
 
+from libs.ids.ids import VERSION_BYTES
+
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d+)?)(ms|s|m|h|d)")
-_VERSION_BYTES: Final = 16
 
 
 def duration(context: click.Context, option: click.Parameter, text: str | None) -> datetime.timedelta | None:
@@ -39,6 +40,6 @@ def version(context: click.Context, option: click.Parameter, text: str | None) -
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
-    if len(value) != _VERSION_BYTES:
-        raise click.BadParameter(f"{text!r} is no version; a version is {2 * _VERSION_BYTES} hexadecimal digits")
+    if len(value) != VERSION_BYTES:
+        raise click.BadParameter(f"{text!r} is no version; a version is {2 * VERSION_BYTES} hexadecimal digits")
     return value

@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
 
+from libs.ids.ids import VERSION_BYTES
 from libs.purge.naming import TAGS_ATTRIBUTE
 from services.propagation.auditor.hashes import possible_hashes
 from services.propagation.auditor.ports import (
-    VERSION_BYTES,
     ChangedOutput,
     Output,
     OutputPage,

@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from libs.ids.ids import VERSION_BYTES
 from libs.purge.caches import Caches
 from libs.purge.client import PurgeClient, purge_of_url
 from libs.purge.naming import VERSION_HEADER
-from services.propagation.auditor.ports import VERSION_BYTES, Seen
+from services.propagation.auditor.ports import Seen
 
 READER = "wellspring-auditor"
 """The User-Agent of its looks, by which statistics of readers can leave them out."""

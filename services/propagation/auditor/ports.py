@@ -6,7 +6,6 @@ from typing import Protocol
 
 from wellspring.propagation.v1 import work_pb2
 
-VERSION_BYTES = 16
 NEVER = bytes(16)
 """The hash of an output that was never accepted."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pyroaring import BitMap
 
+from libs.ids.ids import VERSION_BYTES
 from services.propagation.domain.records import GONE
 from services.propagation.domain.roots import Root
 from services.propagation.domain.sequence import encode
@@ -17,7 +18,6 @@ from services.propagation.store.interface import Bytes16, Commit, Numbers, Store
 from services.propagation.store.numbers import to_numbers
 
 _NUMBER_BYTES = 4
-_VERSION_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Gone:
     def read(cls, store: Store, root: int) -> "Gone":
         """The root's; none where nothing is kept."""
         value = store.get_record(GONE, encode(root)) or b""
-        count = len(value) // (_NUMBER_BYTES + _VERSION_BYTES)
+        count = len(value) // (_NUMBER_BYTES + VERSION_BYTES)
         return cls(np.frombuffer(value, "<u4", count), np.frombuffer(value, "V16", count, _NUMBER_BYTES * count))
 
 

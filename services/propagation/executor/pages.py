@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from libs.ids.ids import VERSION_BYTES
 from wellspring.propagation.v1 import work_pb2
 from wellspring_client import packed
 
@@ -13,7 +14,6 @@ DEFAULT_RENDER_TIMEOUT_S = 30.0
 # As propagation.proto says of resources and aspects: one bad name would have the whole completion refused.
 MAX_NAME_BYTES = 1024
 MAX_CONTENT_TYPE = 128
-_VERSION_BYTES = 16
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")
 _ASPECT = re.compile(r"([a-z][a-z0-9_-]{0,63})?")
 _TAG = re.compile(r"[!-~]+")
@@ -89,7 +89,7 @@ def items_of(batch: work_pb2.Batch) -> list[Item]:
 
 
 def _ends(versions: bytes) -> list[bytes]:
-    found = [versions[at : at + _VERSION_BYTES] for at in range(0, len(versions), _VERSION_BYTES)]
+    found = [versions[at : at + VERSION_BYTES] for at in range(0, len(versions), VERSION_BYTES)]
     return [version if any(version) else b"" for version in found]
 
 

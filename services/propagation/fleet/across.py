@@ -7,6 +7,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from libs.errors.errors import InvalidArgument, Unavailable
+from libs.ids.ids import VERSION_BYTES
 from libs.rpc.call import Call
 from services.propagation import messages
 from services.propagation.domain import hearing, impact, names, upstream
@@ -184,7 +185,7 @@ def _made(message: propagation_pb2.Change, path: str) -> Change:
         id=names.check_change_id(message.id, f"{path}.change.id"),
         resource="",
         aspects=(),
-        version=bytes(messages.VERSION_BYTES),
+        version=bytes(VERSION_BYTES),
         cause=Cause(cause.kind, cause.causer, cause.request_id, tuple(cause.chain)),
         lane=message.lane,
         time_ns=messages.time_ns(message.time, f"{path}.change.time"),
@@ -196,7 +197,7 @@ def _told(message: shards_pb2.TellOutputsRequest.Told, roots: list[ToldRoot], pa
         names.check_resource(name, f"{path}.outputs[{at}]")
     if len(set(message.outputs)) < len(message.outputs):
         raise InvalidArgument.field(f"{path}.outputs", "names an output more than once")
-    if len(message.version) != messages.VERSION_BYTES:
+    if len(message.version) != VERSION_BYTES:
         raise InvalidArgument.field(f"{path}.version", f"is {len(message.version)} bytes long; 16 are allowed")
     parts: list[ToldPart] = []
     for at, part in enumerate(message.parts):

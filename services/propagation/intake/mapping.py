@@ -8,13 +8,13 @@ those of the write, so that its receipt names the change, and a repeated event i
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from libs.ids.ids import VERSION_BYTES
 from services.propagation.domain import names
 from services.propagation.domain.change import Cause, Change
 from wellspring.storage.v1 import storage_admin_pb2, storage_pb2
 
 _CAUSE_KEYS = {"kind": 64, "causer": 256, "request_id": 128}
 """Annotations of a write that say who caused it, "cause.kind" or "kind" and so on, with their limits in bytes."""
-VERSION_BYTES = 16
 
 
 class Unmappable(Exception):
