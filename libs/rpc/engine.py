@@ -12,6 +12,8 @@ from libs.rpc.listen import Address
 from libs.rpc.options import ServerOptions, StartError
 
 _NATIVE_POLL_S = 0.02
+_NATIVE_IO_THREADS = 1
+"""One carries several times what the event loop behind it does; with a second one each answers less at a time."""
 _NATIVE_FLUSH_S = 0.2
 """After the last answer was handed to the native engine's threads, until they have surely written it."""
 
@@ -62,7 +64,7 @@ def make_engine(options: ServerOptions, addresses: list[Address], calls: Calls, 
         # Imported here: a process that does not use it need not carry it.
         import pygrpc_native.aio
 
-        return _Native(pygrpc_native.aio.server(options=settings), calls)
+        return _Native(pygrpc_native.aio.Server(options=settings, io_threads=_NATIVE_IO_THREADS), calls)
     settings += [
         # Clients may ping as often as our own keepalive does, and half as often again.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.keepalive_s * 1000 / 1.5)),

@@ -61,8 +61,8 @@ class Catalog:
 
     async def noted(self, names: Collection[str]) -> dict[str, bytes]:
         """See Store.noted."""
-        rows = await asyncio.gather(*(self._cluster.row("note", name) for name in names))
-        return {name: row[0] for name, row in zip(names, rows, strict=True) if row is not None}
+        found = await asyncio.gather(*(self._cluster.asked("note", name) for name in names))
+        return {name: rows[0][0] for name, rows in zip(names, found, strict=True) if rows}
 
     async def created_by(self, request: bytes) -> list[Created]:
         """What Creates of this name made, in any data centre, as far as it is known here."""

@@ -21,7 +21,7 @@ from services.session.cassandra.statements import Statements
 ATTEMPTS: Final = 16
 """How often a change of one partition begins again because another one came first."""
 
-TOGETHER: Final = ("head", "subject_epoch", "creations")
+TOGETHER: Final = ("head", "subject_epoch", "creations", "note")
 """Reads of one partition that go with others of their kind."""
 
 Write = tuple[Statement, Sequence[Any]]

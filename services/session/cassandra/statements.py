@@ -74,6 +74,7 @@ _READS: Final = {
     "subject_epoch of many": "SELECT subject, datacentre, counter, raised_us FROM subject_epochs"
     " WHERE realm = ? AND subject IN ?",
     "creations of many": "SELECT request, handle, subject, until_us FROM creations WHERE request IN ?",
+    "note of many": "SELECT name, value FROM notes WHERE name IN ?",
 }
 _WRITES: Final = {
     "first_head": "INSERT INTO sessions (realm, handle, key, item, head, revision, nonce) VALUES (?, ?, ?, ?, ?, ?, ?)"
